@@ -1,0 +1,132 @@
+"""Clips: the record that every later stage works on, and the reader of annotation files.
+
+A `Clip` is what a sequence is laid out from, whether it comes from an annotation file (`validate.py`) or was rebuilt
+from turn samples (`sample.py`). Annotation files are read clip by clip, so memory does not grow with the file.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import ijson
+
+from pipeline.dst import State, format_state
+from pipeline.errors import ProspectError
+
+Role = Literal["system", "user", "assistant", "dst_update"]
+ACTIVE_ROLES = ("dst_update", "assistant")
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One turn. It stands at `end_frame`, the last frame of its range (both ends inclusive)."""
+
+    role: Role
+    text: str  # the utterance, or the update text ("S1->start")
+    start_frame: int | None  # None: a system turn without a place, i.e. from before the first frame
+    end_frame: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    id: str
+    dataset: str
+    video_uid: str
+    clip_idx: int  # 0 for the first part of a video
+    fps: int | float  # frames a second
+    start_frame: int  # inclusive, an index into the Arrow file
+    end_frame: int  # inclusive
+    frames_file: str  # as the annotation names it
+    steps: tuple[Step, ...]
+    initial_state: tuple[State, ...]  # one a step, before the clip's first frame
+    turns: tuple[Turn, ...]  # in the order of the sequence (`in_sequence_order`)
+
+    @property
+    def state(self) -> dict[str, State]:
+        """Step id -> state, before the clip."""
+        return {step.id: state for step, state in zip(self.steps, self.initial_state, strict=True)}
+
+
+def prompt_text(steps: Sequence[Step], state: dict[str, State]) -> str:
+    """The prompt of DESIGN §4: the steps and, where some step is touched, the progress made so far."""
+    text = "You are a proactive assistant helping with task completion."
+    if steps:
+        text += "\n\nTask Steps:\n" + "\n".join(f"- {step.id}: {step.name}" for step in steps)
+    progress = format_state((step.id for step in steps), state, touched_only=True)
+    return f"{text}\n\nCurrent Progress: {progress}" if progress else text
+
+
+def in_sequence_order(turns: Sequence[Turn], start_frame: int) -> tuple[Turn, ...]:
+    """Sorted by the frame a turn stands at; at one frame user and system turns first, otherwise in file order."""
+
+    def place(turn: Turn) -> tuple[int, bool]:
+        frame = start_frame - 1 if turn.end_frame is None else max(turn.end_frame, start_frame - 1)
+        return frame, turn.role in ACTIVE_ROLES
+
+    return tuple(sorted(turns, key=place))
+
+
+def read_raw_clips(path: Path) -> Iterator[dict[str, Any]]:
+    """The clips of an annotation file (array, single object, or .jsonl), one at a time, unchecked.
+
+    Raises:
+        ProspectError: the file is no JSON (with line and column), or an entry is no object.
+    """
+    raws = _read_jsonl(path) if path.suffix == ".jsonl" else _read_json(path)
+    for index, raw in enumerate(raws):
+        if not isinstance(raw, dict):
+            raise ProspectError(f"{path} clip {index}: found {type(raw).__name__}, expected a JSON object")
+        yield raw
+
+
+def _read_jsonl(path: Path) -> Iterator[Any]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise _not_json(path, number, error.colno, error.msg) from None
+
+
+def _read_json(path: Path) -> Iterator[Any]:
+    with path.open("rb") as file:
+        if file.read(3) != b"\xef\xbb\xbf":
+            file.seek(0)
+        first = file.read(1)
+        while first and first.isspace():
+            first = file.read(1)
+        if first not in (b"[", b"{"):
+            raise _not_json(path, 1, 1, "an array of clips or one clip expected")
+        file.seek(-1, 1)
+        try:
+            yield from ijson.items(file, "item" if first == b"[" else "", use_float=True)
+        except (ijson.JSONError, UnicodeDecodeError) as error:
+            _raise_with_position(path, str(error))
+
+
+def _raise_with_position(path: Path, message: str) -> NoReturn:
+    """The streaming parser knows no line: the standard one, which does, reads the broken file again."""
+    try:
+        json.loads(path.read_bytes().decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise _not_json(path, error.lineno, error.colno, error.msg) from None
+    except UnicodeDecodeError as error:
+        raise ProspectError(f"{path} byte {error.start}: found {error.reason}, expected UTF-8 text") from None
+    raise ProspectError(f"{path}: {message}")
+
+
+def _not_json(path: Path, line: int, column: int, message: str) -> ProspectError:
+    return ProspectError(
+        f"{path} line {line} column {column}: not valid JSON ({message}), expected an array of clips; "
+        f"check the file, e.g. with `python -m json.tool {path}`"
+    )

@@ -1,0 +1,197 @@
+"""The settings of a run: one YAML file of `configs/`, checked here, copied beside the run's outputs.
+
+Records are frozen; a key that does not exist is refused and the nearest one named.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ProspectError
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NegativeRate(_Settings):
+    """Share of silent frames learned from: `start`, or a schedule from `start` to `end` over the run."""
+
+    schedule: Literal["constant", "linear"] = "constant"
+    start: float = Field(default=0.5, ge=0, le=1)
+    end: float | None = Field(default=None, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _ends(self) -> "NegativeRate":
+        if (self.schedule == "constant") != (self.end is None):
+            raise ValueError("a constant rate has a start alone, a linear one start and end")
+        return self
+
+
+class DataConfig(_Settings):
+    dataset: str = "toyworld"
+    shards: Path = Path("shards")  # OUT of build-shards
+    root: Path = Path("data/toy")  # DATA_ROOT of build-shards: frames files are looked for under it
+    frames_root: Path | None = None  # searched first
+    train_split: str = "train"
+    eval_splits: tuple[str, ...] = ("val", "test")  # the first is validated on during training
+    toy: Literal["standard", "hard"] | None = None  # make this toy world and its shards when absent
+    packing: Literal["clip", "turn"] = "clip"
+    max_seq_len: Positive = 4096
+    reserve: Positive = 256  # tokens kept free for the turns of one frame
+    frame_wrap: Literal["none", "smolvlm"] = "none"
+    negatives: NegativeRate = NegativeRate()
+    shuffle_window: Positive = 16  # shards whose sequences are permuted together
+    num_workers: int = Field(default=2, ge=0)
+    blind: bool = False  # grey frames: what can be known without seeing
+
+
+class ModelConfig(_Settings):
+    checkpoint: str | None = None  # hub id or folder of a SmolVLM checkpoint; None: random weights from `preset`
+    preset: Literal["toy"] | None = None
+    tokens_per_frame: int | Literal["native"] = 4
+    vision_chunk: Positive = 64  # frames in one forward of the vision tower
+    freeze_vision: bool = False
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "ModelConfig":
+        if (self.checkpoint is None) == (self.preset is None):
+            raise ValueError("give either checkpoint or preset")
+        return self
+
+
+class LossConfig(_Settings):
+    lm: float = Field(default=1.0, ge=0)
+    dst_gen: float = Field(default=1.0, ge=0)
+    dst_binary: float = Field(default=1.0, ge=0)
+    speak_binary: float = Field(default=1.0, ge=0)
+    balanced: bool = True  # ProAssist's mean of positives and negatives; false: the plain mean
+
+
+class TrainConfig(_Settings):
+    seed: int = 0
+    epochs: Positive = 10
+    max_steps: Positive | None = None  # stops earlier than `epochs`
+    global_batch_size: Positive = 16  # sequences of one optimizer step, over all ranks
+    micro_batch_size: Positive = 2  # sequences of one forward on one rank; accumulation follows
+    learning_rate: float = Field(default=1e-5, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    adam_betas: tuple[float, float] = (0.9, 0.999)
+    warmup_steps: int = Field(default=100, ge=0)
+    lr_schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    eval_steps: Positive = 500
+    save_steps: Positive = 500
+    log_steps: Positive = 10
+    keep_checkpoints: Positive = 5
+    loss: LossConfig = LossConfig()
+
+
+class Config(_Settings):
+    """A whole run; its outputs go to `runs/NAME`."""
+
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9_.-]+$")
+    runs: Path = Path("runs")
+    data: DataConfig = DataConfig()
+    model: ModelConfig
+    train: TrainConfig = TrainConfig()
+
+    @property
+    def folder(self) -> Path:
+        return self.runs / self.name
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file and apply `a.b=value` overrides (values are YAML).
+
+    Raises:
+        ProspectError: no such file, no YAML, an unknown key (with the nearest one), or a value out of range.
+    """
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        there = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        raise ProspectError(f"{path}: no such config; in {path.parent} there is: {there or 'nothing'}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProspectError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(record, dict):
+        raise ProspectError(f"{path}: found {type(record).__name__}, expected sections such as data:, model:, train:")
+    for override in overrides:
+        _apply(record, override)
+    try:
+        return Config.model_validate(record)
+    except ValidationError as error:
+        lines = [_explain(detail, record) for detail in error.errors()]
+        raise ProspectError("\n".join(f"{path}: {line}" for line in lines)) from None
+
+
+def dump_config(config: Config) -> str:
+    """The resolved settings as YAML; `load_config` reads them back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def world_size() -> int:
+    """Number of ranks, as torchrun and accelerate say it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def accumulation_steps(train: TrainConfig) -> int:
+    """Micro-batches of one rank in an optimizer step.
+
+    Raises:
+        ProspectError: the global batch does not divide evenly.
+    """
+    per_step = train.micro_batch_size * world_size()
+    if train.global_batch_size % per_step:
+        raise ProspectError(
+            f"train.global_batch_size: found {train.global_batch_size}, expected a multiple of micro_batch_size "
+            f"{train.micro_batch_size} x {world_size()} ranks = {per_step}"
+        )
+    return train.global_batch_size // per_step
+
+
+def _apply(record: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise ProspectError(f"--set {override!r}: expected KEY=VALUE, e.g. --set train.learning_rate=1e-4")
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = record.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ProspectError(f"--set {key}: {section!r} is a value, not a section")
+        record = inner
+    record[last] = _number(yaml.safe_load(value))
+
+
+def _number(value: Any) -> Any:
+    """YAML reads `1e-4` as text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _explain(detail: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    place = ".".join(map(str, detail["loc"]))
+    if detail["type"] == "extra_forbidden":
+        section: Any = Config
+        for name in detail["loc"][:-1]:
+            section = section.model_fields[name].annotation
+        nearest = difflib.get_close_matches(str(detail["loc"][-1]), section.model_fields, n=1, cutoff=0)
+        prefix = ".".join(map(str, detail["loc"][:-1]))
+        suggestion = f"{prefix}.{nearest[0]}" if prefix else nearest[0]
+        return f"no setting {place!r}; did you mean {suggestion!r}?"
+    if detail["type"] == "missing":
+        return f"{place}: found nothing, expected this setting"
+    return f"{place or 'config'}: found {detail['input']!r}, {detail['msg'][:1].lower()}{detail['msg'][1:]}"

@@ -1,0 +1,88 @@
+"""What a run leaves to look at: metrics.jsonl (one line an evaluation), TensorBoard events, and a progress bar.
+
+On resume all of them are cut back to the checkpoint's step.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback
+from transformers.trainer_callback import TrainerControl, TrainerState
+from transformers.training_args import TrainingArguments
+
+from pipeline.manifest import write_atomically
+
+HEADLINES = {  # metric: short name beside the bar
+    "should_update_dst_f1_at_frame": "update F1",
+    "when_to_speak_f1_at_frame": "speak F1",
+    "dst_gen_exact_match_start": "EM start",
+    "perplexity": "ppl",
+}
+
+
+class RunLog(TrainerCallback):  # type: ignore[misc]
+    """Logs of the main process."""
+
+    def __init__(self, folder: Path, console: Console, start_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # its import costs half a second
+
+        self._path = folder / "metrics.jsonl"
+        self._cut_back(start_step)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+        columns = (
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, TextColumn("{task.fields[now]}"), console=console, transient=True)
+        self._console = console
+        self._start_step = start_step
+
+    def _cut_back(self, step: int) -> None:
+        if self._path.is_file():
+            kept = [line for line in self._path.read_text().splitlines() if json.loads(line)["step"] <= step]
+            write_atomically(self._path, "".join(f"{line}\n" for line in kept).encode())
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._task = self._bar.add_task("training", total=state.max_steps, completed=self._start_step, now="")
+        self._bar.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._bar.update(self._task, completed=state.global_step)
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: Any
+    ) -> None:
+        for name, value in logs.items():
+            if isinstance(value, int | float):
+                self._board.add_scalar(name, value, state.global_step)
+        if "loss" in logs:
+            self._bar.update(self._task, now=f"loss {logs['loss']:.4f}")
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.close()
+
+    def evaluation(self, split: str, step: int, epoch: float, metrics: dict[str, Any]) -> None:
+        """One line of metrics.jsonl, and the headlines on the console."""
+        line = json.dumps({"step": step, "epoch": round(epoch, 4), "split": split, **metrics})
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+        self._console.print(f"step {step} {split}: loss {metrics['loss']:.4f}, {headlines(metrics)}", soft_wrap=True)
+
+    def close(self) -> None:
+        self._bar.stop()
+        self._board.close()
+
+
+def headlines(metrics: dict[str, Any]) -> str:
+    found = ((name, metrics[metric]) for metric, name in HEADLINES.items())
+    return ", ".join(f"{name} {'-' if value is None else format(value, '.3f')}" for name, value in found)

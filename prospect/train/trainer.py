@@ -1,0 +1,223 @@
+"""HF Trainer with PROSPECT's stream and losses.
+
+What differs from the stock Trainer, and why:
+- The stream is planned (`data/order.py`): the loader is ours, unprepared by accelerate, and one "Trainer epoch" is the
+  whole run, so that resuming seeks to the optimizer step instead of replaying batches.
+- Every loss is divided by its count over the whole optimizer step, all micro-batches and ranks, gathered before the
+  first backward: k micro-batches give the gradient of one big batch.
+- Evaluation adds up terms in the step (`metrics.py`); it splits by index, so nothing is padded, dropped or repeated.
+- Losses are logged without a host synchronisation per step.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from prospect.config import Config, accumulation_steps
+from prospect.data.loader import Batch, MicroBatches, SequenceReader, make_loader
+from prospect.data.negatives import rate_at
+from prospect.data.order import Order, Request, evaluation_batches
+from prospect.losses import LossWeights, count_targets, losses_from, total_loss
+from prospect.train.metrics import MetricTerms
+from prospect.train.resume import DataPosition
+
+MODEL_INPUTS = ("input_ids", "attention_mask", "frames", "target_kind", "update_labels", "speak_labels")
+
+
+class ProspectTrainer(Trainer):  # type: ignore[misc]
+    """Trains a `DSTSmolVLM` on a planned stream."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        config: Config,
+        reader: SequenceReader,
+        eval_readers: Mapping[str, SequenceReader],
+        order: Order,
+        position: DataPosition,
+        processors: tuple[Any, Any],
+        callbacks: list[TrainerCallback],
+        on_evaluation: Callable[[str, int, float, dict[str, Any]], None],
+    ) -> None:
+        """
+        Args:
+            eval_readers: split -> reader; the first is validated on during training.
+            position: of the run at step 0; saved, with the step, in each checkpoint.
+            processors: tokenizer and image processor, saved beside the weights.
+            on_evaluation: called with split, step, epoch and metrics on the main process.
+        """
+        super().__init__(model=model, args=_arguments(config, position.max_steps), callbacks=callbacks)
+        self.model_accepts_loss_kwargs = True  # our losses are normalised over the step: no division by accumulation
+        self.config = config
+        self.reader, self.eval_readers, self.order, self.position = reader, eval_readers, order, position
+        self.tokenizer_, self.image_processor_ = processors
+        self.on_evaluation = on_evaluation
+        loss = config.train.loss
+        self.weights = LossWeights(loss.lm, loss.dst_gen, loss.dst_binary, loss.speak_binary)
+        self._logged: dict[str, torch.Tensor] = {}
+        self._logged_steps = 0
+        self.add_callback(_TrueEpoch(order.steps_per_epoch))
+
+    # The stream
+
+    def get_train_dataloader(self) -> DataLoader[Batch]:
+        train = self.config.train
+
+        def requests() -> Iterator[list[Request]]:
+            return self.order.micro_batches(
+                self.state.global_step,
+                self.position.max_steps,
+                train.micro_batch_size,
+                self.args.process_index,
+                self.args.world_size,
+            )
+
+        count = self.position.max_steps * accumulation_steps(train)
+        return self._loader(self.reader, MicroBatches(requests, count))
+
+    def _loader(self, reader: SequenceReader, batches: MicroBatches) -> DataLoader[Batch]:
+        return make_loader(reader, batches, self.model.config.pad_token_id, self.config.data.num_workers)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
+    ) -> tuple[list[Batch], torch.Tensor | None]:
+        """The micro-batches of one optimizer step, and the six counts over all of them and all ranks."""
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        if not batches:
+            return [], None
+        counts = torch.stack(
+            [count_targets(b["target_kind"], b["update_labels"], b["speak_labels"]) for b in batches]
+        ).sum(0)
+        return batches, self._sum_over_ranks(counts.to(device))
+
+    # The loss
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        output = model(**{name: inputs[name] for name in MODEL_INPUTS})
+        balanced = self.config.train.loss.balanced
+        # DDP averages the ranks' gradients, and the counts are already those of all ranks.
+        loss = total_loss(output.sums, num_items_in_batch, self.weights, balanced) * self.args.world_size
+        for name, value in losses_from(output.sums.detach(), num_items_in_batch, balanced).items():
+            self._logged[name] = self._logged.get(name, torch.zeros_like(value)) + value
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the four losses (means over the steps since the last log) and the negative rate."""
+        steps = self.state.global_step - self._logged_steps
+        if "loss" in logs and steps:
+            mine = torch.stack([*self._logged.values()]) / steps
+            logs |= dict(zip(self._logged, self._sum_over_ranks(mine).tolist(), strict=True))
+            logs["negative_rate"] = rate_at(
+                self.config.data.negatives, self.state.global_step - 1, self.position.max_steps
+            )
+        if "loss" in logs:
+            self._logged, self._logged_steps = {}, self.state.global_step
+        super().log(logs, start_time)
+
+    # Evaluation
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Called by the Trainer every eval_steps: the first evaluation split."""
+        split = next(iter(self.eval_readers))
+        metrics = self.evaluate_split(split)
+        named = {f"eval_{name}": value for name, value in metrics.items() if value is not None}
+        self.log(named)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        return named
+
+    def evaluate_split(self, split: str) -> dict[str, Any]:
+        """Teacher-forced metrics of one of `eval_readers`, over every sequence once, without generation."""
+        reader = self.eval_readers[split]
+        size = self.config.train.micro_batch_size
+        batches = evaluation_batches(len(reader), size, self.args.process_index, self.args.world_size)
+        terms = MetricTerms()
+        was_training = self.model.training
+        self.model.eval()
+        with torch.inference_mode():
+            for batch in self._loader(reader, MicroBatches(lambda: iter(batches), len(batches))):
+                moved = self._prepare_inputs(batch)
+                with self.compute_loss_context_manager():
+                    terms.add(moved, self.model(**{name: moved[name] for name in MODEL_INPUTS}))
+        self.model.train(was_training)
+        total = MetricTerms()
+        total.add_vector(self._sum_over_ranks(torch.from_numpy(terms.vector()).to(self.args.device)).cpu().numpy())
+        metrics = total.metrics(self.weights, self.config.train.loss.balanced)
+        if self.is_world_process_zero():
+            self.on_evaluation(split, self.state.global_step, self.state.epoch or 0.0, metrics)
+        return metrics
+
+    def _sum_over_ranks(self, values: torch.Tensor) -> torch.Tensor:
+        if self.args.world_size == 1:
+            return values
+        summed: torch.Tensor = self.accelerator.reduce(values, "sum")
+        return summed
+
+    # Checkpoints
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        folder = Path(output_dir or self.args.output_dir)
+        self.tokenizer_.save_pretrained(folder)
+        self.image_processor_.save_pretrained(folder)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.is_world_process_zero():
+            step = self.state.global_step
+            folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+            record = {name: getattr(self.position, name) for name in self.position.__slots__}
+            DataPosition(**record | {"step": step, "epoch": step // self.order.steps_per_epoch}).save(folder)
+
+
+class _TrueEpoch(TrainerCallback):  # type: ignore[misc]
+    """The Trainer counts the whole run as one epoch; its logs name the real one."""
+
+    def __init__(self, steps_per_epoch: int) -> None:
+        self.steps_per_epoch = steps_per_epoch
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.epoch = state.global_step / self.steps_per_epoch
+
+
+def _arguments(config: Config, max_steps: int) -> TrainingArguments:
+    train = config.train
+    return TrainingArguments(
+        output_dir=str(config.folder / "checkpoints"),
+        max_steps=max_steps,
+        per_device_train_batch_size=train.micro_batch_size,
+        gradient_accumulation_steps=accumulation_steps(train),
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        adam_beta1=train.adam_betas[0],
+        adam_beta2=train.adam_betas[1],
+        warmup_steps=train.warmup_steps,
+        lr_scheduler_type=train.lr_schedule,
+        max_grad_norm=train.max_grad_norm,
+        bf16=train.bf16,
+        gradient_checkpointing=train.gradient_checkpointing,
+        eval_strategy="steps",
+        eval_steps=train.eval_steps,
+        save_strategy="steps",
+        save_steps=train.save_steps,
+        save_total_limit=train.keep_checkpoints,
+        logging_steps=train.log_steps,
+        logging_nan_inf_filter=False,
+        seed=train.seed,
+        ignore_data_skip=True,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        use_cpu=not torch.cuda.is_available(),
+        ddp_find_unused_parameters=False,
+    )
