@@ -1,6 +1,5 @@
 """The `prospect` command: one thin function per command. Heavy imports stand inside the commands that need them."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -119,6 +118,32 @@ def build_shards(
             _print_build(build.folder, build.manifest, build.up_to_date)
 
 
+@app.command()
+def inspect_shard(
+    path: Annotated[Path, typer.Argument(help="A shard (.tar) or a split folder.")],
+    key: Annotated[str | None, typer.Option(help="One whole sample: its key, or the beginning or end of it.")] = None,
+    frames: Annotated[Path | None, typer.Option(help="Draw the sample's frames into this PNG (needs --key).")] = None,
+    data_root: DataRoot = TOY_ROOT,
+    frames_root: Annotated[Path | None, typer.Option(help="Searched first for the clips' Arrow files.")] = None,
+) -> None:
+    """Look at what is in a shard."""
+    from prospect.report import inspect
+
+    with clear_errors():
+        paths = inspect.shards_at(path)
+        if key is None:
+            if frames is not None:
+                raise ProspectError("--frames: draws one sample; pass its --key too")
+            wide = Console(width=None if console.is_terminal else 200)
+            wide.print(inspect.sample_table(paths))
+            return
+        sample, images = inspect.find_sample(paths, key)
+        console.print_json(data=inspect.sample_json(sample))
+        if frames is not None:
+            inspect.contact_sheet(sample, images, frames, frames_root=frames_root, data_root=data_root)
+            console.print(f"{len(sample.frames)} frames drawn into {frames}", soft_wrap=True)
+
+
 def _ensure_toy(data_root: Path) -> None:
     """The default data root is made when absent; any other has to be there."""
     if data_root == TOY_ROOT and not (data_root / "toyworld").exists():
@@ -140,15 +165,16 @@ def _print_build(folder: Path, manifest: dict[str, Any], up_to_date: bool) -> No
 
 def _print_problems(error: InvalidInput) -> None:
     stderr = Console(stderr=True)
-    table = Table("file", "clip", "turn", "field", "found", "expected", title=f"{len(error.problems)} problems")
-    for problem in error.problems:
-        row = (problem.file, problem.clip, problem.turn, problem.field, problem.found, problem.expected)
-        table.add_row(*map(escape, row))
-    stderr.print(table)
-    if not sys.stderr.isatty():  # a table folds in a log: one line each is what can be searched
+    if stderr.is_terminal:
+        table = Table("file", "clip", "turn", "field", "found", "expected", title="Problems in the input")
+        for problem in error.problems:
+            row = (problem.file, problem.clip, problem.turn, problem.field, problem.found, problem.expected)
+            table.add_row(*map(escape, row))
+        stderr.print(table)
+    else:  # a log: one line each
         for problem in error.problems:
             stderr.print(escape(str(problem)), soft_wrap=True, highlight=False)
-    stderr.print(f"[bold red]error:[/] nothing was written; {escape(error.fix)}", soft_wrap=True)
+    stderr.print(f"[bold red]error:[/] nothing was written: {escape(error.fix)}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -102,10 +102,10 @@ def find_frames_file(frames_file: str, roots: Sequence[Path]) -> Path:
             candidate = root.joinpath(*parts[first:])
             if candidate.is_file():
                 return candidate
-    tried = ", ".join(f"{root}/[{'/'.join(parts[:-1])}/]{parts[-1] if parts else ''}" for root in roots)
+    tried = ", ".join(str(root) for root in roots)
     raise ProspectError(
-        f"frames file {frames_file!r} not found, tried every suffix of it under {tried}; pass --frames-root (build) or "
-        "data.frames_root (train) with the folder that holds it"
+        f"frames file {frames_file!r} not found: tried it, and every shorter suffix of it, under {tried}; pass "
+        "--frames-root (data.frames_root in train) with the folder that holds it"
     )
 
 

@@ -12,8 +12,9 @@ shift, and say what block comes next. LM targets are a block's text and <end_of_
 T tokens of a sequence, K tokens a frame.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, Literal
 
 from tokenizers import Tokenizer
@@ -262,14 +263,10 @@ def clip_sequence(tokens: Tokens, clip: Clip, part: Part) -> TokenSequence:
             sequence.decide(decision_before(group.after[0].role))
         elif group.is_silent:
             sequence.decide(SILENT, silent_frame=group.frame)
-        for turn, following in _with_following(group.after):
+        for turn, following in zip_longest(group.after, [turn.role for turn in group.after[1:]]):
             sequence.add_target(tokens.turn(turn), turn)
             sequence.decide(decision_before(following))
     return sequence
-
-
-def _with_following(turns: Sequence[Turn]) -> Iterator[tuple[Turn, Role | None]]:
-    return zip(turns, (*(turn.role for turn in turns[1:]), None), strict=True)
 
 
 def turn_sequence(

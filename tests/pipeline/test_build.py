@@ -1,0 +1,229 @@
+"""Shards: bytes, index, manifest; reruns, refusals, and what is left after a failure."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+import webdataset
+
+from pipeline import shard_writer
+from pipeline.build import build_split
+from pipeline.errors import InvalidInput, ProspectError
+from pipeline.plan import Options
+from tests.fakes import raw_clip, write_frames, write_root
+
+SMALL = Options(max_silent_frames=4, max_shard_samples=20)
+
+
+def many_clips(count: int = 7) -> list[dict]:
+    return [raw_clip(video_uid=f"v{i}", frames_file=f"frames/v{i}.arrow") for i in range(count)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_root(tmp_path / "data", many_clips())
+
+
+def build(root: Path, out: Path, options: Options = SMALL, **more):
+    return build_split(root, "x", "train", out, options=options, **more)
+
+
+def digests(out: Path) -> dict[str, str]:
+    files = sorted(p for p in out.rglob("*") if p.is_file())
+    return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def test_shards_index_and_manifest_agree(root, tmp_path):
+    result = build(root, tmp_path / "out", Options(max_silent_frames=4, max_shard_samples=20, embed_frames=True))
+    folder = tmp_path / "out" / "x" / "train"
+    assert result.folder == folder and not result.up_to_date
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["kinds"] == {"dst_update": 14, "assistant": 7, "silent": 28}
+    assert manifest["num_samples"] == 49 and manifest["num_clips"] == 7
+    assert [s["clips"] for s in manifest["shards"]] == [2, 2, 2, 1]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "index.parquet",
+        "manifest.json",
+        *(s["name"] for s in manifest["shards"]),
+    ]
+    index = pl.read_parquet(folder / "index.parquet")
+    for shard in manifest["shards"]:
+        data = (folder / shard["name"]).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (shard["bytes"], shard["sha256"])
+        rows = index.filter(pl.col("shard") == shard["name"])
+        assert len(rows) == shard["samples"]
+        with tarfile.open(folder / shard["name"]) as tar:
+            members = tar.getmembers()
+        assert {m.mtime for m in members} == {0} and not any(m.pax_headers for m in members)
+        listed = [name for names in rows["member_names"] for name in names]
+        assert [m.name for m in members] == listed
+        for row in rows.iter_rows(named=True):
+            for name, offset, size in zip(row["member_names"], row["data_offsets"], row["data_sizes"], strict=True):
+                member = next(m for m in members if m.name == name)
+                assert (member.offset_data, member.size) == (offset, size)
+            record = json.loads(data[row["data_offsets"][0] :][: row["data_sizes"][0]])
+            assert (record["sample_idx"], record["kind"], record["next"]) == (
+                row["sample_idx"],
+                row["kind"],
+                row["next"],
+            )
+            assert len(row["member_names"]) == 1 + row["num_frames"] == 1 + len(record["frames"]["indices"])
+
+
+def test_the_stored_images_are_embedded_untouched(root, tmp_path):
+    images = write_frames(root / "x" / "frames" / "v0.arrow", 20)
+    folder = build(root, tmp_path / "out", Options(embed_frames=True)).folder
+    with tarfile.open(folder / "train-000000.tar") as tar:
+        first = [m for m in tar.getmembers() if m.name.startswith("v0-")][:4]
+        names = [m.name.split(".", 1)[1] for m in first]
+        data = [tar.extractfile(m).read() for m in first]
+    assert names == ["json", "000.jpg", "001.jpg", "json"]
+    assert data[1:3] == images[2:4]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its file open
+@pytest.mark.parametrize("embed", [False, True])
+def test_plain_webdataset_reads_the_shards(root, tmp_path, embed):
+    folder = build(root, tmp_path / "out", Options(embed_frames=embed)).folder
+    samples = list(webdataset.WebDataset(str(folder / "train-000000.tar"), shardshuffle=False))
+    index = pl.read_parquet(folder / "index.parquet")
+    assert [s["__key__"] for s in samples] == index["key"].to_list()
+    for sample, count in zip(samples, index["num_frames"], strict=True):
+        record = json.loads(sample["json"])
+        images = [name for name in sample if name.endswith(".jpg")]
+        assert len(images) == (count if embed else 0) and len(record["frames"]["indices"]) == count
+
+
+def test_one_and_two_workers_give_the_same_bytes_from_any_folder(root, tmp_path):
+    build(root, tmp_path / "one", workers=1)
+    script = (
+        "from pathlib import Path\nfrom pipeline.build import build_split\nfrom pipeline.plan import Options\n"
+        "if __name__ == '__main__':\n"
+        "    build_split(Path('data'), 'x', 'train', Path('two'), options=Options(max_silent_frames=4, max_shard_samples=20), workers=2)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, env=environment)
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def test_a_rerun_has_nothing_to_do_and_another_plan_is_refused(root, tmp_path):
+    out = tmp_path / "out"
+    build(root, out)
+    before = digests(out)
+    assert build(root, out).up_to_date
+    with pytest.raises(ProspectError, match=r"found shards of another input or other options .*--force"):
+        build(root, out, Options(max_silent_frames=5))
+    (root / "x" / "train_training.json").write_text(json.dumps(many_clips(3)))
+    with pytest.raises(ProspectError, match="--force"):
+        build(root, out)
+    assert digests(out) == before
+    assert build(root, out, force=True).manifest["num_clips"] == 3
+
+
+def test_an_interrupted_build_goes_on_and_ends_in_the_same_bytes(root, tmp_path, monkeypatch):
+    build(root, tmp_path / "whole")
+    out = tmp_path / "out"
+    written = []
+    encode = shard_writer.encode
+
+    def dies(sample):
+        written.append(sample.key)
+        if len(written) == 20:
+            raise KeyboardInterrupt
+        return encode(sample)
+
+    monkeypatch.setattr(shard_writer, "encode", dies)
+    with pytest.raises(KeyboardInterrupt):
+        build(root, out)
+    folder = out / "x" / "train"
+    assert sorted(p.name for p in folder.iterdir()) == ["train-000000.tar", "train-000001.tar.partial"]
+    monkeypatch.setattr(shard_writer, "encode", encode)
+    kept = (folder / "train-000000.tar").stat().st_mtime_ns
+    with pytest.raises(ProspectError, match="another input or other options"):
+        build(root, out, Options(max_silent_frames=5))
+    build(root, out)
+    assert (folder / "train-000000.tar").stat().st_mtime_ns == kept, "finished shards are kept"
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_every_problem_is_reported_and_nothing_written(root, tmp_path):
+    clips = many_clips(4)
+    clips[1]["conversation"][4]["content"][0]["id"] = "S9"
+    clips[2]["end_frame_idx"] = 30
+    clips[3]["video_uid"] = "v0"
+    (root / "x" / "train_training.json").write_text(json.dumps(clips))
+    with pytest.raises(InvalidInput) as caught:
+        build(root, tmp_path / "out")
+    found = [(p.clip.split(" (")[0], p.field) for p in caught.value.problems]
+    assert found == [("clip 1", "content.id"), ("clip 2", "end_frame_idx"), ("clip 3", "id")]
+    assert "3 of 4 clips affected" in caught.value.fix
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failed_forced_build_keeps_what_was_there(root, tmp_path):
+    out = tmp_path / "out"
+    build(root, out)
+    before = digests(out)
+    (root / "x" / "train_training.json").write_text(json.dumps([raw_clip(fps=0)]))
+    with pytest.raises(InvalidInput):
+        build(root, out, force=True)
+    assert digests(out) == before
+
+
+def test_skip_leaves_clips_out_and_accounts_for_them(root, tmp_path):
+    clips = many_clips(3)
+    clips[1]["fps"] = -1
+    (root / "x" / "train_training.json").write_text(json.dumps(clips))
+    manifest = build(root, tmp_path / "out", Options(on_invalid="skip")).manifest
+    assert manifest["num_clips"] == 2 and manifest["skipped_by_field"] == {"fps": 1}
+    assert manifest["skipped"] == [
+        {"clip": 1, "video_uid": "v1", "clip_idx": 0, "reasons": ["fps: found -1"], "fields": ["fps"]}
+    ]
+
+
+def test_a_video_in_two_splits_is_a_problem(root, tmp_path):
+    write_root(root, many_clips(1), split="val")
+    with pytest.raises(InvalidInput) as caught:
+        build(root, tmp_path / "out")
+    (problem,) = caught.value.problems
+    assert str(problem).endswith("video_uid: found 'v0', also in val_training.json, expected a video in one split only")
+
+
+@pytest.mark.parametrize(
+    ("data_root", "dataset", "split", "message"),
+    [
+        ("nowhere", "x", "train", "data root .*nowhere: no such folder"),
+        ("data", "y", "train", "data/y: no such dataset; .* has these with a train split: x"),
+        ("data", "x", "test", r"data/x: no test_training.json \(or .jsonl\); splits found there: train"),
+    ],
+)
+def test_missing_input_says_what_is_there(root, tmp_path, data_root, dataset, split, message):
+    with pytest.raises(ProspectError, match=message):
+        build_split(tmp_path / data_root, dataset, split, tmp_path / "out")
+
+
+def test_files_of_unknown_origin_are_not_touched(root, tmp_path):
+    folder = tmp_path / "out" / "x" / "train"
+    folder.mkdir(parents=True)
+    (folder / "precious.txt").write_text("mine")
+    with pytest.raises(ProspectError, match="neither a manifest nor an interrupted build"):
+        build(root, tmp_path / "out")
+    assert [p.name for p in folder.iterdir()] == ["precious.txt"]
+
+
+def test_the_offline_stage_imports_no_torch():
+    script = "import sys, cli, pipeline.build, pipeline.toyworld.make; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_imports_run_one_way():
+    for path in (Path(__file__).parents[2] / "pipeline").rglob("*.py"):
+        assert "prospect." not in path.read_text().replace("prospect.turn", "").replace("prospect.shards", ""), path

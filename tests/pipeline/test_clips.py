@@ -1,0 +1,67 @@
+import json
+
+import pytest
+
+from pipeline.clips import Step, Turn, in_sequence_order, prompt_text, read_raw_clips
+from pipeline.errors import ProspectError
+
+
+def test_prompt_is_the_designs():
+    steps = (Step("S1", "Take it"), Step("S2", "Put it"))
+    plain = "You are a proactive assistant helping with task completion.\n\nTask Steps:\n- S1: Take it\n- S2: Put it"
+    assert prompt_text(steps, {"S1": "not_started", "S2": "not_started"}) == plain
+    progress = "\n\nCurrent Progress: S1:completed, S2:in_progress"
+    assert prompt_text(steps, {"S1": "completed", "S2": "in_progress"}) == plain + progress
+
+
+def test_turns_stand_at_their_last_frame_with_context_first():
+    dst = Turn("dst_update", "S1->start", 3, 5)
+    user = Turn("user", "hi", 4, 5)
+    says = Turn("assistant", "yes", 3, 5)
+    late = Turn("user", "hm", 6, 6)
+    system = Turn("system", "be kind", None, None)
+    early = Turn("system", "also", 0, 1)
+    assert in_sequence_order([dst, system, user, says, early, late], start_frame=2) == (
+        system,
+        early,
+        user,
+        dst,
+        says,
+        late,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", '[{"video_uid": "a"}, {"video_uid": "b"}]'),
+        ("a.jsonl", '{"video_uid": "a"}\n\n{"video_uid": "b"}\n'),
+        ("a.json", '\ufeff \n[{"video_uid": "a"}, {"video_uid": "b"}]'),
+    ],
+)
+def test_arrays_and_lines_are_read(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert [clip["video_uid"] for clip in read_raw_clips(tmp_path / name)] == ["a", "b"]
+
+
+def test_a_single_object_is_one_clip_and_numbers_keep_their_type(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text('{"fps": 2, "time": 1.5}')
+    (clip,) = read_raw_clips(path)
+    assert json.dumps(clip) == '{"fps": 2, "time": 1.5}'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", '[{"a": 1},\n {"b": }]', r"a\.json line 2 column 8: not valid JSON"),
+        ("a.jsonl", '{"a": 1}\n{"b"', r"a\.jsonl line 2 column 5: not valid JSON"),
+        ("a.json", "", r"a\.json line 1 column 1: not valid JSON"),
+        ("a.json", '[{"a": 1}', r"a\.json line 1 column 10: not valid JSON"),
+        ("a.json", "[1]", r"a\.json clip 0: found int, expected a JSON object"),
+    ],
+)
+def test_broken_json_is_named_with_its_place(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ProspectError, match=message):
+        list(read_raw_clips(tmp_path / name))

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import ProspectError
+from prospect.config import accumulation_steps, dump_config, load_config
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_config_loads_and_reads_back(path, tmp_path):
+    config = load_config(path)
+    (tmp_path / "c.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "c.yaml") == config
+
+
+def test_the_plans_defaults_for_real_runs():
+    config = load_config(CONFIGS / "smolvlm2-2.2b.yaml")
+    train = config.train
+    assert (config.data.max_seq_len, train.micro_batch_size, accumulation_steps(train)) == (4096, 2, 8)
+    assert (train.learning_rate, train.weight_decay, train.warmup_steps, train.epochs) == (1e-5, 0.01, 100, 10)
+    assert (train.bf16, train.gradient_checkpointing) == (True, True)
+    assert (train.save_steps, train.eval_steps, train.log_steps, train.keep_checkpoints) == (500, 500, 10, 5)
+    assert config.data.negatives.start == 0.5
+
+
+def test_overrides_reach_any_depth():
+    config = load_config(
+        CONFIGS / "toy.yaml",
+        ["train.learning_rate=1e-4", "data.negatives.start=0.1", "name=other", "data.blind=true", "train.loss.lm=2"],
+    )
+    assert (config.train.learning_rate, config.data.negatives.start, config.name) == (1e-4, 0.1, "other")
+    assert config.data.blind is True and config.train.loss.lm == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.learning_rat=1", r"toy\.yaml: no setting 'train.learning_rat'; did you mean 'train.learning_rate'\?"),
+        ("trian.epochs=1", r"no setting 'trian'; did you mean 'train'\?"),
+        ("data.negatives.rate=1", r"no setting 'data.negatives.rate'; did you mean 'data.negatives.end'\?"),
+        ("train.epochs=0", r"train.epochs: found 0, input should be greater than 0"),
+        ("train.epochs=many", r"train.epochs: found 'many', input should be a valid integer"),
+        ("data.packing=both", r"data.packing: found 'both', input should be 'clip' or 'turn'"),
+        ("model.checkpoint=x", r"model: found .*give either checkpoint or preset"),
+        ("data.negatives.schedule=linear", r"data.negatives: found .*linear one start and end"),
+        ("train", r"--set 'train': expected KEY=VALUE"),
+        ("name.x=1", r"--set name.x: 'name' is a value, not a section"),
+    ],
+)
+def test_wrong_settings_are_named(override, message):
+    with pytest.raises(ProspectError, match=message):
+        load_config(CONFIGS / "toy.yaml", [override])
+
+
+def test_a_missing_config_lists_those_that_are_there(tmp_path):
+    with pytest.raises(ProspectError, match=r"no such config; in .*configs there is: .*toy\.yaml"):
+        load_config(CONFIGS / "tiny.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1")
+    with pytest.raises(ProspectError, match=r"bad\.yaml: not valid YAML"):
+        load_config(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ProspectError, match="found list, expected sections"):
+        load_config(tmp_path / "list.yaml")
+
+
+def test_accumulation_follows_from_the_global_batch(monkeypatch):
+    config = load_config(CONFIGS / "toy.yaml", ["train.global_batch_size=12", "train.micro_batch_size=2"])
+    assert accumulation_steps(config.train) == 6
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert accumulation_steps(config.train) == 2
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(ProspectError, match="found 12, expected a multiple of micro_batch_size 2 x 4 ranks = 8"):
+        accumulation_steps(config.train)

@@ -1,0 +1,257 @@
+"""The layout against hand-worked sequences: text, labels decision by decision, targets, parts."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.clips import Turn
+from pipeline.errors import ProspectError
+from pipeline.expand import expand
+from prospect.layout import IGNORE, Tokens, TokenSequence, clip_sequence, cut_parts, frame_groups, turn_sequence
+from tests.fakes import clip_texts, make_clip, pieces, word_tokenizer
+from tests.pipeline.test_expand import clips, needs_real_data, real_clip
+
+END = ["<end_of_utterance>", "\n"]
+
+
+def setup(clip, tokens_per_frame=1, frame_wrap="none"):
+    tokenizer = word_tokenizer(clip_texts(clip))
+    return tokenizer, Tokens(tokenizer, tokens_per_frame, frame_wrap)
+
+
+def whole(tokens, clip):
+    (part,) = cut_parts(tokens, clip, 10**6, 10**3)
+    sequence = clip_sequence(tokens, clip, part)
+    assert len(sequence) == part.num_tokens
+    return sequence
+
+
+def decisions(sequence: TokenSequence, tokenizer) -> list[tuple[str, int, int]]:
+    """(what the decision follows, update, speak) for every labelled position."""
+    found, frame = [], iter(sequence.frames)
+    at = ""
+    for position, token in enumerate(pieces(tokenizer, sequence.ids)):
+        if sequence.at_frame[position]:
+            at = str(next(frame))
+        elif token == "\n":
+            at = pieces(tokenizer, sequence.ids[:position])[-2].strip()
+        if sequence.update_labels[position] != IGNORE:
+            assert sequence.speak_labels[position] != IGNORE
+            found.append((at, sequence.update_labels[position], sequence.speak_labels[position]))
+    return found
+
+
+CLIP = make_clip(
+    [
+        Turn("system", "be kind", None, None),
+        Turn("user", "hi <image>", 1, 2),
+        Turn("dst_update", "S1->start", 1, 2),
+        Turn("assistant", "go on", 1, 2),
+        Turn("dst_update", "S1->complete, S2->start", 4, 5),
+    ],
+    frames=(0, 6),
+)
+
+
+def test_the_whole_sequence_reads_as_designed():
+    tokenizer, tokens = setup(CLIP, tokens_per_frame=2)
+    sequence = whole(tokens, CLIP)
+    prompt = "You are a proactive assistant helping with task completion."
+    assert pieces(tokenizer, sequence.ids) == [
+        "<|im_start|>", "System:", *[f" {word}" for word in prompt.split()],
+        "\n", "\n", "Task", " Steps:", "\n", "-", " S1:", " do", " S1", "\n", "-", " S2:", " do", " S2", *END,
+        "System:", " be", " kind", *END,
+        "<image>", "<image>",
+        "<image>", "<image>",
+        "User:", " hi", " <image>", *END,
+        "<image>", "<image>",
+        "DST:", " S1->start", *END,
+        "Assistant:", " go", " on", *END,
+        "<image>", "<image>",
+        "<image>", "<image>",
+        "<image>", "<image>",
+        "DST:", " S1->complete", ",", " S2->start", *END,
+        "<image>", "<image>",
+    ]  # fmt: skip
+    assert sequence.ids.count(tokens.image) == 2 * 7, "the <image> of the utterance is text"
+    assert sequence.frames == [0, 1, 2, 3, 4, 5, 6]
+
+
+def test_targets_are_texts_and_their_end_not_headers():
+    tokenizer, tokens = setup(CLIP)
+    sequence = whole(tokens, CLIP)
+    words = pieces(tokenizer, sequence.ids)
+    assert [(words[i], kind) for i, kind in enumerate(sequence.target_kind) if kind] == [
+        (" S1->start", 2), ("<end_of_utterance>", 2),
+        (" go", 1), (" on", 1), ("<end_of_utterance>", 1),
+        (" S1->complete", 2), (",", 2), (" S2->start", 2), ("<end_of_utterance>", 2),
+    ]  # fmt: skip
+    assert [words[i] for i, flag in enumerate(sequence.is_start_update) if flag] == [
+        " S1->start", "<end_of_utterance>", " S1->complete", ",", " S2->start", "<end_of_utterance>",
+    ]  # fmt: skip
+
+
+def test_decisions_are_sequential():
+    tokenizer, tokens = setup(CLIP)
+    assert decisions(whole(tokens, CLIP), tokenizer) == [
+        ("0", 0, 0),
+        # frame 1 is in the range of the turns at 2: no label
+        ("2", 1, 0),
+        ("S1->start", 0, 1),
+        ("on", 0, 0),
+        ("3", 0, 0),
+        ("5", 1, 0),
+        ("S2->start", 0, 0),
+        ("6", 0, 0),
+    ]
+
+
+def test_silent_frames_are_marked_for_sampling_and_nothing_else():
+    _, tokens = setup(CLIP)
+    sequence = whole(tokens, CLIP)
+    assert [frame for frame in sequence.silent_frame if frame >= 0] == [0, 3, 6]
+    sequence.drop_decisions(lambda frame: frame == 3)
+    labelled = [i for i, label in enumerate(sequence.update_labels) if label != IGNORE]
+    assert len(labelled) == 8 - 2
+    assert sequence.frames == [0, 1, 2, 3, 4, 5, 6], "an unsampled frame stays in the context"
+
+
+def test_decision_sits_on_the_last_token_of_a_frame():
+    _, tokens = setup(CLIP, tokens_per_frame=4)
+    sequence = whole(tokens, CLIP)
+    images = [i for i, token in enumerate(sequence.ids) if token == tokens.image]
+    assert [i for i, flag in enumerate(sequence.at_frame) if flag] == images[3::4]
+    assert sequence.update_labels[images[3]] == 0 and sequence.update_labels[images[0]] == IGNORE
+
+
+def test_frame_wrap_of_the_pretraining():
+    tokenizer, tokens = setup(CLIP, tokens_per_frame=1, frame_wrap="smolvlm")
+    assert pieces(tokenizer, tokens.frame.ids) == [
+        "<fake_token_around_image>", "<global-img>", "<image>", "<fake_token_around_image>",
+    ]  # fmt: skip
+    sequence = whole(tokens, CLIP)
+    at_frame = [i for i, flag in enumerate(sequence.at_frame) if flag]
+    assert {sequence.ids[i] for i in at_frame} == {tokens.frame.ids[-1]} and sequence.update_labels[at_frame[0]] == 0
+
+
+def test_an_earlier_frame_of_a_range_is_labelled_when_a_block_follows_it():
+    clip = make_clip([Turn("dst_update", "S1->start", 2, 3), Turn("assistant", "go", 1, 5)], frames=(0, 6))
+    tokenizer, tokens = setup(clip)
+    assert decisions(whole(tokens, clip), tokenizer) == [
+        ("0", 0, 0), ("3", 1, 0), ("S1->start", 0, 0), ("5", 0, 1), ("go", 0, 0), ("6", 0, 0),
+    ]  # fmt: skip
+
+
+@needs_real_data
+def test_the_real_clip_worked_by_hand():
+    clip = real_clip()
+    tokenizer, tokens = setup(clip)
+    sequence = whole(tokens, clip)
+    expected = [("195", 1, 0), ("S1->start", 0, 1), ("them.", 0, 0)]
+    expected += [(str(f), 0, 0) for f in range(196, 212)]
+    expected += [("214", 1, 0), ("S1->complete", 1, 0), ("S2->start", 0, 1), ("secure.", 0, 0)]
+    expected += [(str(f), 0, 0) for f in range(215, 224)]
+    expected += [("226", 0, 1), ("screwdriver.", 0, 0)]
+    expected += [(str(f), 0, 0) for f in range(227, 260)]
+    expected += [("262", 0, 1), ("one.", 0, 0)]
+    expected += [(str(f), 0, 0) for f in range(263, 303)]
+    expected += [("305", 1, 0), ("S2->complete", 1, 0), ("S3->start", 0, 1), ("chassis.", 0, 0)]
+    expected += [(str(f), 0, 0) for f in range(306, 369)]
+    expected += [("371", 1, 0), ("S3->complete", 1, 0), ("S4->start", 0, 1), ("tightly.", 0, 0)]
+    expected += [(str(f), 0, 0) for f in range(372, 394)]
+    expected += [("396", 1, 0), ("S4->complete", 1, 0), ("S5->start", 0, 1), ("screwdriver.", 0, 0)]
+    expected += [(str(f), 0, 0) for f in range(397, 423)]
+    expected += [("425", 1, 0), ("S5->complete", 1, 0), ("S6->start", 0, 1), ("rolls!", 0, 0)]
+    expected += [(str(f), 0, 0) for f in range(426, 449)]
+    expected += [("451", 1, 0), ("S6->complete", 0, 0)]
+    assert decisions(sequence, tokenizer) == expected
+    assert sequence.frames == list(range(193, 452))
+
+    words = pieces(tokenizer, sequence.ids)
+    start = words.index("<image>") - 21
+    system = "You are a helpful and proactive assistant. Always be ready to assist and provide useful information ahead of time."
+    assert words[start : start + 21] == ["be", *[f" {w}" for w in system.split()], *END][-21:]
+    user = "I want to assemble a toy roller with chassis, wheels, and cabin."
+    first = words.index("User:")
+    assert words[first - 2 : first] == ["<image>", "<image>"], "the user's words come before frame 195"
+    assert "".join(words[first : words.index("DST:")]) == f"User: {user}<end_of_utterance>\n<image>"
+    assert words[-4:] == ["DST:", " S6->complete", *END]
+
+
+def test_parts_are_cut_without_looking_ahead_and_carry_the_state():
+    tokenizer, tokens = setup(CLIP)
+    assert len(tokens.prompt(clip_texts(CLIP)[0]).ids) == 27
+    # frame 0: prompt 27 + system 5 = 32 used; each frame 1; at frame 2 user 5 + update 4 + assistant 5 = 14 > reserve
+    with pytest.raises(
+        ProspectError, match=r"clip 'v-c000' frame 2: its turns take 14 tokens, more than data.reserve 8"
+    ):
+        cut_parts(tokens, CLIP, 60, 8)
+    # used before frames 0..3: 32, 33, 34, 34 + 1 + 14 = 49; with reserve 14, frame 3 needs 49 + 1 + 14 = 64
+    parts = cut_parts(tokens, CLIP, 63, 14)
+    assert [(p.first_frame, p.last_frame, p.state) for p in parts] == [
+        (0, 2, ("not_started", "not_started")),
+        (3, 6, ("in_progress", "not_started")),
+    ]
+    assert [p.num_tokens for p in parts] == [49, 27 + 5 + 4 + 6]
+    assert [(p.first_frame, p.last_frame) for p in cut_parts(tokens, CLIP, 64, 14)] == [(0, 3), (4, 6)]
+    second = pieces(tokenizer, clip_sequence(tokens, CLIP, parts[1]).ids)
+    text = "".join(second)
+    assert "Current Progress: S1:in_progress" in text and "be kind" not in text
+    with pytest.raises(ProspectError, match="raise it"):
+        cut_parts(tokens, CLIP, 40, 14)
+
+
+@settings(max_examples=150, deadline=None)
+@given(clips(), st.integers(0, 60))
+def test_parts_hold_every_frame_turn_and_decision_once_and_fit(clip, extra):
+    tokenizer, tokens = setup(clip)
+    reserve = 1 + max(sum(len(tokens.turn(t).ids) for t in (*g.before, *g.after)) for g in frame_groups(clip))
+    longest_prompt = 200
+    limit = longest_prompt + reserve + extra
+    parts = cut_parts(tokens, clip, limit, reserve)
+    sequences = [clip_sequence(tokens, clip, part) for part in parts]
+    assert [len(s) for s in sequences] == [p.num_tokens for p in parts]
+    assert all(len(s) <= limit for s in sequences)
+    assert [f for s in sequences for f in s.frames] == list(range(clip.start_frame, clip.end_frame + 1))
+    one = whole(tokens, clip)
+    assert [d for s in sequences for d in decisions(s, tokenizer)] == decisions(one, tokenizer)
+    targets = [i for s in sequences for i, k in zip(s.ids, s.target_kind, strict=True) if k]
+    assert targets == [i for i, k in zip(one.ids, one.target_kind, strict=True) if k]
+
+
+@settings(max_examples=150, deadline=None)
+@given(clips(), st.integers(1, 6))
+def test_turn_packing_learns_each_decision_and_target_of_the_clip_once(clip, max_silent_frames):
+    tokenizer, tokens = setup(clip)
+    samples = expand(clip, max_silent_frames)
+    found, targets = [], []
+    for sample, after in zip(samples, [*samples[1:], None], strict=True):
+        same_frame = after and after.target and after.end_frame == sample.end_frame
+        sequence = turn_sequence(tokens, sample, after.kind if same_frame else None)
+        found += decisions(sequence, tokenizer)
+        targets += [i for i, k in zip(sequence.ids, sequence.target_kind, strict=True) if k]
+        assert set(sequence.frames) == set(sample.frames)
+    one = whole(tokens, clip)
+    assert sorted(found) == sorted(decisions(one, tokenizer))
+    assert targets == [i for i, k in zip(one.ids, one.target_kind, strict=True) if k]
+
+
+def test_turn_packing_leaves_unsampled_frames_out():
+    tokenizer, tokens = setup(CLIP)
+    silent = expand(CLIP, 32)[0]
+    assert (silent.start_frame, silent.end_frame) == (0, 0)
+    last = expand(CLIP, 32)[-1]
+    kept = turn_sequence(tokens, last, None, keep=lambda frame: False)
+    assert kept.frames == [] and not any(label != IGNORE for label in kept.update_labels)
+    text = "".join(pieces(tokenizer, kept.ids))
+    assert text.endswith("DST: S1->complete, S2->start<end_of_utterance>\n"), "earlier turns stay as text"
+
+
+def test_turn_packing_puts_same_frame_turns_at_their_places():
+    tokenizer, tokens = setup(CLIP)
+    sample = next(s for s in expand(CLIP, 32) if s.kind == "assistant")
+    text = "".join(pieces(tokenizer, turn_sequence(tokens, sample, None).ids))
+    assert text.endswith(
+        "System: be kind<end_of_utterance>\n<image>User: hi <image><end_of_utterance>\n<image>"
+        "DST: S1->start<end_of_utterance>\nAssistant: go on<end_of_utterance>\n"
+    )
