@@ -16,6 +16,7 @@ from pipeline.progress import progress_bar
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console()
 TOY_ROOT = Path("data/toy")
+TOY_CONFIG = Path(__file__).parent / "configs" / "toy.yaml"
 
 Split = Literal["train", "val", "test"]
 DataRoot = Annotated[Path, typer.Option(help="Folder of datasets; the default is the toy world, made when absent.")]
@@ -47,22 +48,15 @@ def make_toy(
     ] = "standard",
 ) -> None:
     """Render the toy world: annotated assembly clips and their frames, in the formats of real data."""
-    from pipeline.toyworld.make import make_toy, num_clips
+    from pipeline.toyworld.ensure import ensure_toy
 
     with clear_errors():
-        if (out / "toyworld").exists():
-            console.print(f"{out}/toyworld is there already; nothing to do (remove it to make it again)")
-            return
-        total, done = sum(num_clips(clips).values()), 0
         with progress_bar(console) as show:
-
-            def on_clip() -> None:
-                nonlocal done
-                done += 1
-                show("rendering clips", done, total)
-
-            counts = make_toy(out, seed=seed, clips=clips, preset=preset, on_clip=on_clip)
-        console.print(f"{out}/toyworld: " + ", ".join(f"{n} {split} clips" for split, n in counts.items()))
+            counts = ensure_toy(out, show, preset=preset, seed=seed, clips=clips)
+        if counts is None:
+            console.print(f"nothing to do: {out}/toyworld is there already (remove it to make it again)")
+        else:
+            console.print(f"{out}/toyworld: " + ", ".join(f"{n} {split} clips" for split, n in counts.items()))
 
 
 @app.command()
@@ -85,6 +79,7 @@ def build_shards(
     """Offline stage: clips to per-turn samples in webdataset tar shards. Needs no GPU and no torch."""
     from pipeline.build import build_split
     from pipeline.plan import Options, datasets
+    from pipeline.toyworld.ensure import ensure_toy
 
     options = Options(
         max_silent_frames=max_silent_frames,
@@ -94,7 +89,9 @@ def build_shards(
         on_invalid=on_invalid,
     )
     with clear_errors():
-        _ensure_toy(data_root)
+        if data_root == TOY_ROOT:
+            with progress_bar(console) as show:
+                ensure_toy(data_root, show)
         if not data_root.is_dir():
             raise ProspectError(f"data root {data_root}: no such folder; pass --data-root with your datasets' folder")
         names = [dataset] if dataset else datasets(data_root, split)
@@ -144,10 +141,42 @@ def inspect_shard(
             console.print(f"{len(sample.frames)} frames drawn into {frames}", soft_wrap=True)
 
 
-def _ensure_toy(data_root: Path) -> None:
-    """The default data root is made when absent; any other has to be there."""
-    if data_root == TOY_ROOT and not (data_root / "toyworld").exists():
-        make_toy(out=data_root, seed=0, clips=300, preset="standard")
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="One of configs/, or your own.")] = TOY_CONFIG,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. train.learning_rate=1e-4.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Start over: removes the run of the same name.")] = False,
+) -> None:
+    """Train a model on shards; everything goes to runs/NAME."""
+    from pipeline.toyworld.ensure import ensure_toy_shards
+    from prospect.config import load_config
+
+    with clear_errors():
+        settings = load_config(config, set_ or [])
+        if settings.data.toy:
+            with progress_bar(console) as show:
+                ensure_toy_shards(settings.data.root, settings.data.shards, settings.data.toy, show)
+        from prospect.report.compare import comparison
+        from prospect.train.run import train as run_training
+
+        run = run_training(settings, console, resume=resume, overwrite=overwrite)
+        if run.up_to_date:
+            console.print(f"nothing to do: {run.folder} is finished; --overwrite starts it over")
+        console.print(comparison([run.folder]))
+        console.print(f"metrics: {run.folder}/metrics.json, curves: tensorboard --logdir {run.folder.parent}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, e.g. runs/toy runs/toy-blind.")],
+    split: Annotated[Split, typer.Option()] = "test",
+) -> None:
+    """One table of the metrics of several finished runs, beside the untrained model and the baselines."""
+    from prospect.report.compare import comparison
+
+    with clear_errors():
+        console.print(comparison(runs, split))
 
 
 def _print_build(folder: Path, manifest: dict[str, Any], up_to_date: bool) -> None:

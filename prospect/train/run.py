@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 import transformers
 from rich.console import Console
-from transformers import AutoImageProcessor, AutoTokenizer, PrinterCallback
+from transformers import AutoTokenizer, PrinterCallback
 
 from pipeline.clips import Clip
 from pipeline.errors import ProspectError
@@ -29,7 +29,7 @@ from prospect.data.loader import Sampling, SequenceReader
 from prospect.data.order import make_order
 from prospect.data.sequences import plan_fingerprint, plan_sequences
 from prospect.layout import Tokens
-from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.dst_smolvlm import DSTSmolVLM, load_image_processor
 from prospect.model.presets import make_checkpoint
 from prospect.train.baselines import baselines
 from prospect.train.resume import DataPosition, checkpoints
@@ -66,7 +66,7 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
     transformers.set_seed(config.train.seed)
     transformers.logging.set_verbosity_error()
     model, tokenizer, image_processor = load_model(config, start[0] if start else None, splits[0])
-    tokens_per_frame = model.prospect_settings.tokens_per_frame
+    tokens_per_frame = model.settings.tokens_per_frame
     tokens = Tokens(tokenizer, tokens_per_frame, config.data.frame_wrap)
     fingerprints = [plan_fingerprint(split, tokens, tokenizer, config.data) for split in splits]
     plans = [_plan(split, tokens, config, fp) for split, fp in zip(splits, fingerprints, strict=True)]
@@ -173,14 +173,15 @@ def load_model(config: Config, resume_from: Path | None, train_split: Split) -> 
     model = DSTSmolVLM.from_checkpoint(
         source,
         tokens_per_frame=config.model.tokens_per_frame,
-        vision_chunk=config.model.vision_chunk,
+        packing=config.data.packing,
+        frame_wrap=config.data.frame_wrap,
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
-        settings={"packing": config.data.packing, "frame_wrap": config.data.frame_wrap},
     )
+    model.vision_chunk = config.model.vision_chunk
     if config.model.freeze_vision:
         model.model.vision_model.requires_grad_(False)
-    return model, AutoTokenizer.from_pretrained(source), AutoImageProcessor.from_pretrained(source, use_fast=False)
+    return model, AutoTokenizer.from_pretrained(source), load_image_processor(source)
 
 
 def _texts(split: Split) -> list[str]:

@@ -23,7 +23,7 @@ HEADLINES = {  # metric: short name beside the bar
 }
 
 
-class RunLog(TrainerCallback):  # type: ignore[misc]
+class RunLog(TrainerCallback):
     """Logs of the main process."""
 
     def __init__(self, folder: Path, console: Console, start_step: int) -> None:

@@ -28,7 +28,7 @@ from prospect.train.resume import DataPosition
 MODEL_INPUTS = ("input_ids", "attention_mask", "frames", "target_kind", "update_labels", "speak_labels")
 
 
-class ProspectTrainer(Trainer):  # type: ignore[misc]
+class ProspectTrainer(Trainer):
     """Trains a `DSTSmolVLM` on a planned stream."""
 
     def __init__(
@@ -104,6 +104,7 @@ class ProspectTrainer(Trainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        assert num_items_in_batch is not None  # from get_batch_samples
         output = model(**{name: inputs[name] for name in MODEL_INPUTS})
         balanced = self.config.train.loss.balanced
         # DDP averages the ranks' gradients, and the counts are already those of all ranks.
@@ -133,7 +134,7 @@ class ProspectTrainer(Trainer):  # type: ignore[misc]
         metrics = self.evaluate_split(split)
         named = {f"eval_{name}": value for name, value in metrics.items() if value is not None}
         self.log(named)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
     def evaluate_split(self, split: str) -> dict[str, Any]:
@@ -180,7 +181,7 @@ class ProspectTrainer(Trainer):  # type: ignore[misc]
             DataPosition(**record | {"step": step, "epoch": step // self.order.steps_per_epoch}).save(folder)
 
 
-class _TrueEpoch(TrainerCallback):  # type: ignore[misc]
+class _TrueEpoch(TrainerCallback):
     """The Trainer counts the whole run as one epoch; its logs name the real one."""
 
     def __init__(self, steps_per_epoch: int) -> None:

@@ -1,0 +1,103 @@
+"""Constrained generation of dst_update texts: which tokens may come next, so that every generated update parses.
+
+A text is pieces, tokenized one by one as in training (DESIGN §5): " S1->complete", ",", " S2->start", then
+<end_of_utterance>. In `legal` mode a piece may be any transition that is legal in the tracked state as the pieces before
+it left it; otherwise any transition of any step, none twice. Either way there are at most two updates a step.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+
+from pipeline.dst import MOVES, State, Update, apply_updates, format_updates, legal_updates
+from pipeline.errors import ProspectError
+
+Ids = tuple[int, ...]
+
+
+class UpdateConstraint:
+    """What may follow the ids generated so far, after the header "DST:". Holds no position: ask with all ids."""
+
+    def __init__(
+        self,
+        encode: Callable[[str], Sequence[int]],
+        end_of_utterance: int,
+        steps: Sequence[str],
+        state: Mapping[str, State],
+        legal: bool = True,
+    ) -> None:
+        """
+        Args:
+            encode: text to ids, special tokens split (`prospect.layout.Tokens.encode`).
+            steps: step ids, in the prompt's order.
+            state: tracked state of each step.
+            legal: only transitions that are legal in the tracked state.
+
+        Raises:
+            ProspectError: the tokenizer gives two updates the same ids, or one the beginning of another's.
+        """
+        self.end_of_utterance = end_of_utterance
+        self._steps, self._state, self._legal = tuple(steps), {step: state[step] for step in steps}, legal
+        self._comma = tuple(encode(","))
+        self._pieces = {u: tuple(encode(f" {u}")) for u in (Update(s, t) for s in steps for t in MOVES)}
+        _check_distinct(self._pieces)
+
+    @cached_property
+    def possible(self) -> bool:
+        """Whether any update can be generated: False once every step is completed (or there is none)."""
+        return bool(self._next_updates([]))
+
+    def allowed(self, ids: Sequence[int]) -> list[int]:
+        """Token ids that may follow `ids`, ascending; empty after <end_of_utterance>.
+
+        Raises:
+            ValueError: no update is possible, or `ids` is not what this constraint allows.
+        """
+        if not self.possible:
+            raise ValueError(f"no transition is legal in state {self._state}; check `possible` first")
+        _, partial, options = self._walk(ids)
+        return sorted({option[len(partial)] for option in options if option[: len(partial)] == partial})
+
+    def updates(self, ids: Sequence[int]) -> tuple[Update, ...]:
+        """The updates that `ids` complete, in order."""
+        return tuple(self._walk(ids)[0])
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The update text, e.g. "S1->complete, S2->start"."""
+        return format_updates(self.updates(ids))
+
+    def _walk(self, ids: Sequence[int]) -> tuple[list[Update], Ids, dict[Ids, Update | None]]:
+        """Updates complete in `ids`, the ids after them, and what these may become (None: the end of the text)."""
+        emitted: list[Update] = []
+        rest, options = tuple(ids), self._options(emitted)
+        while complete := next((option for option in options if rest[: len(option)] == option), None):
+            update, rest = options[complete], rest[len(complete) :]
+            if update is None:
+                options = {}
+                break
+            emitted.append(update)
+            options = self._options(emitted)
+        if rest and not any(option[: len(rest)] == rest for option in options):
+            raise ValueError(f"ids {list(ids)}: {list(rest)} follows {format_updates(emitted)!r}, which is not allowed")
+        return emitted, rest, options
+
+    def _options(self, emitted: list[Update]) -> dict[Ids, Update | None]:
+        """Every continuation after `emitted`, whole. None of them is the beginning of another."""
+        updates = self._next_updates(emitted)
+        if not emitted:  # at least one update
+            return {self._pieces[update]: update for update in updates}
+        return {(self.end_of_utterance,): None} | {self._comma + self._pieces[update]: update for update in updates}
+
+    def _next_updates(self, emitted: list[Update]) -> list[Update]:
+        if self._legal:
+            return legal_updates(self._steps, apply_updates(self._state, emitted))
+        return [update for update in self._pieces if update not in emitted]
+
+
+def _check_distinct(pieces: Mapping[Update, Ids]) -> None:
+    ordered = sorted(pieces.items(), key=lambda item: item[1])  # a beginning sorts right before what it begins
+    for (one, ids), (other, longer) in zip(ordered, ordered[1:], strict=False):
+        if longer[: len(ids)] == ids:
+            raise ProspectError(
+                f"tokenizer: {one} and {other} have the ids {list(ids)} and {list(longer)}, expected ids that tell "
+                "them apart; use the checkpoint's own tokenizer"
+            )

@@ -1,0 +1,152 @@
+"""Model sizes that need no download: random weights at a known size, saved as an ordinary SmolVLM checkpoint folder.
+
+`make_checkpoint` trains a byte-level BPE tokenizer from the texts given, draws weights from a seed, and writes config,
+weights, tokenizer and image processor. What it writes loads with transformers' own classes; nothing in it is ours.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMForConditionalGeneration
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+from pipeline.errors import ProspectError
+
+# SmolVLM2's special tokens. The first three stand first in its vocabulary too.
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<end_of_utterance>",
+    "<image>",
+    "<fake_token_around_image>",
+    "<global-img>",
+)
+TOY_VOCAB_SIZE = 384
+
+
+def toy_tokenizer(texts: Iterable[str], vocab_size: int = TOY_VOCAB_SIZE) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer in SmolLM2's manner (digits one by one), trained from `texts`.
+
+    The same texts give the same tokenizer. Any text survives encoding and decoding: all 256 bytes are tokens.
+    Vocabulary: special tokens, bytes, then merges as far as the texts supply them.
+    """
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    backend.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            special_tokens=list(SPECIAL_TOKENS),
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>",
+        pad_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        extra_special_tokens={
+            "image_token": "<image>",
+            "fake_image_token": "<fake_token_around_image>",
+            "global_image_token": "<global-img>",
+            "end_of_utterance_token": "<end_of_utterance>",
+        },
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def toy_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
+    """0.8 million parameters, 64 px frames, one token a frame; what is known to learn the toy world (docs/results.md)."""
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return SmolVLMConfig(
+        vision_config={
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 64,
+            "patch_size": 16,
+            "initializer_range": 0.05,
+        },
+        text_config={
+            "model_type": "llama",
+            "vocab_size": TOY_VOCAB_SIZE,
+            "hidden_size": 128,
+            "intermediate_size": 256,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "max_position_embeddings": 8192,
+            "rms_norm_eps": 1e-5,
+            "initializer_range": 0.05,
+            "tie_word_embeddings": True,
+            **ids,
+        },
+        scale_factor=4,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        tie_word_embeddings=True,
+        **ids,
+    )
+
+
+PRESETS: dict[str, Callable[[PreTrainedTokenizerFast], SmolVLMConfig]] = {"toy": toy_config}
+
+
+def make_checkpoint(preset: str, out: Path, texts: Iterable[str], seed: int) -> Path:
+    """Write the checkpoint folder `out`, whole or not at all; the same arguments give the same bytes.
+
+    Args:
+        preset: a key of PRESETS.
+        texts: what the tokenizer is trained from.
+        seed: of the weights; the global random state is left as it was.
+
+    Raises:
+        ProspectError: the preset is unknown, or `out` is there already.
+    """
+    if preset not in PRESETS:
+        raise ProspectError(f"preset {preset!r}: expected one of {', '.join(PRESETS)}")
+    if out.exists():
+        raise ProspectError(f"{out}: is there already, expected a new folder; remove it or name another")
+    tokenizer = toy_tokenizer(texts)
+    config = PRESETS[preset](tokenizer)
+    partial = out.with_name(f".{out.name}.partial")
+    if partial.exists():
+        shutil.rmtree(partial)
+    partial.mkdir(parents=True)
+    _random_model(config, seed).save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    _image_processor(config.vision_config.image_size).save_pretrained(partial)
+    partial.rename(out)
+    return out
+
+
+def _random_model(config: SmolVLMConfig, seed: int) -> SmolVLMForConditionalGeneration:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return SmolVLMForConditionalGeneration(config)
+
+
+def _image_processor(size: int) -> SmolVLMImageProcessorPil:
+    """SmolVLM2's settings with image splitting off: a frame is one square image."""
+    return SmolVLMImageProcessorPil(
+        size={"longest_edge": size},
+        max_image_size={"longest_edge": size},
+        do_image_splitting=False,
+        image_mean=[0.5, 0.5, 0.5],
+        image_std=[0.5, 0.5, 0.5],
+        rescale_factor=1 / 255,
+        resample=1,  # LANCZOS
+    )
