@@ -147,7 +147,8 @@ class _Player:
             if carried is not None:
                 self.event("start", carried)
             else:
-                self.show(slot_in_assembly(len(self.placed) - 1), is_open=True)
+                x, y = slot_in_assembly(len(self.placed) - 1)
+                self.show((x + 5, y + 8), is_open=True)
                 self.idle(LEAD)
         self.idle(5 + self.wait(2))
         return Episode(self.parts, num_steps, tuple(self.events), tuple(self.scenes))

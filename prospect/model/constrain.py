@@ -1,12 +1,13 @@
 """Constrained generation of dst_update texts: which tokens may come next, so that every generated update parses.
 
 A text is pieces, tokenized one by one as in training (DESIGN §5): " S1->complete", ",", " S2->start", then
-<end_of_utterance>. In `legal` mode a piece may be any transition that is legal in the tracked state as the pieces before
-it left it; otherwise any transition of any step, none twice. Either way there are at most two updates a step.
+<end_of_utterance>. In `legal` mode a piece may be any transition that is legal in the tracked state, as the pieces
+before left it; otherwise any transition of any step, none twice. Either way there are at most two updates a step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 from pipeline.dst import MOVES, State, Update, apply_updates, format_updates, legal_updates
 from pipeline.errors import ProspectError
@@ -95,7 +96,7 @@ class UpdateConstraint:
 
 def _check_distinct(pieces: Mapping[Update, Ids]) -> None:
     ordered = sorted(pieces.items(), key=lambda item: item[1])  # a beginning sorts right before what it begins
-    for (one, ids), (other, longer) in zip(ordered, ordered[1:], strict=False):
+    for (one, ids), (other, longer) in pairwise(ordered):
         if longer[: len(ids)] == ids:
             raise ProspectError(
                 f"tokenizer: {one} and {other} have the ids {list(ids)} and {list(longer)}, expected ids that tell "

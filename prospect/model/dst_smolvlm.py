@@ -1,369 +1,359 @@
-"""DSTSmolVLM: SmolVLM with two heads that say, at every frame, whether to update the state and whether to speak.
+"""`DSTSmolVLM`: SmolVLM with two heads that say, at each decision position, what block comes next (DESIGN §7).
 
-It loads any SmolVLM/SmolVLM2 checkpoint with only the heads new, and what it saves the plain class loads too. Called
-without `target_kind` it is the plain class. The training path differs in what it leaves out: frames go in as uint8 and
-through the vision tower in chunks; the LM head runs at labelled positions alone.
+Training: embed the ids, put frame features at the <image> tokens, run the text model once, apply the LM head at target
+positions and the heads at decision positions only. Streaming: `extend` a KV cache block by block, `decide`, and
+`continue_dst_update` or `continue_utterance`, which close their block: the cache then stands at the next decision.
+Without `target_kind`, `forward` is the parent's. A checkpoint is SmolVLM's with two more layers; what ours has to
+remember (tokens a frame, normalisation) stands in config.json under "prospect".
 
-B batch, T tokens, F frames, K tokens a frame, G tokens a frame before pooling, D hidden, V vocabulary, M targets,
-N decisions.
+B batch, T tokens, F frames, K tokens a frame, S pixels a side, D hidden, V vocabulary, G side of the native grid of
+tokens, C width of a native token before its projection, N decisions, M targets.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoImageProcessor, SmolVLMConfig, SmolVLMForConditionalGeneration
-from transformers.cache_utils import Cache, DynamicCache
+from torch.nn import functional as F
+from transformers import Cache, DynamicCache, SmolVLMConfig, SmolVLMForConditionalGeneration
 from transformers.utils import ModelOutput
 
-from pipeline.clips import Role
 from pipeline.dst import State
 from pipeline.errors import ProspectError
 from prospect.layout import IGNORE, Tokens
 from prospect.losses import count_targets, loss_sums
+from prospect.model.checkpoint import ProspectSettings, loading_errors, read_config
 from prospect.model.constrain import UpdateConstraint
-
-HEADS = ("should_update_dst", "when_to_speak")
-MODEL_TYPES = ("smolvlm", "idefics3")  # SmolVLM 1 is published as idefics3: the same weights under the same names
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a checkpoint remembers beside the architecture, in config.json under `prospect`."""
-
-    tokens_per_frame: int  # K
-    image_mean: tuple[float, ...]  # of pixels scaled to 0..1, per channel
-    image_std: tuple[float, ...]
-    packing: str  # of the sequences it was trained on; streaming needs `clip`
-    frame_wrap: str
 
 
 @dataclass
 class DSTOutput(ModelOutput):
-    """Of the training path; sums and counts as in `losses.TERMS`."""
+    """Of a forward with `target_kind`. Sums and counts are in the order of `losses.TERMS`."""
 
-    sums: Tensor | None = None  # (6,)
-    counts: Tensor | None = None  # (6,)
-    decision_logits: Tensor | None = None  # (N, 2, 2): decision, head (update, speak), class; row by row of the batch
-    target_argmax: Tensor | None = None  # (M,) the LM's choice for each target; None while training
+    sums: Tensor | None = None  # float32 (6,), differentiable
+    counts: Tensor | None = None  # float32 (6,)
+    decision_logits: Tensor | None = None  # (N, 2, 2): decision in row-major order, head (update, speak), class
+    target_argmax: Tensor | None = None  # int64 (M,) in row-major order; only in eval mode
+
+
+class Generated(NamedTuple):
+    """A generated block."""
+
+    text: str
+    hidden_last: Tensor  # (1, D) at the block's last token: the next decision position
 
 
 class DSTSmolVLM(SmolVLMForConditionalGeneration):
-    """SmolVLM with `should_update_dst` and `when_to_speak` heads; make it with `from_checkpoint`."""
+    _keys_to_ignore_on_load_missing = {r"^should_update_dst\.", r"^when_to_speak\."}  # noqa: RUF012
 
     def __init__(self, config: SmolVLMConfig) -> None:
         super().__init__(config)
-        hidden = config.text_config.hidden_size
-        self.should_update_dst = nn.Linear(hidden, 2)
-        self.when_to_speak = nn.Linear(hidden, 2)
-        self.vision_chunk = 64  # frames in one forward of the vision tower
-        self.post_init()
+        width = config.text_config.hidden_size
+        self.should_update_dst = nn.Linear(width, 2)
+        self.when_to_speak = nn.Linear(width, 2)
+        ProspectSettings.of(config).put_into(config)
+        self.post_init()  # again, as the parent's did not see the heads
+
+    @property
+    def prospect_settings(self) -> ProspectSettings:
+        return ProspectSettings.of(self.config)
 
     @classmethod
     def from_checkpoint(
         cls,
-        source: str,
-        *,
+        path_or_id: str | Path,
         tokens_per_frame: int | Literal["native"] | None = None,
-        packing: str | None = None,
-        frame_wrap: str | None = None,
-        dtype: str | torch.dtype = "float32",
+        vision_chunk: int = 64,
+        dtype: str | torch.dtype | None = None,
         attn_implementation: str = "sdpa",
+        settings: Mapping[str, Any] | None = None,
     ) -> "DSTSmolVLM":
-        """Load a hub id or a folder. What is None comes from the checkpoint, or is the default of a new one.
+        """Load a SmolVLM2 checkpoint or one of ours; heads that are missing are drawn from the global random state.
+
+        Args:
+            path_or_id: folder, or hub id.
+            tokens_per_frame: None: what the checkpoint remembers, else native.
+            dtype: None: that of the checkpoint.
+            settings: more to remember in config.json.
 
         Raises:
-            ProspectError: no such checkpoint, not a SmolVLM, weights missing, or tokens_per_frame impossible.
+            ProspectError: there is no such checkpoint, it is incomplete, no SmolVLM, or cannot give that many tokens.
         """
-        config = _read_config(source)
-        native = native_tokens_per_frame(config)
-        saved = getattr(config, "prospect", None) or {}
-        wanted = tokens_per_frame or saved.get("tokens_per_frame", "native")
-        processor = load_image_processor(source)
-        config.prospect = asdict(
-            Settings(
-                tokens_per_frame=_check_tokens(native if wanted == "native" else wanted, native),
-                image_mean=tuple(processor.image_mean),
-                image_std=tuple(processor.image_std),
-                packing=packing or saved.get("packing", "clip"),
-                frame_wrap=frame_wrap or saved.get("frame_wrap", "none"),
+        where = str(path_or_id)
+        config = read_config(where, tokens_per_frame, vision_chunk, settings or {})
+        with loading_errors(where):
+            model, loaded = cls.from_pretrained(
+                where,
+                config=config,
+                dtype=dtype or "auto",
+                attn_implementation=attn_implementation,
+                output_loading_info=True,
             )
-        )
-        try:
-            model, info = cls.from_pretrained(
-                source, config=config, dtype=dtype, attn_implementation=attn_implementation, output_loading_info=True
-            )
-        except (OSError, RuntimeError) as error:
-            raise ProspectError(f"{source}: weights cannot be loaded ({_first_line(error)})") from None
-        missing = [key for key in info["missing_keys"] if key.split(".")[0] not in HEADS]
-        if missing:
-            some = ", ".join(sorted(missing)[:3])
+        if missing := sorted(loaded["missing_keys"]):
             raise ProspectError(
-                f"{source}: lacks {len(missing)} weights ({some} ...), expected a whole SmolVLM checkpoint"
+                f"{where}: its weights lack {len(missing)} of the model's tensors (such as {missing[0]}), expected all "
+                "but the heads; copy or download the checkpoint again"
             )
-        if info["missing_keys"]:
-            model._init_heads()
-        loaded: DSTSmolVLM = model
-        return loaded
+        return model
 
-    def _init_heads(self) -> None:
-        """Small and the same in every run, whatever was drawn before."""
-        generator = torch.Generator().manual_seed(0)
-        for head in (self.should_update_dst, self.when_to_speak):
-            weight = torch.randn(head.weight.shape, generator=generator) * 0.02
-            head.weight.data.copy_(weight)
-            head.bias.data.zero_()
+    # Frames
 
-    @property
-    def settings(self) -> Settings:
-        return Settings(**self.config.prospect)
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """Features of uint8 frames (F, 3, S, S): (F, K, D) in the model's dtype. Every frame is kept, black or grey.
 
-    # Training
+        At the native K this is the parent's path to the bit (for F up to `vision_chunk`). The tower is run without
+        gradient when nothing in it is trained. F = 0 gives (0, K, D), with gradients of zero for DDP's sake.
+
+        Raises:
+            ValueError: frames of another size or dtype: features would silently be of another number or scale.
+        """
+        size = self.config.vision_config.image_size
+        if frames.dtype != torch.uint8 or frames.shape[1:] != (3, size, size):
+            raise ValueError(
+                f"frames: found {frames.dtype} {tuple(frames.shape)}, expected torch.uint8 (F, 3, {size}, {size})"
+            )
+        num_frames = frames.shape[0]
+        if num_frames == 0:
+            frames = frames.new_zeros(1, 3, size, size)
+        settings = self.prospect_settings
+        trained = any(parameter.requires_grad for parameter in self.model.vision_model.parameters())
+        with nullcontext() if trained else torch.no_grad():
+            chunks = [self._native_tokens(chunk, settings) for chunk in frames.split(settings.vision_chunk)]
+        features: Tensor = self.model.connector.modality_projection(torch.cat(chunks))  # (F, K, D)
+        return features[:num_frames]
+
+    def _native_tokens(self, frames: Tensor, settings: ProspectSettings) -> Tensor:
+        """Frames (F, 3, S, S) to pooled tokens before their projection: (F, K, C)."""
+        # Channel by channel with plain numbers: no copy to the device, hence no synchronisation.
+        normalised = zip(settings.image_mean, settings.image_std, strict=True)
+        pixels = torch.stack(
+            [(frames[:, c].float() / 255 - mean) / std for c, (mean, std) in enumerate(normalised)], 1
+        )  # (F, 3, S, S)
+        vision = self.model.vision_model
+        side = frames.shape[-1] // vision.patch_size
+        full = torch.ones(len(frames), side, side, dtype=torch.bool, device=frames.device)
+        # The parts of the tower one by one: its own forward masks frames that are all whole, and synchronises for it.
+        patches = vision.embeddings(pixel_values=pixels.to(self.dtype), patch_attention_mask=full)
+        patches = vision.post_layernorm(vision.encoder(inputs_embeds=patches).last_hidden_state)  # (F, patches, width)
+        connector = self.model.connector
+        tokens: Tensor = connector.pixel_shuffle(patches, connector.scale_factor)  # (F, G*G, C)
+        return pool_grid(tokens, settings.tokens_per_frame)
+
+    def _embed(self, input_ids: Tensor, frames: Tensor | None) -> Tensor:
+        """Embeddings (B, T, D) with the frames' features at the <image> tokens, in row-major order."""
+        embeds: Tensor = self.get_input_embeddings()(input_ids)
+        is_image = input_ids == self.config.image_token_id  # (B, T)
+        if frames is None:
+            if not self.training:
+                return embeds
+            size = self.config.vision_config.image_size
+            frames = torch.empty(0, 3, size, size, dtype=torch.uint8, device=embeds.device)
+        features = self.encode_frames(frames)  # (F, K, D)
+        num_tokens = features.shape[0] * features.shape[1]
+        _check(
+            is_image.sum() == num_tokens,
+            lambda: (
+                f"input_ids: found {int(is_image.sum())} <image> tokens, expected {num_tokens}: "
+                f"{features.shape[0]} frames x {features.shape[1]} tokens a frame"
+            ),
+        )
+        return embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
+
+    # Training and the parent's forward
 
     def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        pixel_values: Tensor | None = None,
         frames: Tensor | None = None,
         target_kind: Tensor | None = None,
         update_labels: Tensor | None = None,
         speak_labels: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """The training path where `target_kind` is given, else the plain class.
+        """With `target_kind`: the training pass, a DSTOutput. Without: the parent's, where `frames` may be given.
 
         Args:
-            input_ids, attention_mask: (B, T) int64, right-padded.
-            frames: (F, 3, S, S) uint8, in the order of their <image> tokens, row by row of the batch.
-            target_kind: (B, T); where it is not 0, the token is a target, predicted from the position before.
-            update_labels, speak_labels: (B, T) in {IGNORE, 0, 1}, labelled at the same positions, not shifted.
+            attention_mask: int64 (B, T); in training right padding only, which causal attention never sees.
+            frames: uint8 (F, 3, S, S), all of the batch, in row-major order of their <image> tokens.
+            target_kind: uint8 (B, T): 1 LM target, 2 DST target. Token t is predicted from position t-1.
+            update_labels, speak_labels: int64 (B, T): -100, 0 or 1, read at position t itself; labelled together.
 
         Raises:
-            ValueError: image tokens and frames do not match (checked on the CPU; `collate` makes them match), which
-                would put features at wrong places.
+            ValueError: on a CPU. On a GPU a device-side assertion, as checking on the host would synchronise.
         """
-        if target_kind is None:
-            return super().forward(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        assert input_ids is not None and frames is not None
-        assert update_labels is not None and speak_labels is not None
-        embeds = self._embed(input_ids, frames)  # (B, T, D)
-        hidden = self.model.text_model(
-            inputs_embeds=embeds, attention_mask=attention_mask, use_cache=False
-        ).last_hidden_state  # (B, T, D)
-        is_target = target_kind[:, 1:] > 0  # (B, T-1): position t predicts token t+1
-        target_logits = self.lm_head(hidden[:, :-1][is_target])  # (M, V)
-        is_decision = update_labels != IGNORE  # (B, T): heads are not shifted
-        decision_logits = self._decision_logits(hidden[is_decision])  # (N, 2, 2)
-        labels = torch.stack([update_labels[is_decision], speak_labels[is_decision]], dim=-1)  # (N, 2)
+        if target_kind is not None:
+            assert input_ids is not None and update_labels is not None and speak_labels is not None
+            return self._training_forward(input_ids, attention_mask, frames, target_kind, update_labels, speak_labels)
+        if frames is not None:
+            assert input_ids is not None
+            inputs_embeds = self._embed(input_ids, frames)
+            input_ids = None
+        return super().forward(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            pixel_values=pixel_values,
+            **kwargs,
+        )
+
+    def _training_forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        frames: Tensor | None,
+        target_kind: Tensor,
+        update_labels: Tensor,
+        speak_labels: Tensor,
+    ) -> DSTOutput:
+        labelled = update_labels != IGNORE  # (B, T)
+        _check(~(target_kind[:, 0] > 0).any(), lambda: "target_kind: a target at t = 0, which nothing predicts")
+        _check(
+            (labelled == (speak_labels != IGNORE)).all(),
+            lambda: "update_labels and speak_labels: labelled at different positions, expected the same",
+        )
+        if attention_mask is not None:
+            _check(
+                (attention_mask[:, 1:] <= attention_mask[:, :-1]).all(),
+                lambda: "attention_mask: found padding before a token, expected right padding",
+            )
+        embeds = self._embed(input_ids, frames)
+        hidden = self.model.text_model(inputs_embeds=embeds, use_cache=False).last_hidden_state  # (B, T, D)
+        hidden = hidden.flatten(0, 1)  # (B*T, D)
+        targets = target_kind.flatten().nonzero().squeeze(1)  # (M,)
+        decisions = labelled.flatten().nonzero().squeeze(1)  # (N,)
+        logits = self.lm_head(hidden[targets - 1])  # (M, V)
+        decision_logits = self._decision_logits(hidden[decisions])  # (N, 2, 2)
         sums = loss_sums(
-            target_logits, input_ids[:, 1:][is_target], target_kind[:, 1:][is_target], decision_logits, labels
+            logits,
+            input_ids.flatten()[targets],
+            target_kind.flatten()[targets],
+            decision_logits,
+            torch.stack([update_labels.flatten()[decisions], speak_labels.flatten()[decisions]], 1),  # (N, 2)
         )
         return DSTOutput(
             sums=sums,
             counts=count_targets(target_kind, update_labels, speak_labels),
-            decision_logits=decision_logits.detach(),
-            target_argmax=None if self.training else target_logits.argmax(-1),
+            decision_logits=decision_logits,
+            target_argmax=None if self.training else logits.argmax(-1),
         )
 
     def _decision_logits(self, hidden: Tensor) -> Tensor:
-        """(..., D) -> (..., 2, 2)."""
-        return torch.stack([self.should_update_dst(hidden), self.when_to_speak(hidden)], dim=-2)
+        """(..., D) to (..., 2, 2): head (update, speak), class."""
+        return torch.stack([self.should_update_dst(hidden), self.when_to_speak(hidden)], -2)
 
-    def _embed(self, input_ids: Tensor, frames: Tensor) -> Tensor:
-        """Token embeddings with the frames' features at the image tokens: (B, T, D)."""
-        embeds = self.get_input_embeddings()(input_ids)  # (B, T, D)
-        is_image = input_ids == self.config.image_token_id  # (B, T)
-        num_tokens = len(frames) * self.settings.tokens_per_frame
-        if not is_image.is_cuda and int(is_image.sum()) != num_tokens:
-            raise ValueError(
-                f"found {int(is_image.sum())} image tokens, expected {num_tokens} for {len(frames)} frames"
-            )
-        if not len(frames):
-            # One black frame, times zero: every parameter takes part in every backward, as DDP expects.
-            blank = frames.new_zeros(1, 3, *(2 * [self.config.vision_config.image_size]))
-            return embeds + 0 * self.encode_frames(blank).sum() if self.training else embeds
-        features = self.encode_frames(frames).flatten(0, 1)  # (F * K, D)
-        return embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
+    # Streaming
 
-    def encode_frames(self, frames: Tensor) -> Tensor:
-        """Features of frames (F, 3, S, S) uint8: (F, K, D).
-
-        Not through `get_image_features`, which silently drops a frame that is exactly zero once normalised.
-        """
-        tower = self.model.vision_model
-        trains = torch.is_grad_enabled() and any(p.requires_grad for p in tower.parameters())
-        with torch.set_grad_enabled(trains):
-            chunks = [self._see(chunk) for chunk in frames.split(self.vision_chunk)]
-            grid = torch.cat(chunks)  # (F, side_v ** 2, D_v) row-major patches
-        connector = self.model.connector
-        shuffled = connector.pixel_shuffle(grid, connector.scale_factor)  # (F, G, D_v * scale ** 2), row-major
-        return connector.modality_projection(_pool(shuffled, self.settings.tokens_per_frame))
-
-    def _see(self, frames: Tensor) -> Tensor:
-        """The vision tower on one chunk: uint8 (F, 3, S, S) -> patches (F, P, D_v)."""
-        settings = self.settings
-        mean, std = (
-            torch.tensor(values, device=frames.device)[:, None, None]
-            for values in (settings.image_mean, settings.image_std)
-        )
-        pixels = ((frames.float() / 255 - mean) / std).to(self.dtype)
-        side = frames.shape[-1] // self.config.vision_config.patch_size
-        mask = torch.ones(len(frames), side, side, dtype=torch.bool, device=frames.device)
-        out = self.model.vision_model(pixel_values=pixels, patch_attention_mask=mask)
-        return out.last_hidden_state
-
-    # Streaming and generation: one sequence, with a KV cache
-
-    def new_cache(self) -> Cache:
+    def new_cache(self) -> DynamicCache:
         return DynamicCache(config=self.config.text_config)
 
-    @torch.inference_mode()
-    def extend(self, cache: Cache, ids: Sequence[int], frames: Tensor | None = None) -> Tensor:
-        """Append tokens to the cached sequence; returns their hidden states (T, D).
+    @torch.no_grad()
+    def extend(self, input_ids: Tensor, frames: Tensor | None, cache: Cache) -> Tensor:
+        """Append tokens (1, T) to the cache; their hidden states (1, T, D)."""
+        embeds = self._embed(input_ids, frames)
+        hidden: Tensor = self.model.text_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)[0]
+        return hidden
 
-        frames: (F, 3, S, S) uint8 for the image tokens among `ids`.
-        """
-        device = self.lm_head.weight.device
-        size = self.config.vision_config.image_size
-        frames = torch.empty(0, 3, size, size, dtype=torch.uint8) if frames is None else frames
-        embeds = self._embed(torch.tensor([ids], device=device), frames.to(device))
-        out = self.model.text_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)
-        return out.last_hidden_state[0]
+    @torch.no_grad()
+    def decide(self, hidden_last: Tensor) -> tuple[float, float]:
+        """Probabilities that a dst_update block and an assistant block come next; `hidden_last` is D numbers."""
+        p_update, p_speak = self._decision_logits(hidden_last.reshape(-1)).float().softmax(-1)[:, 1].tolist()
+        return p_update, p_speak
 
-    @torch.inference_mode()
-    def decide(self, hidden: Tensor) -> tuple[float, float]:
-        """Probabilities of should_update_dst and when_to_speak at a decision position (D,)."""
-        update, speak = self._decision_logits(hidden).float().softmax(-1)[:, 1].tolist()
-        return update, speak
+    def continue_dst_update(self, cache: Cache, tokens: Tokens, constraint: UpdateConstraint) -> Generated:
+        """Append a whole dst_update block, greedily within the constraint; check `constraint.possible` first."""
+        ids, hidden_last = self._continue(cache, tokens, tokens.header("dst_update"), constraint.allowed)
+        return Generated(constraint.text(ids), hidden_last)
 
-    @torch.inference_mode()
+    def continue_utterance(self, cache: Cache, tokens: Tokens, tokenizer: Any, max_new_tokens: int = 128) -> Generated:
+        """Append a whole assistant block of 1 to `max_new_tokens` greedy tokens, none of them special."""
+        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+        text = torch.tensor([i for i in range(min(len(tokenizer), self.vocab_size)) if i not in special])
+        text = text.to(self.device)
+        text_or_end = torch.cat([text, text.new_tensor([tokens.end_of_utterance])])
+
+        def allowed(ids: list[int]) -> Sequence[int] | Tensor:
+            if len(ids) == max_new_tokens:
+                return [tokens.end_of_utterance]
+            return text_or_end if ids else text
+
+        ids, hidden_last = self._continue(cache, tokens, tokens.header("assistant"), allowed)
+        return Generated(tokenizer.decode(ids).removeprefix(" "), hidden_last)
+
     def generate_dst_update(
         self,
-        tokens: Tokens,
+        input_ids: Tensor,
+        frames: Tensor | None,
+        tokenizer: Any,
         steps: Sequence[str],
         state: Mapping[str, State],
-        *,
-        cache: Cache | None = None,
-        ids: Sequence[int] = (),
-        frames: Tensor | None = None,
-        only_legal: bool = True,
-    ) -> tuple[str, Tensor]:
-        """Greedy, constrained update over `steps`, such as "S1->complete, S2->start"; always parses.
-
-        Continues `cache`, after appending `ids` and `frames`; without a cache those are the whole sequence so far.
-
-        Returns:
-            The update, and the hidden state (D,) at the end of its block, where the next decision is made.
+        legal: bool = True,
+    ) -> str:
+        """The update text, e.g. "S1->complete, S2->start", after a sequence (1, T) that ends at a decision position.
 
         Raises:
-            ValueError: no update is possible (every step is completed).
+            ProspectError: no transition is legal in `state`.
         """
-        constraint = UpdateConstraint(tokens, steps, state, only_legal=only_legal)
-        constraint.allowed()  # raises before anything is written
-        cache, hidden = self._begin(tokens, "dst_update", cache, ids, frames)
-        while not constraint.done:
-            allowed = constraint.allowed()
-            token = allowed[int(self.lm_head(hidden)[allowed].argmax())]
-            constraint.advance(token)
-            hidden = self.extend(cache, [token])[-1]
-        return constraint.text, self.extend(cache, tokens.newline)[-1]
+        tokens = Tokens(tokenizer, self.prospect_settings.tokens_per_frame)
+        constraint = UpdateConstraint(tokens.encode, tokens.end_of_utterance, steps, state, legal)
+        if not constraint.possible:
+            raise ProspectError(f"no dst_update can follow: no transition is legal in the state {dict(state)}")
+        cache = self.new_cache()
+        self.extend(input_ids, frames, cache)
+        return self.continue_dst_update(cache, tokens, constraint).text
 
-    @torch.inference_mode()
-    def generate_utterance(
+    @torch.no_grad()
+    def _continue(
         self,
+        cache: Cache,
         tokens: Tokens,
-        tokenizer: Any,
-        *,
-        cache: Cache | None = None,
-        ids: Sequence[int] = (),
-        frames: Tensor | None = None,
-        max_new_tokens: int = 128,
-    ) -> tuple[str, Tensor]:
-        """Greedy utterance; special tokens other than <end_of_utterance> are never written. Returns as above."""
-        cache, hidden = self._begin(tokens, "assistant", cache, ids, frames)
-        banned = [i for i in tokenizer.all_special_ids if i != tokens.end_of_utterance]
-        written: list[int] = []
-        while len(written) < max_new_tokens:
-            logits = self.lm_head(hidden).float()
-            logits[banned] = -torch.inf
-            token = int(logits.argmax())
+        header: Sequence[int],
+        allowed: Callable[[list[int]], Sequence[int] | Tensor],
+    ) -> tuple[list[int], Tensor]:
+        """Append header, greedy tokens of those allowed, <end_of_utterance>, newline. The ids between, hidden (1, D).
+
+        Where one token alone is allowed it is not predicted, and goes through the model together with the next.
+        """
+        ids: list[int] = []
+        waiting = list(header)  # not in the cache yet
+        while True:
+            choice = torch.as_tensor(allowed(ids), device=self.device)
+            chosen = choice[0]
+            if len(choice) > 1:
+                hidden = self.extend(torch.tensor([waiting], device=self.device), None, cache)[0, -1]
+                waiting = []
+                chosen = choice[self.lm_head(hidden)[choice].argmax()]
+            token = int(chosen)
+            waiting.append(token)
             if token == tokens.end_of_utterance:
                 break
-            written.append(token)
-            hidden = self.extend(cache, [token])[-1]
-        hidden = self.extend(cache, [tokens.end_of_utterance, *tokens.newline])[-1]
-        return tokenizer.decode(written).strip(), hidden
-
-    def _begin(
-        self, tokens: Tokens, role: Role, cache: Cache | None, ids: Sequence[int], frames: Tensor | None
-    ) -> tuple[Cache, Tensor]:
-        """Open a block: the cache and the hidden state (D,) at the end of its header."""
-        cache = self.new_cache() if cache is None else cache
-        hidden = self.extend(cache, [*ids, *tokens.header(role)], frames)
-        return cache, hidden[-1]
+            ids.append(token)
+        waiting += tokens.newline
+        return ids, self.extend(torch.tensor([waiting], device=self.device), None, cache)[:, -1]
 
 
-def native_tokens_per_frame(config: SmolVLMConfig) -> int:
-    """81 for 2.2B, 64 for 500M and 256M: patches over the square of the scale factor."""
-    vision = config.vision_config
-    return int((vision.image_size // vision.patch_size) ** 2 / config.scale_factor**2)
+def pool_grid(tokens: Tensor, count: int) -> Tensor:
+    """Average a row-major square grid of tokens (F, G*G, C) to `count`, a square: (F, count, C). Identity at G*G."""
+    if tokens.shape[1] == count:
+        return tokens
+    grid = tokens.unflatten(1, (isqrt(tokens.shape[1]),) * 2).permute(0, 3, 1, 2)  # (F, C, G, G)
+    return F.adaptive_avg_pool2d(grid, isqrt(count)).flatten(2).transpose(1, 2)
 
 
-def load_image_processor(source: str) -> Any:
-    """The checkpoint's image processor, the Pillow one: no torchvision is needed."""
-    try:
-        return AutoImageProcessor.from_pretrained(source, backend="pil")
-    except (OSError, ValueError) as error:
-        raise ProspectError(
-            f"{source}: no image processor ({_first_line(error)}), expected preprocessor_config.json"
-        ) from None
-
-
-def _read_config(source: str) -> SmolVLMConfig:
-    folder = Path(source)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ProspectError(f"{source}: found no config.json, expected a SmolVLM checkpoint folder")
-        if not any((folder / name).is_file() for name in WEIGHTS):
-            raise ProspectError(
-                f"{source}: found no weights, expected {' or '.join(WEIGHTS)}; is the download complete?"
-            )
-        found = json.loads((folder / "config.json").read_text()).get("model_type")
-        if found not in MODEL_TYPES:
-            raise ProspectError(f"{source}: found model_type {found!r}, expected smolvlm; name a SmolVLM2 checkpoint")
-    elif folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
-        raise ProspectError(f"{source}: no such checkpoint folder, expected one, or a hub id such as ORG/MODEL")
-    try:
-        return SmolVLMConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise ProspectError(
-            f"{source}: neither a folder nor a hub id that can be loaded ({_first_line(error)}); download it and "
-            "pass its folder as model.checkpoint"
-        ) from None
-
-
-def _check_tokens(tokens_per_frame: int, native: int) -> int:
-    side = round(tokens_per_frame**0.5)
-    if side * side != tokens_per_frame or not 1 <= tokens_per_frame <= native:
-        squares = ", ".join(str(n * n) for n in range(1, round(native**0.5) + 1))
-        raise ProspectError(f"model.tokens_per_frame: found {tokens_per_frame}, expected native or one of {squares}")
-    return tokens_per_frame
-
-
-def _pool(grid: Tensor, tokens_per_frame: int) -> Tensor:
-    """Average a row-major grid (F, G, D) to (F, K, D); as it is where K = G."""
-    if grid.shape[1] == tokens_per_frame:
-        return grid
-    side, new_side = round(grid.shape[1] ** 0.5), round(tokens_per_frame**0.5)
-    image = grid.transpose(1, 2).unflatten(-1, (side, side))  # (F, D, side, side)
-    return F.adaptive_avg_pool2d(image, new_side).flatten(-2).transpose(1, 2)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _check(condition: Tensor, message: Callable[[], str]) -> None:
+    """Refuse a batch: at once on a CPU, by an assertion in the device's own time elsewhere."""
+    if condition.is_cuda:
+        torch._assert_async(condition, message())
+    elif not condition:
+        raise ValueError(message())

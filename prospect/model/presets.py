@@ -65,7 +65,7 @@ def toy_tokenizer(texts: Iterable[str], vocab_size: int = TOY_VOCAB_SIZE) -> Pre
 
 
 def toy_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
-    """0.8 million parameters, 64 px frames, one token a frame; what is known to learn the toy world (docs/results.md)."""
+    """0.8 million parameters, 64 px frames, one token a frame; known to learn the toy world (docs/results.md)."""
     ids = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

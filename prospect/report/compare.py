@@ -10,12 +10,11 @@ from pipeline.errors import ProspectError
 
 COLUMNS = {  # metric: heading
     "should_update_dst_f1_at_frame": "update F1\nat frame",
-    "should_update_dst_f1": "update F1",
+    "should_update_dst_f1": "update\nF1",
     "when_to_speak_f1_at_frame": "speak F1\nat frame",
-    "dst_gen_exact_match": "DST exact\nmatch",
-    "dst_gen_exact_match_start": "... of\nstarts",
-    "perplexity": "perplexity",
-    "loss": "loss",
+    "dst_gen_exact_match": "DST\nexact",
+    "dst_gen_exact_match_start": "DST exact\nstarts",
+    "perplexity": "perpl.",
 }
 
 

@@ -29,7 +29,8 @@ from prospect.data.loader import Sampling, SequenceReader
 from prospect.data.order import make_order
 from prospect.data.sequences import plan_fingerprint, plan_sequences
 from prospect.layout import Tokens
-from prospect.model.dst_smolvlm import DSTSmolVLM, load_image_processor
+from prospect.model.checkpoint import load_image_processor
+from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
 from prospect.train.baselines import baselines
 from prospect.train.resume import DataPosition, checkpoints
@@ -65,8 +66,9 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
 
     transformers.set_seed(config.train.seed)
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     model, tokenizer, image_processor = load_model(config, start[0] if start else None, splits[0])
-    tokens_per_frame = model.settings.tokens_per_frame
+    tokens_per_frame = model.prospect_settings.tokens_per_frame
     tokens = Tokens(tokenizer, tokens_per_frame, config.data.frame_wrap)
     fingerprints = [plan_fingerprint(split, tokens, tokenizer, config.data) for split in splits]
     plans = [_plan(split, tokens, config, fp) for split, fp in zip(splits, fingerprints, strict=True)]
@@ -173,12 +175,11 @@ def load_model(config: Config, resume_from: Path | None, train_split: Split) -> 
     model = DSTSmolVLM.from_checkpoint(
         source,
         tokens_per_frame=config.model.tokens_per_frame,
-        packing=config.data.packing,
-        frame_wrap=config.data.frame_wrap,
+        vision_chunk=config.model.vision_chunk,
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
+        settings={"packing": config.data.packing, "frame_wrap": config.data.frame_wrap},
     )
-    model.vision_chunk = config.model.vision_chunk
     if config.model.freeze_vision:
         model.model.vision_model.requires_grad_(False)
     return model, AutoTokenizer.from_pretrained(source), load_image_processor(source)

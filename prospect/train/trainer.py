@@ -51,7 +51,15 @@ class ProspectTrainer(Trainer):
             processors: tokenizer and image processor, saved beside the weights.
             on_evaluation: called with split, step, epoch and metrics on the main process.
         """
-        super().__init__(model=model, args=_arguments(config, position.max_steps), callbacks=callbacks)
+        if config.train.gradient_checkpointing:  # the argument of the same name has two names across versions
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        super().__init__(
+            model=model,
+            args=_arguments(config, position.max_steps),
+            train_dataset=reader,
+            eval_dataset=next(iter(eval_readers.values()), None),
+            callbacks=callbacks,
+        )
         self.model_accepts_loss_kwargs = True  # our losses are normalised over the step: no division by accumulation
         self.config = config
         self.reader, self.eval_readers, self.order, self.position = reader, eval_readers, order, position
@@ -61,6 +69,7 @@ class ProspectTrainer(Trainer):
         self.weights = LossWeights(loss.lm, loss.dst_gen, loss.dst_binary, loss.speak_binary)
         self._logged: dict[str, torch.Tensor] = {}
         self._logged_steps = 0
+        self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
         self.add_callback(_TrueEpoch(order.steps_per_epoch))
 
     # The stream
@@ -139,6 +148,9 @@ class ProspectTrainer(Trainer):
 
     def evaluate_split(self, split: str) -> dict[str, Any]:
         """Teacher-forced metrics of one of `eval_readers`, over every sequence once, without generation."""
+        found = self._evaluated.get((split, self.state.global_step))
+        if found:
+            return found
         reader = self.eval_readers[split]
         size = self.config.train.micro_batch_size
         batches = evaluation_batches(len(reader), size, self.args.process_index, self.args.world_size)
@@ -154,6 +166,7 @@ class ProspectTrainer(Trainer):
         total = MetricTerms()
         total.add_vector(self._sum_over_ranks(torch.from_numpy(terms.vector()).to(self.args.device)).cpu().numpy())
         metrics = total.metrics(self.weights, self.config.train.loss.balanced)
+        self._evaluated[split, self.state.global_step] = metrics
         if self.is_world_process_zero():
             self.on_evaluation(split, self.state.global_step, self.state.epoch or 0.0, metrics)
         return metrics
@@ -206,8 +219,7 @@ def _arguments(config: Config, max_steps: int) -> TrainingArguments:
         lr_scheduler_type=train.lr_schedule,
         max_grad_norm=train.max_grad_norm,
         bf16=train.bf16,
-        gradient_checkpointing=train.gradient_checkpointing,
-        eval_strategy="steps",
+        eval_strategy="steps" if config.data.eval_splits else "no",
         eval_steps=train.eval_steps,
         save_strategy="steps",
         save_steps=train.save_steps,
