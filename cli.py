@@ -97,7 +97,7 @@ def build_shards(
         names = [dataset] if dataset else datasets(data_root, split)
         if not names:
             raise ProspectError(
-                f"{data_root}: no dataset has a {split}_training.json; expected DATASET/{split}_training.json"
+                f"{data_root}: found no dataset with this split, expected DATASET/{split}_training.json"
             )
         for name in names:
             with progress_bar(console) as show:
@@ -163,7 +163,8 @@ def train(
         run = run_training(settings, console, resume=resume, overwrite=overwrite)
         if run.up_to_date:
             console.print(f"nothing to do: {run.folder} is finished; --overwrite starts it over")
-        console.print(comparison([run.folder]))
+        if settings.data.eval_splits:
+            console.print(comparison([run.folder], settings.data.eval_splits[-1]))
         console.print(f"metrics: {run.folder}/metrics.json, curves: tensorboard --logdir {run.folder.parent}")
 
 

@@ -19,6 +19,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 from pipeline.errors import ProspectError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -114,11 +115,10 @@ def _check_source(where: str) -> None:
             return
         raise ProspectError(f"{where}: found no such folder, expected a SmolVLM2 checkpoint folder or hub id")
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-    fix = "give the folder that save_pretrained wrote"
-    if not (folder / "config.json").is_file():
-        raise ProspectError(f"{where}: found {there}, expected config.json; {fix}")
-    if not any((folder / name).is_file() for name in WEIGHTS):
-        raise ProspectError(f"{where}: found {there}, expected weights such as {WEIGHTS[0]}; {fix}")
+    fix = "give a whole checkpoint folder, weights and processor together"
+    for names in (("config.json",), WEIGHTS, PROCESSORS):
+        if not any((folder / name).is_file() for name in names):
+            raise ProspectError(f"{where}: found {there}, expected {' or '.join(names[:2])}; {fix}")
 
 
 def _checked_tokens(where: str, config: SmolVLMConfig, wanted: int | Literal["native"]) -> int:

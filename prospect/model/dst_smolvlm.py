@@ -11,7 +11,6 @@ tokens, C width of a native token before its projection, N decisions, M targets.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
@@ -53,9 +52,8 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
 
     def __init__(self, config: SmolVLMConfig) -> None:
         super().__init__(config)
-        width = config.text_config.hidden_size
-        self.should_update_dst = nn.Linear(width, 2)
-        self.when_to_speak = nn.Linear(width, 2)
+        self.should_update_dst = nn.Linear(config.text_config.hidden_size, 2)
+        self.when_to_speak = nn.Linear(config.text_config.hidden_size, 2)
         ProspectSettings.of(config).put_into(config)
         self.post_init()  # again, as the parent's did not see the heads
 
@@ -118,11 +116,10 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
                 f"frames: found {frames.dtype} {tuple(frames.shape)}, expected torch.uint8 (F, 3, {size}, {size})"
             )
         num_frames = frames.shape[0]
-        if num_frames == 0:
-            frames = frames.new_zeros(1, 3, size, size)
+        frames = frames if num_frames else frames.new_zeros(1, 3, size, size)
         settings = self.prospect_settings
         trained = any(parameter.requires_grad for parameter in self.model.vision_model.parameters())
-        with nullcontext() if trained else torch.no_grad():
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             chunks = [self._native_tokens(chunk, settings) for chunk in frames.split(settings.vision_chunk)]
         features: Tensor = self.model.connector.modality_projection(torch.cat(chunks))  # (F, K, D)
         return features[:num_frames]
@@ -130,10 +127,8 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
     def _native_tokens(self, frames: Tensor, settings: ProspectSettings) -> Tensor:
         """Frames (F, 3, S, S) to pooled tokens before their projection: (F, K, C)."""
         # Channel by channel with plain numbers: no copy to the device, hence no synchronisation.
-        normalised = zip(settings.image_mean, settings.image_std, strict=True)
-        pixels = torch.stack(
-            [(frames[:, c].float() / 255 - mean) / std for c, (mean, std) in enumerate(normalised)], 1
-        )  # (F, 3, S, S)
+        channels = zip(frames.unbind(1), settings.image_mean, settings.image_std, strict=True)
+        pixels = torch.stack([(c.float() / 255 - mean) / std for c, mean, std in channels], 1)  # (F, 3, S, S)
         vision = self.model.vision_model
         side = frames.shape[-1] // vision.patch_size
         full = torch.ones(len(frames), side, side, dtype=torch.bool, device=frames.device)
@@ -150,18 +145,13 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         is_image = input_ids == self.config.image_token_id  # (B, T)
         if frames is None:
             if not self.training:
+                _check(~is_image.any(), "input_ids: found <image> tokens without frames, expected frames for them")
                 return embeds
-            size = self.config.vision_config.image_size
-            frames = torch.empty(0, 3, size, size, dtype=torch.uint8, device=embeds.device)
+            frames = input_ids.new_empty(0, 3, *[self.config.vision_config.image_size] * 2, dtype=torch.uint8)
         features = self.encode_frames(frames)  # (F, K, D)
         num_tokens = features.shape[0] * features.shape[1]
-        _check(
-            is_image.sum() == num_tokens,
-            lambda: (
-                f"input_ids: found {int(is_image.sum())} <image> tokens, expected {num_tokens}: "
-                f"{features.shape[0]} frames x {features.shape[1]} tokens a frame"
-            ),
-        )
+        expected = f"{num_tokens}: {features.shape[0]} frames x {features.shape[1]} tokens a frame"
+        _check(is_image.sum() == num_tokens, f"input_ids: <image> tokens do not match the frames, expected {expected}")
         return embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
 
     # Training and the parent's forward
@@ -174,6 +164,8 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         pixel_values: Tensor | None = None,
+        pixel_attention_mask: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
         frames: Tensor | None = None,
         target_kind: Tensor | None = None,
         update_labels: Tensor | None = None,
@@ -205,6 +197,8 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             pixel_values=pixel_values,
+            pixel_attention_mask=pixel_attention_mask,
+            logits_to_keep=logits_to_keep,
             **kwargs,
         )
 
@@ -218,19 +212,14 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         speak_labels: Tensor,
     ) -> DSTOutput:
         labelled = update_labels != IGNORE  # (B, T)
-        _check(~(target_kind[:, 0] > 0).any(), lambda: "target_kind: a target at t = 0, which nothing predicts")
-        _check(
-            (labelled == (speak_labels != IGNORE)).all(),
-            lambda: "update_labels and speak_labels: labelled at different positions, expected the same",
-        )
+        _check(~(target_kind[:, 0] > 0).any(), "target_kind: found a target at t = 0, which nothing predicts")
+        same = (labelled == (speak_labels != IGNORE)).all()
+        _check(same, "update_labels, speak_labels: labelled at different positions, expected the same")
         if attention_mask is not None:
-            _check(
-                (attention_mask[:, 1:] <= attention_mask[:, :-1]).all(),
-                lambda: "attention_mask: found padding before a token, expected right padding",
-            )
+            is_right = (attention_mask[:, 1:] <= attention_mask[:, :-1]).all()
+            _check(is_right, "attention_mask: found padding before a token, expected right padding")
         embeds = self._embed(input_ids, frames)
-        hidden = self.model.text_model(inputs_embeds=embeds, use_cache=False).last_hidden_state  # (B, T, D)
-        hidden = hidden.flatten(0, 1)  # (B*T, D)
+        hidden = self.model.text_model(inputs_embeds=embeds, use_cache=False)[0].flatten(0, 1)  # (B*T, D)
         targets = target_kind.flatten().nonzero().squeeze(1)  # (M,)
         decisions = labelled.flatten().nonzero().squeeze(1)  # (N,)
         logits = self.lm_head(hidden[targets - 1])  # (M, V)
@@ -279,17 +268,17 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
     def continue_utterance(self, cache: Cache, tokens: Tokens, tokenizer: Any, max_new_tokens: int = 128) -> Generated:
         """Append a whole assistant block of 1 to `max_new_tokens` greedy tokens, none of them special."""
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        text = torch.tensor([i for i in range(min(len(tokenizer), self.vocab_size)) if i not in special])
-        text = text.to(self.device)
-        text_or_end = torch.cat([text, text.new_tensor([tokens.end_of_utterance])])
+        usual = [i for i in range(min(len(tokenizer), self.vocab_size)) if i not in special]
+        usual_or_end = torch.tensor([*usual, tokens.end_of_utterance], device=self.device)
 
-        def allowed(ids: list[int]) -> Sequence[int] | Tensor:
+        def allowed(ids: list[int]) -> Tensor:
             if len(ids) == max_new_tokens:
-                return [tokens.end_of_utterance]
-            return text_or_end if ids else text
+                return usual_or_end[-1:]
+            return usual_or_end if ids else usual_or_end[:-1]
 
         ids, hidden_last = self._continue(cache, tokens, tokens.header("assistant"), allowed)
-        return Generated(tokenizer.decode(ids).removeprefix(" "), hidden_last)
+        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False).removeprefix(" ")
+        return Generated(text, hidden_last)
 
     def generate_dst_update(
         self,
@@ -351,9 +340,9 @@ def pool_grid(tokens: Tensor, count: int) -> Tensor:
     return F.adaptive_avg_pool2d(grid, isqrt(count)).flatten(2).transpose(1, 2)
 
 
-def _check(condition: Tensor, message: Callable[[], str]) -> None:
-    """Refuse a batch: at once on a CPU, by an assertion in the device's own time elsewhere."""
+def _check(condition: Tensor, message: str) -> None:
+    """Refuse a batch: at once on a CPU, on a GPU by an assertion in its own time, without synchronising."""
     if condition.is_cuda:
-        torch._assert_async(condition, message())
+        torch._assert_async(condition, message)
     elif not condition:
-        raise ValueError(message())
+        raise ValueError(message)

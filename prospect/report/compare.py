@@ -18,7 +18,7 @@ COLUMNS = {  # metric: heading
 }
 
 
-def comparison(runs: list[Path], split: str = "test") -> Table:
+def comparison(runs: list[Path], split: str) -> Table:
     """A row a run, then the baselines of the first run's split.
 
     Raises:

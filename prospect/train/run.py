@@ -8,19 +8,17 @@
 """
 
 import json
-import logging
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import transformers
 from rich.console import Console
 from transformers import AutoTokenizer, PrinterCallback
 
-from pipeline.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes, write_atomically
 from prospect.config import Config, dump_config, load_config
@@ -38,7 +36,6 @@ from prospect.train.runlog import RunLog
 from prospect.train.trainer import ProspectTrainer
 
 CONFIG, METRICS = "config.yaml", "metrics.json"
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,63 +55,105 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
     """
     started = time.monotonic()
     folder = config.folder
-    finished = _open_folder(config, resume, overwrite)
-    if finished:
-        return finished
-    splits = [read_split(config.data.shards, config.data.dataset, s, config.data.root) for s in _names(config)]
-    start = checkpoints(folder / "checkpoints")[-1:] if resume else []
+    if not overwrite and (folder / CONFIG).is_file():
+        same = load_config(folder / CONFIG) == config
+        if same and (folder / METRICS).is_file():
+            return Run(folder, json.loads((folder / METRICS).read_text()), up_to_date=True)
+        if not resume:
+            what = "an unfinished run" if same else "a run with other settings"
+            raise ProspectError(
+                f"{folder}: found {what}; go on with --resume, start over with --overwrite, or pass --set name=..."
+            )
+    splits = {name: _open_split(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
+    if overwrite and folder.exists():
+        shutil.rmtree(folder)
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        trainer, run_log, checkpoint = _set_up(config, splits, console, resume)
+    except ProspectError:
+        if is_new:
+            shutil.rmtree(folder)
+        raise
+    write_atomically(folder / CONFIG, dump_config(config).encode())
 
+    evaluated = config.data.eval_splits[:1]
+    try:
+        untrained = {name: _untrained(trainer, name, folder, checkpoint is not None) for name in evaluated}
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        metrics: dict[str, Any] = {name: trainer.evaluate_split(name) for name in trainer.eval_readers}
+    finally:
+        run_log.close()
+    training_clips = list(clips_of(splits[config.data.train_split].index))
+    metrics["untrained"] = untrained
+    metrics["baselines"] = {
+        name: baselines(training_clips, list(clips_of(splits[name].index))) for name in config.data.eval_splits
+    }
+    metrics["wall_s"] = round(time.monotonic() - started, 1)
+    if trainer.is_world_process_zero():
+        write_atomically(folder / METRICS, json_bytes(metrics))
+    return Run(folder, metrics, up_to_date=False)
+
+
+def _open_split(config: Config, name: str) -> Split:
+    return read_split(config.data.shards, config.data.dataset, name, config.data.root)
+
+
+def _set_up(
+    config: Config, splits: Mapping[str, Split], console: Console, resume: bool
+) -> tuple[ProspectTrainer, RunLog, Path | None]:
+    """Everything up to the first step; also the checkpoint to go on from, if any."""
+    data, folder = config.data, config.folder
+    checkpoint = next(reversed(checkpoints(folder / "checkpoints")), None) if resume else None
     transformers.set_seed(config.train.seed)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    model, tokenizer, image_processor = load_model(config, start[0] if start else None, splits[0])
-    tokens_per_frame = model.prospect_settings.tokens_per_frame
-    tokens = Tokens(tokenizer, tokens_per_frame, config.data.frame_wrap)
-    fingerprints = [plan_fingerprint(split, tokens, tokenizer, config.data) for split in splits]
-    plans = [_plan(split, tokens, config, fp) for split, fp in zip(splits, fingerprints, strict=True)]
-    order = make_order(plans[0], config.train.seed, config.data.shuffle_window, config.train.global_batch_size)
+    model, tokenizer, image_processor = load_model(config, checkpoint, splits[data.train_split])
+    tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame, data.frame_wrap)
+    size = model.config.vision_config.image_size
+
+    def read(name: str, sampling: Sampling | None) -> SequenceReader:
+        split = splits[name]
+        cache = split.folder / f".plan-{plan_fingerprint(split, tokens, tokenizer, data)[:16]}.parquet"
+        return SequenceReader(split, plan_sequences(split, tokens, data, cache), tokens, data, size, sampling)
+
+    reader = read(data.train_split, None)
+    order = make_order(reader.plan, config.train.seed, data.shuffle_window, config.train.global_batch_size)
     if not order.steps_per_epoch:
         raise ProspectError(
-            f"{splits[0].folder}: {len(plans[0])} sequences are fewer than one global batch; lower "
+            f"{splits[data.train_split].folder}: {len(reader)} sequences are fewer than one global batch; lower "
             f"train.global_batch_size ({config.train.global_batch_size}) or add clips"
         )
     max_steps = order.steps_per_epoch * config.train.epochs
     position = DataPosition(
         step=0,
         epoch=0,
-        plan=fingerprints[0],
-        packing=config.data.packing,
-        tokens_per_frame=tokens_per_frame,
-        max_seq_len=config.data.max_seq_len,
+        plan=plan_fingerprint(splits[data.train_split], tokens, tokenizer, data),
+        packing=data.packing,
+        tokens_per_frame=tokens.tokens_per_frame,
+        max_seq_len=data.max_seq_len,
         seed=config.train.seed,
         global_batch_size=config.train.global_batch_size,
-        shuffle_window=config.data.shuffle_window,
+        shuffle_window=data.shuffle_window,
         max_steps=min(max_steps, config.train.max_steps or max_steps),
-        negatives=config.data.negatives.model_dump_json(),
+        negatives=data.negatives.model_dump_json(),
     )
-    start_step = position.check_resumes(start[0]).step if start else 0
+    start_step = position.check_resumes(checkpoint).step if checkpoint else 0
     console.print(
-        f"{len(plans[0])} training sequences, {order.steps_per_epoch} steps an epoch of {order.global_batch_size} "
+        f"{len(reader)} training sequences, {order.steps_per_epoch} steps an epoch of {order.global_batch_size} "
         f"({order.num_dropped} left over in each), {position.max_steps} steps"
         + (f"; resuming at step {start_step}" if start_step else ""),
         soft_wrap=True,
     )
-
-    size = model.config.vision_config.image_size
-    sampling = Sampling(config.data.negatives, config.train.seed, position.max_steps)
-    reader = SequenceReader(splits[0], plans[0], tokens, config.data, size, sampling)
-    eval_readers = {
-        name: SequenceReader(split, plan, tokens, config.data, size, None)
-        for name, split, plan in zip(config.data.eval_splits, splits[1:], plans[1:], strict=True)
-    }
+    eval_readers = {name: read(name, None) for name in data.eval_splits}
     if eval_readers:
         as_many = len(next(iter(eval_readers.values())))
-        eval_readers["train"] = replace(reader, plan=plans[0].head(as_many), sampling=None)
+        eval_readers["train"] = replace(reader, plan=reader.plan.head(as_many))
     run_log = RunLog(folder, console, start_step)
     trainer = ProspectTrainer(
         model,
         config=config,
-        reader=reader,
+        reader=replace(reader, sampling=Sampling(data.negatives, config.train.seed, position.max_steps)),
         eval_readers=eval_readers,
         order=order,
         position=position,
@@ -123,45 +162,7 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
         on_evaluation=run_log.evaluation,
     )
     trainer.remove_callback(PrinterCallback)
-    try:
-        untrained = _untrained(trainer, folder, start_step)
-        trainer.train(resume_from_checkpoint=str(start[0]) if start else None)
-        metrics: dict[str, Any] = {name: trainer.evaluate_split(name) for name in eval_readers}
-    finally:
-        run_log.close()
-    metrics["untrained"] = untrained
-    metrics["baselines"] = {
-        name: baselines(_clips(splits[0]), _clips(split))
-        for name, split in zip(config.data.eval_splits, splits[1:], strict=True)
-    }
-    metrics["wall_s"] = round(time.monotonic() - started, 1)
-    if trainer.is_world_process_zero():
-        write_atomically(folder / METRICS, json_bytes(metrics))
-    return Run(folder, metrics, up_to_date=False)
-
-
-def _names(config: Config) -> tuple[str, ...]:
-    return (config.data.train_split, *config.data.eval_splits)
-
-
-def _open_folder(config: Config, resume: bool, overwrite: bool) -> Run | None:
-    """Make the run folder and write the resolved config; a finished run of the same config is returned."""
-    folder = config.folder
-    saved = folder / CONFIG
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    if saved.is_file():
-        same = load_config(saved) == config
-        if (folder / METRICS).is_file() and same:
-            return Run(folder, json.loads((folder / METRICS).read_text()), up_to_date=True)
-        if not resume:
-            what = "an unfinished run" if same else "a run with other settings"
-            raise ProspectError(
-                f"{folder}: found {what}; go on with --resume, start over with --overwrite, or pass --set name=..."
-            )
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(saved, dump_config(config).encode())
-    return None
+    return trainer, run_log, checkpoint
 
 
 def load_model(config: Config, resume_from: Path | None, train_split: Split) -> tuple[DSTSmolVLM, Any, Any]:
@@ -194,24 +195,9 @@ def _texts(split: Split) -> list[str]:
     ]
 
 
-def _plan(split: Split, tokens: Tokens, config: Config, fingerprint: str) -> pl.DataFrame:
-    cache = split.folder / f".plan-{fingerprint[:16]}.parquet"
-    return plan_sequences(split, tokens, config.data, cache)
-
-
-def _clips(split: Split) -> list[Clip]:
-    return list(clips_of(split.index))
-
-
-def _untrained(trainer: ProspectTrainer, folder: Path, start_step: int) -> dict[str, Any]:
-    """The first evaluation split before the first step; a resumed run reads what it found then."""
-    split = next(iter(trainer.eval_readers), None)
-    if split is None:
-        return {}
-    if start_step == 0:
-        return {split: trainer.evaluate_split(split)}
-    for line in (folder / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        if record["step"] == 0:
-            return {split: {k: v for k, v in record.items() if k not in ("step", "epoch", "split")}}
-    return {}
+def _untrained(trainer: ProspectTrainer, split: str, folder: Path, resumed: bool) -> dict[str, Any]:
+    """Metrics of the split before the first step; a resumed run reads what was found then."""
+    if not resumed:
+        return trainer.evaluate_split(split)
+    first = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
+    return {name: value for name, value in first.items() if name not in ("step", "epoch", "split")}

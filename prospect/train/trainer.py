@@ -14,11 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from prospect.config import Config, accumulation_steps
-from prospect.data.loader import Batch, MicroBatches, SequenceReader, make_loader
+from prospect.data.loader import Batch, Loader, MicroBatches, SequenceReader, make_loader
 from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
 from prospect.losses import LossWeights, count_targets, losses_from, total_loss
@@ -74,7 +73,7 @@ class ProspectTrainer(Trainer):
 
     # The stream
 
-    def get_train_dataloader(self) -> DataLoader[Batch]:
+    def get_train_dataloader(self) -> Loader:
         train = self.config.train
 
         def requests() -> Iterator[list[Request]]:
@@ -89,7 +88,7 @@ class ProspectTrainer(Trainer):
         count = self.position.max_steps * accumulation_steps(train)
         return self._loader(self.reader, MicroBatches(requests, count))
 
-    def _loader(self, reader: SequenceReader, batches: MicroBatches) -> DataLoader[Batch]:
+    def _loader(self, reader: SequenceReader, batches: MicroBatches) -> Loader:
         return make_loader(reader, batches, self.model.config.pad_token_id, self.config.data.num_workers)
 
     def get_batch_samples(

@@ -1,0 +1,138 @@
+import hashlib
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from PIL import Image
+
+from tests.e2e.conftest import fail, run, succeed
+from tests.fakes import raw_clip, write_frames, write_root
+from tests.pipeline.test_expand import REAL, needs_real_data
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir() if not p.name.startswith(".")}
+
+
+def test_one_and_two_workers_write_the_same_bytes(toy):
+    for workers in (1, 2):
+        arguments = ("--out", f"out{workers}", "--workers", workers, "--max-shard-samples", 100)
+        assert "12 clips" in succeed(toy, "build-shards", "--split", "train", *arguments)
+    one, two = (digests(toy / f"out{n}" / "toyworld" / "train") for n in (1, 2))
+    assert one == two and sum(name.endswith(".tar") for name in one) > 2
+
+
+def test_a_second_build_has_nothing_to_do_and_other_options_are_refused(toy):
+    assert "nothing to do" in succeed(toy, "build-shards", "--split", "val")
+    before = digests(toy / "shards" / "toyworld" / "val")
+    message = fail(toy, "build-shards", "--split", "val", "--max-silent-frames", 3)
+    assert "found shards of another input or other options" in message and "--force" in message
+    assert digests(toy / "shards" / "toyworld" / "val") == before
+
+
+def test_make_toy_leaves_what_is_there(toy):
+    assert "nothing to do" in succeed(toy, "make-toy")
+
+
+@needs_real_data
+@pytest.mark.parametrize(("form", "column", "embed"), [("stream", "frame", []), ("file", "images", ["--embed-frames"])])
+def test_the_real_clip(tmp_path, form, column, embed):
+    uid = json.loads((REAL / "assembly101" / "train_training.json").read_text())[0]["video_uid"]
+    write_frames(tmp_path / "frames" / f"{uid}.arrow", 452, form=form, column=column, size=384)
+    arguments = ("--data-root", REAL, "--dataset", "assembly101", "--frames-root", tmp_path)
+    out = succeed(tmp_path, "build-shards", "--split", "train", *arguments, *embed)
+    assert "1 clips, 31 samples (12 dst_update, 8 assistant, 11 silent) in 1 shard" in out
+    shard = tmp_path / "shards" / "assembly101" / "train"
+    index = pl.read_parquet(shard / "index.parquet")
+    starts = index.filter(pl.col("target").str.contains("->start", literal=True))
+    assert starts.select("target", "end_frame").rows() == [
+        (f"S{i + 1}->start", frame) for i, frame in enumerate([195, 214, 305, 371, 396, 425])
+    ]
+    table = succeed(tmp_path, "inspect-shard", shard / "train-000000.tar")
+    assert "212..214" in table and "Now, let's screw the chassis together." in table
+    out = succeed(
+        tmp_path, "inspect-shard", shard, "--key", "-0004", "--frames", "sheet.png", "--frames-root", tmp_path
+    )
+    assert '"text": "S2->start"' in out and "3 frames drawn into sheet.png" in out
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size[0] >= 3 * 160
+
+
+def test_inspect_shard_says_what_is_no_shard(toy):
+    shards = toy / "shards" / "toyworld" / "val"
+    (toy / "text.tar").write_text("not a tar")
+    assert "text.tar: not a shard" in fail(toy, "inspect-shard", "text.tar")
+    assert "nowhere.tar: no such file" in fail(toy, "inspect-shard", "nowhere.tar")
+    assert "a folder without manifest.json" in fail(toy, "inspect-shard", toy / "data")
+    assert "names no sample" in fail(toy, "inspect-shard", shards, "--key", "zzz")
+    assert "names 8 samples" in fail(toy, "inspect-shard", shards, "--key", "-0000")
+    data = (shards / "val-000000.tar").read_bytes()
+    (toy / "short.tar").write_bytes(data[: len(data) // 2 + 700])
+    assert "short.tar: not a shard, or cut short" in fail(toy, "inspect-shard", "short.tar")
+
+
+def test_bad_input_is_named_and_nothing_written(tmp_path):
+    root = write_root(tmp_path / "data", [raw_clip()])
+    annotations = root / "x" / "train_training.json"
+
+    def build(*more: str) -> str:
+        message = fail(tmp_path, "build-shards", "--split", "train", "--data-root", root, *more)
+        assert not (tmp_path / "shards").exists()
+        return message
+
+    assert "no such folder" in fail(tmp_path, "build-shards", "--split", "train", "--data-root", "nowhere")
+    assert "found no dataset with this split, expected DATASET/val_training.json" in fail(
+        tmp_path, "build-shards", "--split", "val", "--data-root", root
+    )
+    assert "no such dataset" in build("--dataset", "y")
+    annotations.write_text('[{"video_uid": }]')
+    assert "train_training.json line 1 column 16: not valid JSON" in build()
+
+    clip = raw_clip()
+    clip["conversation"][4]["content"] = [{"id": "S9", "transition": "start"}, {"id": "S1", "transition": "start"}]
+    annotations.write_text(json.dumps([clip]))
+    message = build()
+    where = "train_training.json clip 0 (video_uid 'v1', clip_idx 0) turn 4 (DST_UPDATE): "
+    assert where + "content.id: found step 'S9', expected one of S1, S2" in message
+    assert where + "content.S1: found S1->start while S1 is in_progress, expected S1 not_started" in message
+    assert "1 of 1 clips affected; correct them, or leave them out with --on-invalid skip" in message
+
+    annotations.write_text(json.dumps([raw_clip(end_frame_idx=20)]))
+    assert "end_frame_idx: found 20, expected at most 19, the last frame of" in build()
+    annotations.write_text(json.dumps([raw_clip()]))
+    frames = root / "x" / "frames" / "v1.arrow"
+    frames.write_bytes(b"nonsense")
+    assert "v1.arrow: cannot be read as Arrow" in build()
+    frames.unlink()
+    assert "frames file 'data/x/frames/v1.arrow' not found" in build()
+
+
+def test_skip_builds_the_rest(tmp_path):
+    clips = [raw_clip(video_uid=f"v{i}", frames_file=f"v{i}.arrow") for i in range(3)]
+    root = write_root(tmp_path / "data", clips)
+    (root / "x" / "frames" / "v1.arrow").unlink()
+    out = succeed(
+        tmp_path,
+        "build-shards",
+        "--split",
+        "train",
+        "--data-root",
+        root,
+        "--frames-root",
+        root / "x" / "frames",
+        "--on-invalid",
+        "skip",
+    )
+    assert "2 clips" in out and "left out 1 clips with problems (frames_file 1)" in out
+
+
+def test_an_unwritable_output_is_one_line(toy):
+    (toy / "file").write_text("")
+    message = fail(toy, "build-shards", "--split", "val", "--out", "file/below")
+    assert message.startswith("error: ") and message.count("\n") == 1
+
+
+def test_unknown_options_are_usage_errors(tmp_path):
+    done = run(tmp_path, "build-shards", "--split", "holdout")
+    assert done.returncode == 2 and "'train', 'val', 'test'" in done.stderr

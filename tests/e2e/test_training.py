@@ -1,0 +1,174 @@
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
+
+from tests.e2e.conftest import TINY, fail, run, succeed
+from tests.fakes import write_frames
+from tests.pipeline.test_expand import REAL, needs_real_data
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint / "model.safetensors")
+
+
+def records(run_folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_leaves_config_metrics_curves_and_whole_checkpoints(trained):
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["name"] == "tiny" and config["train"]["epochs"] == 1
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert {"val", "test", "train", "untrained", "baselines", "wall_s"} <= set(metrics)
+    for name in (
+        "lm_loss", "dst_binary_loss", "speak_binary_loss", "dst_gen_loss", "perplexity", "should_update_dst_f1",
+        "should_update_dst_f1_at_frame", "when_to_speak_f1", "when_to_speak_f1_at_frame", "dst_gen_exact_match",
+        "dst_gen_exact_match_start",
+    ):  # fmt: skip
+        assert name in metrics["test"]
+    assert metrics["test"]["perplexity"] == pytest.approx(math.exp(metrics["test"]["lm_loss"]))
+    assert metrics["val"]["loss"] < metrics["untrained"]["val"]["loss"]
+    assert [(r["step"], r["split"]) for r in records(trained)] == [
+        (0, "val"), (3, "val"), (6, "val"), (6, "test"), (6, "train"),
+    ]  # fmt: skip
+    assert list((trained / "tensorboard").glob("events*"))
+    names = sorted(p.name for p in (trained / "checkpoints").iterdir())
+    assert names == ["checkpoint-3", "checkpoint-6"]
+    last = {p.name for p in (trained / "checkpoints" / "checkpoint-6").iterdir()}
+    assert {
+        "model.safetensors",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "data_position.json",
+        "tokenizer.json",
+        "preprocessor_config.json",
+    } <= last
+
+
+def test_what_was_trained_loads_as_a_plain_smolvlm(trained):
+    folder = trained / "checkpoints" / "checkpoint-6"
+    model = SmolVLMForConditionalGeneration.from_pretrained(folder)
+    ids = AutoTokenizer.from_pretrained(folder)("Hello", return_tensors="pt").input_ids
+    assert torch.isfinite(model(input_ids=ids).logits).all()
+
+
+def test_a_finished_run_is_not_repeated_and_another_is_not_overwritten(trained, toy):
+    assert "nothing to do" in succeed(toy, "train", *TINY, "--set", "name=tiny")
+    message = fail(toy, "train", *TINY, "--set", "name=tiny", "--set", "train.seed=5")
+    assert "found a run with other settings; go on with --resume, start over with --overwrite" in message
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(trained, toy):
+    """From the checkpoint at 3, after a stop at 4 or 5: the same losses, metrics and weights to the bit."""
+    cut = toy / "runs" / "cut"
+    shutil.copytree(trained, cut)
+    shutil.rmtree(cut / "checkpoints" / "checkpoint-6")
+    (cut / "metrics.json").unlink()
+    config = (cut / "config.yaml").read_text()
+    (cut / "config.yaml").write_text(config.replace("name: tiny", "name: cut"))
+    message = fail(toy, "train", *TINY, "--set", "name=cut")
+    assert "found an unfinished run; go on with --resume" in message
+    out = succeed(toy, "train", *TINY, "--set", "name=cut", "--resume")
+    assert "resuming at step 3" in out
+    assert records(cut) == records(trained), "logs are cut back, then equal"
+    first, second = (weights(r / "checkpoints" / "checkpoint-6") for r in (trained, cut))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    states = [
+        json.loads((r / "checkpoints" / "checkpoint-6" / "trainer_state.json").read_text()) for r in (trained, cut)
+    ]
+    losses = [[(e["step"], e["loss"]) for e in s["log_history"] if "loss" in e] for s in states]
+    assert len(losses[0]) == 6 and losses[0] == losses[1]
+
+
+def test_a_changed_stream_is_not_resumed(trained, toy):
+    other = toy / "runs" / "other"
+    shutil.copytree(trained, other)
+    (other / "metrics.json").unlink()
+    message = fail(
+        toy,
+        "train",
+        *TINY,
+        "--set",
+        "name=other",
+        "--set",
+        "data.negatives.start=0.1",
+        "--set",
+        "train.global_batch_size=4",
+        "--resume",
+    )
+    assert "cannot be resumed, as the stream has changed" in message
+    assert "global_batch_size: 2 in the checkpoint, 4 now" in message
+
+
+def test_worker_count_does_not_change_the_run(trained, toy):
+    succeed(toy, "train", *TINY, "--set", "name=noworkers", "--set", "data.num_workers=0")
+    assert records(toy / "runs" / "noworkers") == records(trained)
+
+
+@pytest.mark.parametrize("settings", [["data.packing=turn"], ["data.negatives={schedule: linear, start: 0.1, end: 0.9}"], ["train.gradient_checkpointing=true", "model.freeze_vision=true", "train.micro_batch_size=1"]])  # fmt: skip
+def test_other_ways_to_run(toy, settings):
+    more = [f"--set={setting}" for setting in settings]
+    out = succeed(toy, "train", *TINY, "--set", f"name=other-{len(settings[0])}", "--set", "train.max_steps=3", *more)
+    assert "step 3 test: loss" in out
+
+
+def test_compare_puts_runs_beside_the_baselines(trained, toy):
+    out = succeed(toy, "compare", trained)
+    for row in ("tiny", "untrained (val)", "majority", "history only"):
+        assert row in out
+    assert "expected the folder of a finished run" in fail(toy, "compare", toy / "data")
+
+
+def test_wrong_input_to_train_is_named(toy, trained):
+    message = fail(toy, "train", "--set", "train.learning_rat=1")
+    assert "no setting 'train.learning_rat'; did you mean 'train.learning_rate'?" in message
+    message = fail(toy, "train", *TINY, "--set", "data.dataset=nothing", "--set", "name=x")
+    assert "prospect build-shards --split train --data-root data/toy --dataset nothing --out shards" in message
+    hollow = toy / "hollow"
+    hollow.mkdir(exist_ok=True)
+    shutil.copy(trained / "init" / "config.json", hollow)
+    message = fail(
+        toy, "train", *TINY, "--set", "model.preset=null", "--set", "model.checkpoint=./hollow", "--set", "name=x"
+    )
+    assert "./hollow: found config.json, expected model.safetensors" in message
+    message = fail(toy, "train", *TINY, "--set", "model.tokens_per_frame=4", "--set", "name=x")
+    assert "tokens_per_frame: found 4, expected native or one of 1" in message
+    assert "no such config" in fail(toy, "train", "--config", "nowhere.yaml")
+    assert not (toy / "runs" / "x").exists(), "nothing half-written"
+
+
+def test_a_broken_shard_is_named(toy):
+    shutil.copytree(toy / "shards", toy / "broken")
+    shard = toy / "broken" / "toyworld" / "train" / "train-000000.tar"
+    data = bytearray(shard.read_bytes())
+    data[:] = data.replace(b'"format"', b'"fXrmat"')
+    shard.write_bytes(data)
+    message = fail(toy, "train", *TINY, "--set", "name=broken", "--set", "data.shards=broken")
+    assert "train-000000.tar sample toy-train-0-" in message and "found no key 'format'" in message
+
+
+@needs_real_data
+def test_an_epoch_on_the_real_clip(tmp_path):
+    uid = json.loads((REAL / "assembly101" / "train_training.json").read_text())[0]["video_uid"]
+    write_frames(tmp_path / "frames" / f"{uid}.arrow", 452, size=384)
+    common = ("--data-root", REAL, "--dataset", "assembly101", "--frames-root", tmp_path)
+    succeed(tmp_path, "build-shards", "--split", "train", *common)
+    settings = ("data.dataset=assembly101", f"data.root={REAL}", f"data.frames_root={tmp_path}", "data.eval_splits=[train]", "train.global_batch_size=1", "train.micro_batch_size=1", "name=real", "data.max_seq_len=1024", "data.reserve=256")  # fmt: skip
+    out = succeed(tmp_path, "train", *TINY, *[f"--set={s}" for s in settings])
+    assert "step 3 train: loss" in out or "step 2 train: loss" in out
+    metrics = json.loads((tmp_path / "runs" / "real" / "metrics.json").read_text())
+    assert metrics["train"]["num_dst_updates"] == 12
+
+
+def test_help_names_every_command(tmp_path):
+    out = run(tmp_path, "--help").stdout
+    for command in ("make-toy", "build-shards", "inspect-shard", "train", "compare"):
+        assert command in out

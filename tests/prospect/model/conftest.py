@@ -1,0 +1,27 @@
+import pytest
+import torch
+
+from prospect.model.presets import PRESETS, make_checkpoint
+from tests.prospect.model.models import TEXTS, grid_config, load
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "grid", grid_config)
+        patch.setitem(PRESETS, "grid-untied", lambda tokenizer: grid_config(tokenizer, tied=False))
+        return {name: make_checkpoint(name, folder / name, TEXTS, seed=1) for name in PRESETS}
+
+
+@pytest.fixture(scope="module")
+def toy(checkpoints):
+    return load(checkpoints["toy"])

@@ -1,0 +1,108 @@
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import SmolVLMForConditionalGeneration
+
+from pipeline.errors import ProspectError
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from tests.prospect.model.models import load, make_batch
+
+
+def test_heads_are_drawn_small_and_alike_under_a_seed(checkpoints, toy) -> None:
+    again = load(checkpoints["toy"])
+    assert torch.equal(toy.should_update_dst.weight, again.should_update_dst.weight)
+    for model in (toy, DSTSmolVLM(copy.deepcopy(toy.config))):
+        for head in (model.should_update_dst, model.when_to_speak):
+            assert not head.bias.any()
+            assert head.weight.std().item() == pytest.approx(0.05, rel=0.25)  # the text model's initializer_range
+    assert not torch.equal(toy.should_update_dst.weight, toy.when_to_speak.weight)
+
+
+@pytest.mark.parametrize("name", ["grid", "grid-untied"])
+def test_saved_checkpoint_loads_in_both_classes(checkpoints, name, tmp_path) -> None:
+    model = load(checkpoints[name], tokens_per_frame=4, vision_chunk=7, settings={"packing": "clip"})
+    with torch.no_grad():
+        model.should_update_dst.bias.fill_(3.0)
+    model.save_pretrained(tmp_path)
+    shutil.copy(checkpoints[name] / "preprocessor_config.json", tmp_path)
+    again = load(tmp_path)
+    settings = again.prospect_settings
+    assert (settings.tokens_per_frame, settings.vision_chunk, settings.extra) == (4, 64, {"packing": "clip"})
+    batch = make_batch([40], 4)
+    with torch.no_grad():
+        expected, found = model(**batch), again(**batch)
+    assert torch.equal(found.sums, expected.sums) and torch.equal(found.decision_logits, expected.decision_logits)
+    assert DSTSmolVLM.from_pretrained(tmp_path).prospect_settings.vision_chunk == 7
+    plain = SmolVLMForConditionalGeneration.from_pretrained(tmp_path)
+    original = SmolVLMForConditionalGeneration.from_pretrained(checkpoints[name])
+    assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), original.parameters(), strict=True))
+    assert load(tmp_path, tokens_per_frame="native").prospect_settings.tokens_per_frame == 16
+
+
+def test_sharded_weights_load(checkpoints, tmp_path, toy) -> None:
+    shutil.copytree(checkpoints["toy"], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").unlink()
+    SmolVLMForConditionalGeneration.from_pretrained(checkpoints["toy"]).save_pretrained(tmp_path, max_shard_size="1MB")
+    assert (tmp_path / "model.safetensors.index.json").is_file()
+    assert all(torch.equal(a, b) for a, b in zip(load(tmp_path).parameters(), toy.parameters(), strict=True))
+
+
+def broken(checkpoints, tmp_path, break_it) -> Path:
+    folder = tmp_path / "broken"
+    shutil.copytree(checkpoints["grid"], folder)
+    break_it(folder)
+    return folder
+
+
+def other_model_type(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "llava"}))
+
+
+def without_a_tensor(folder):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.connector.modality_projection.proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (
+            lambda f: (f / "config.json").unlink(),
+            "broken: found generation_config.json, .*, expected config.json; give",
+        ),
+        (
+            lambda f: (f / "model.safetensors").unlink(),
+            "broken: found config.json, .*, expected model.safetensors or model.safetensors.index.json; give a whole",
+        ),
+        (other_model_type, "broken: found model_type 'llava', expected 'smolvlm'; give a SmolVLM2 checkpoint"),
+        (without_a_tensor, r"its weights lack 1 of the model's tensors \(such as model.connector.modality_projection"),
+        (
+            lambda f: (f / "model.safetensors").write_bytes(b"\x10"),
+            r"broken: cannot be loaded \(.*\), expected a whole",
+        ),
+        (lambda f: (f / "config.json").write_text("{"), r"broken: cannot be loaded \(.*\), expected a whole"),
+        (
+            lambda f: (f / "preprocessor_config.json").unlink(),
+            "broken: found config.json, .*, expected preprocessor_config.json or processor_config.json; give a whole",
+        ),
+        (shutil.rmtree, "broken: found no such folder, expected a SmolVLM2 checkpoint folder or hub id"),
+    ],
+)
+def test_a_broken_checkpoint_is_refused_in_one_line(checkpoints, tmp_path, break_it, message) -> None:
+    with pytest.raises(ProspectError, match=message) as raised:
+        load(broken(checkpoints, tmp_path, break_it))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("count", [0, 2, 25])
+def test_impossible_tokens_per_frame_are_refused(checkpoints, count) -> None:
+    with pytest.raises(ProspectError, match=f"found {count}, expected native or one of 1, 4, 9, 16: the squares up to"):
+        load(checkpoints["grid"], tokens_per_frame=count)
