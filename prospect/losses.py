@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from prospect.layout import DST_TARGET, LM_TARGET
+
 TERMS = ("lm", "dst_gen", "update_pos", "update_neg", "speak_pos", "speak_neg")
-LM_TARGET, DST_TARGET = 1, 2  # values of `target_kind`; 0: not learned
 
 
 @dataclass(frozen=True, slots=True)

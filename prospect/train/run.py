@@ -10,7 +10,7 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import transformers
 from rich.console import Console
 from transformers import AutoTokenizer, PrinterCallback
 
+from pipeline.clips import prompt_text
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes, write_atomically
 from prospect.config import Config, dump_config, load_config
@@ -26,7 +27,7 @@ from prospect.data.index import Split, clips_of, read_split
 from prospect.data.loader import Sampling, SequenceReader
 from prospect.data.order import make_order
 from prospect.data.sequences import plan_fingerprint, plan_sequences
-from prospect.layout import Tokens
+from prospect.layout import HEADERS, Tokens
 from prospect.model.checkpoint import load_image_processor
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
@@ -186,13 +187,12 @@ def load_model(config: Config, resume_from: Path | None, train_split: Split) -> 
     return model, AutoTokenizer.from_pretrained(source), load_image_processor(source)
 
 
-def _texts(split: Split) -> list[str]:
-    """Every text of a split, for a tokenizer of its own."""
-    return [
-        text
-        for clip in clips_of(split.index)
-        for text in (*(s.name for s in clip.steps), *(t.text for t in clip.turns))
-    ]
+def _texts(split: Split) -> Iterator[str]:
+    """Every text of a split as a sequence has it, for a tokenizer of its own."""
+    for clip in clips_of(split.index):
+        yield f"System: {prompt_text(clip.steps, clip.state)}"
+        for turn in clip.turns:
+            yield f"{HEADERS[turn.role]} {turn.text}"
 
 
 def _untrained(trainer: ProspectTrainer, split: str, folder: Path, resumed: bool) -> dict[str, Any]:

@@ -50,8 +50,9 @@ class ProspectTrainer(Trainer):
             processors: tokenizer and image processor, saved beside the weights.
             on_evaluation: called with split, step, epoch and metrics on the main process.
         """
-        if config.train.gradient_checkpointing:  # the argument of the same name has two names across versions
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if config.train.gradient_checkpointing:  # renamed in transformers 5.2x
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
         super().__init__(
             model=model,
             args=_arguments(config, position.max_steps),
@@ -89,7 +90,7 @@ class ProspectTrainer(Trainer):
         return self._loader(self.reader, MicroBatches(requests, count))
 
     def _loader(self, reader: SequenceReader, batches: MicroBatches) -> Loader:
-        return make_loader(reader, batches, self.model.config.pad_token_id, self.config.data.num_workers)
+        return make_loader(reader, batches, self.tokenizer_.pad_token_id, self.config.data.num_workers)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
