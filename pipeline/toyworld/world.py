@@ -89,7 +89,8 @@ def draw_episode(rng: np.random.Generator, split: str, *, hard: bool, two_parts:
             return episode, [0]
         if two_parts:
             busy = {frame for event in episode.events for frame in range(event.frame - LEAD, event.frame + 1)}
-            cuts = [f for f in range(MIN_FRAMES, count - MIN_FRAMES + 1) if f not in busy and f - 1 not in busy]
+            earliest, latest = max(MIN_FRAMES, count - MAX_FRAMES), min(MAX_FRAMES, count - MIN_FRAMES)
+            cuts = [f for f in range(earliest, latest + 1) if f not in busy and f - 1 not in busy]
             if cuts:
                 return episode, [0, int(rng.choice(cuts))]
 
