@@ -21,6 +21,8 @@ demo: $(SETUP)
 	$(BIN)/prospect build-shards --split val
 	$(BIN)/prospect build-shards --split test
 	$(BIN)/prospect train
+	$(BIN)/prospect train --set name=toy-blind --set data.blind=true
+	$(BIN)/prospect compare runs/toy runs/toy-blind
 
 test: $(SETUP)
 	$(BIN)/ruff format --check .

@@ -1,0 +1,116 @@
+"""The Trainer subclass on three small clips: accumulation, logs, resume records. In process, a few steps each."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from pipeline.build import build_split
+from pipeline.errors import ProspectError
+from pipeline.plan import Options
+from prospect.config import load_config
+from prospect.train.resume import DataPosition, checkpoints
+from prospect.train.run import Run, train
+from tests.fakes import raw_clip, write_root
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data/x: six clips of uneven length and their shards."""
+    folder = tmp_path_factory.mktemp("trainer")
+    clips = []
+    for i in range(6):
+        clip = raw_clip(video_uid=f"v{i}", frames_file=f"frames/v{i}.arrow", end_frame_idx=13 + i)
+        clip["conversation"] = clip["conversation"][: 3 + i % 3]
+        clips.append(clip)
+    write_root(folder / "data", clips)
+    build_split(folder / "data", "x", "train", folder / "shards", options=Options())
+    return folder
+
+
+def run(folder: Path, name: str, *settings: str) -> Run:
+    common = [
+        "data.toy=null", "data.dataset=x", f"data.root={folder}/data", f"data.shards={folder}/shards",
+        "data.eval_splits=[]", "data.num_workers=0", f"runs={folder}/runs", f"name={name}", "train.log_steps=1",
+        "train.warmup_steps=0", "train.save_steps=1", "train.learning_rate=1e-4",
+    ]  # fmt: skip
+    return train(load_config(CONFIGS / "toy.yaml", [*common, *settings]), QUIET)
+
+
+def logged(run: Run) -> list[dict]:
+    last = checkpoints(run.folder / "checkpoints")[-1]
+    return [entry for entry in json.loads((last / "trainer_state.json").read_text())["log_history"] if "loss" in entry]
+
+
+def test_micro_batches_give_the_loss_and_gradient_of_one_big_batch(folder):
+    runs = [
+        run(
+            folder, f"micro{micro}", "train.global_batch_size=6", f"train.micro_batch_size={micro}", "train.max_steps=1"
+        )
+        for micro in (6, 2, 1)
+    ]
+    whole, *split = (logged(r)[0] for r in runs)
+    for entry in split:
+        for name in ("loss", "grad_norm", "lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"):
+            assert entry[name] == pytest.approx(whole[name], rel=1e-4), name
+    parts = sum(whole[name] for name in ("lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"))
+    assert whole["loss"] == pytest.approx(parts, rel=1e-3)
+
+
+def test_loss_weights_count(folder):
+    weights = "train.loss={lm: 0, dst_gen: 0, dst_binary: 2, speak_binary: 0}"
+    (entry,) = logged(run(folder, "weights", weights, "train.max_steps=1"))
+    assert entry["loss"] == pytest.approx(2 * entry["dst_binary_loss"], rel=1e-3)
+
+
+def test_logs_name_the_real_epoch_and_the_negative_rate(folder):
+    schedule = "data.negatives={schedule: linear, start: 0.2, end: 1.0}"
+    entries = logged(run(folder, "epochs", schedule, "train.epochs=2", "train.global_batch_size=2"))
+    assert [entry["epoch"] for entry in entries] == pytest.approx([i / 3 for i in range(1, 7)])
+    assert [entry["negative_rate"] for entry in entries] == pytest.approx([0.2 + 0.16 * i for i in range(6)])
+
+
+def test_the_last_checkpoints_are_kept_each_with_its_position(folder):
+    done = run(folder, "kept", "train.epochs=3", "train.global_batch_size=2", "train.keep_checkpoints=4")
+    found = checkpoints(done.folder / "checkpoints")
+    assert [path.name for path in found] == [f"checkpoint-{n}" for n in (6, 7, 8, 9)]
+    record = json.loads((found[0] / "data_position.json").read_text())
+    assert (record["step"], record["epoch"], record["seed"], record["max_steps"]) == (6, 2, 0, 9)
+    (found[-1] / "data_position.json").unlink()
+    assert checkpoints(done.folder / "checkpoints") == found[:-1], "one without its position is not complete"
+
+
+def test_resuming_with_another_stream_names_both_values(tmp_path):
+    values = {
+        "step": 0, "epoch": 0, "plan": "p", "packing": "clip", "tokens_per_frame": 1, "max_seq_len": 9, "seed": 0,
+        "global_batch_size": 2, "shuffle_window": 1, "max_steps": 5, "negatives": "n",
+    }  # fmt: skip
+    saved = DataPosition(**values | {"step": 3})
+    saved.save(tmp_path)
+    assert DataPosition(**values).check_resumes(tmp_path) == saved
+    with pytest.raises(
+        ProspectError, match="packing: 'clip' in the checkpoint, 'turn' now; seed: 0 in the checkpoint, 1 now"
+    ):
+        DataPosition(**values | {"seed": 1, "packing": "turn"}).check_resumes(tmp_path)
+    (tmp_path / "data_position.json").write_text("{")
+    with pytest.raises(ProspectError, match="cannot be read"):
+        saved.check_resumes(tmp_path)
+
+
+def test_too_few_sequences_for_a_batch_are_named_and_leave_nothing(folder):
+    with pytest.raises(
+        ProspectError, match=r"6 sequences are fewer than one global batch; lower train.global_batch_size \(8\)"
+    ):
+        run(folder, "few", "train.global_batch_size=8")
+    assert not (folder / "runs" / "few").exists()
+
+
+def test_the_resolved_config_is_beside_the_outputs(folder):
+    done = run(folder, "config", "train.max_steps=1")
+    saved = yaml.safe_load((done.folder / "config.yaml").read_text())
+    assert saved["train"]["adam_betas"] == [0.9, 0.95] and saved["data"]["reserve"] == 256
