@@ -13,7 +13,8 @@ from rich.table import Table
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.progress import progress_bar
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+ABOUT = "Train vision-language models to be proactive assistants for procedural tasks."
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=ABOUT)
 console = Console()
 TOY_ROOT = Path("data/toy")
 TOY_CONFIG = Path(__file__).parent / "configs" / "toy.yaml"

@@ -20,6 +20,7 @@ from pipeline.errors import ProspectError
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+MODEL_TYPES = ("smolvlm", "idefics3")  # the first SmolVLM is published as idefics3: the same modules and names
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -62,12 +63,13 @@ def read_config(
     _check_source(where)
     with loading_errors(where):
         record, _ = SmolVLMConfig.get_config_dict(where)
-        if record.get("model_type") != "smolvlm":
+        if record.get("model_type") not in MODEL_TYPES:
             raise ProspectError(
                 f"{where}: found model_type {record.get('model_type')!r}, expected 'smolvlm'; give a SmolVLM2 "
                 "checkpoint such as HuggingFaceTB/SmolVLM2-2.2B-Instruct"
             )
-        config = SmolVLMConfig.from_pretrained(where)
+        vision = {key: value for key, value in record["vision_config"].items() if key != "model_type"}
+        config = SmolVLMConfig.from_dict(record | {"model_type": "smolvlm", "vision_config": vision})
         processor = load_image_processor(where)
     saved = ProspectSettings.of(config)
     ProspectSettings(
@@ -99,7 +101,7 @@ def loading_errors(where: str) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ProspectError(
-            f"{where}: cannot be loaded ({reason}), expected a whole SmolVLM2 checkpoint; copy or download it again"
+            f"{where}: cannot be loaded ({reason}), expected a whole SmolVLM2 checkpoint; download it, and pass its folder as model.checkpoint"
         ) from None
 
 

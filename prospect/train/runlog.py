@@ -44,9 +44,11 @@ class RunLog(TrainerCallback):
         self._start_step = start_step
 
     def _cut_back(self, step: int) -> None:
+        """Drops the lines after `step`, and a last one that a kill cut short."""
         if self._path.is_file():
-            kept = [line for line in self._path.read_text().splitlines() if json.loads(line)["step"] <= step]
-            write_atomically(self._path, "".join(f"{line}\n" for line in kept).encode())
+            lines = self._path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            write_atomically(self._path, "".join(kept).encode())
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

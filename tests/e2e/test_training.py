@@ -1,6 +1,9 @@
 import json
 import math
+import os
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
-from tests.e2e.conftest import TINY, fail, run, succeed
+from tests.e2e.conftest import PROSPECT, TINY, fail, run, succeed
 from tests.fakes import write_frames
 from tests.pipeline.test_expand import REAL, needs_real_data
 
@@ -86,6 +89,22 @@ def test_a_resumed_run_is_the_uninterrupted_one(trained, toy):
     ]
     losses = [[(e["step"], e["loss"]) for e in s["log_history"] if "loss" in e] for s in states]
     assert len(losses[0]) == 6 and losses[0] == losses[1]
+
+
+def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(trained, toy):
+    command = [str(PROSPECT), "train", *TINY, "--set", "name=killed"]
+    process = subprocess.Popen(command, cwd=toy, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    position = toy / "runs" / "killed" / "checkpoints" / "checkpoint-3" / "data_position.json"
+    while not position.exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    with (toy / "runs" / "killed" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9')
+    succeed(toy, "train", *TINY, "--set", "name=killed", "--resume")
+    assert records(toy / "runs" / "killed") == records(trained)
+    first, second = (weights(toy / "runs" / n / "checkpoints" / "checkpoint-6") for n in ("tiny", "killed"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_changed_stream_is_not_resumed(trained, toy):

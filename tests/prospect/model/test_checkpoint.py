@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import SmolVLMForConditionalGeneration
+from transformers import Idefics3Config, Idefics3ForConditionalGeneration, SmolVLMForConditionalGeneration
 
 from pipeline.errors import ProspectError
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from tests.prospect.model.models import load, make_batch
+from prospect.model.presets import make_checkpoint, toy_config
+from tests.prospect.model.models import TEXTS, TOKENIZER, as_pixels, load, make_batch, random_frames
 
 
 def test_heads_are_drawn_small_and_alike_under_a_seed(checkpoints, toy) -> None:
@@ -106,3 +107,24 @@ def test_a_broken_checkpoint_is_refused_in_one_line(checkpoints, tmp_path, break
 def test_impossible_tokens_per_frame_are_refused(checkpoints, count) -> None:
     with pytest.raises(ProspectError, match=f"found {count}, expected native or one of 1, 4, 9, 16: the squares up to"):
         load(checkpoints["grid"], tokens_per_frame=count)
+
+
+def test_the_first_smolvlm_published_as_idefics3_loads_with_the_same_logits(tmp_path):
+    ids = {"pad_token_id": TOKENIZER.pad_token_id, "image_token_id": TOKENIZER.convert_tokens_to_ids("<image>")}
+    config = Idefics3Config(
+        vision_config=toy_config(TOKENIZER).vision_config.to_dict() | {"model_type": "idefics3_vision"},
+        text_config=toy_config(TOKENIZER).text_config.to_dict(),
+        scale_factor=4,
+        **ids,
+    )
+    torch.manual_seed(0)
+    theirs = Idefics3ForConditionalGeneration(config).eval()
+    theirs.save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    make_checkpoint("toy", tmp_path / "toy", TEXTS, 0)
+    shutil.copy(tmp_path / "toy" / "preprocessor_config.json", tmp_path)
+    ours = load(tmp_path)
+    frames, input_ids = random_frames(2), torch.tensor([[8, 4, 9, 4, 10]])
+    with torch.no_grad():
+        expected = theirs(input_ids=input_ids, pixel_values=as_pixels(frames)[None]).logits
+        assert torch.equal(ours(input_ids=input_ids, pixel_values=as_pixels(frames)[None]).logits, expected)
