@@ -1,5 +1,6 @@
 """The `prospect` command: one thin function per command. Heavy imports stand inside the commands that need them."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ ABOUT = "Train vision-language models to be proactive assistants for procedural 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=ABOUT)
 console = Console()
 TOY_ROOT = Path("data/toy")
+TOY_SHARDS = Path("shards/toyworld/train")
 TOY_CONFIG = Path(__file__).parent / "configs" / "toy.yaml"
 
 Split = Literal["train", "val", "test"]
@@ -67,7 +69,7 @@ def build_shards(
     dataset: Annotated[str | None, typer.Option(help="Default: every dataset that has the split.")] = None,
     frames_root: Annotated[Path | None, typer.Option(help="Searched first for the clips' Arrow files.")] = None,
     out: Path = Path("shards"),
-    workers: Annotated[int, typer.Option(min=1, help="Processes that write shards.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that write shards.")] = os.cpu_count() or 1,
     embed_frames: Annotated[bool, typer.Option(help="Copy the frames into the shards.")] = False,
     max_silent_frames: Annotated[int, typer.Option(min=1, help="Longest run of silent frames in one sample.")] = 32,
     max_shard_mb: Annotated[int, typer.Option(min=1)] = 256,
@@ -118,16 +120,22 @@ def build_shards(
 
 @app.command()
 def inspect_shard(
-    path: Annotated[Path, typer.Argument(help="A shard (.tar) or a split folder.")],
+    path: Annotated[
+        Path, typer.Argument(help="A shard (.tar) or a split folder; default: the toy world's.")
+    ] = TOY_SHARDS,
     key: Annotated[str | None, typer.Option(help="One whole sample: its key, or the beginning or end of it.")] = None,
     frames: Annotated[Path | None, typer.Option(help="Draw the sample's frames into this PNG (needs --key).")] = None,
     data_root: DataRoot = TOY_ROOT,
     frames_root: Annotated[Path | None, typer.Option(help="Searched first for the clips' Arrow files.")] = None,
 ) -> None:
     """Look at what is in a shard."""
+    from pipeline.toyworld.ensure import ensure_toy_shards
     from prospect.report import inspect
 
     with clear_errors():
+        if path == TOY_SHARDS:
+            with progress_bar(console) as show:
+                ensure_toy_shards(TOY_ROOT, Path("shards"), "standard", show)
         paths = inspect.shards_at(path)
         if key is None:
             if frames is not None:
@@ -171,14 +179,14 @@ def train(
 
 @app.command()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders, e.g. runs/toy runs/toy-blind.")],
+    runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default: the finished ones of runs/.")] = None,
     split: Annotated[Split, typer.Option()] = "test",
 ) -> None:
     """One table of the metrics of several finished runs, beside the untrained model and the baselines."""
-    from prospect.report.compare import comparison
+    from prospect.report.compare import comparison, finished_runs
 
     with clear_errors():
-        console.print(comparison(runs, split))
+        console.print(comparison(runs or finished_runs(Path("runs")), split))
 
 
 def _print_build(folder: Path, manifest: dict[str, Any], up_to_date: bool) -> None:

@@ -101,7 +101,8 @@ def loading_errors(where: str) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ProspectError(
-            f"{where}: cannot be loaded ({reason}), expected a whole SmolVLM2 checkpoint; download it, and pass its folder as model.checkpoint"
+            f"{where}: cannot be loaded ({reason}), expected a whole SmolVLM2 checkpoint; download it, and pass its "
+            "folder as model.checkpoint"
         ) from None
 
 

@@ -37,6 +37,20 @@ def comparison(runs: list[Path], split: str) -> Table:
     return table
 
 
+def finished_runs(folder: Path) -> list[Path]:
+    """The runs of `folder` that have metrics.json, by name.
+
+    Raises:
+        ProspectError: there is none.
+    """
+    found = sorted(path.parent for path in folder.glob("*/metrics.json"))
+    if not found:
+        raise ProspectError(
+            f"{folder}: found no finished run, expected one with metrics.json; make one with prospect train"
+        )
+    return found
+
+
 def _metrics(folder: Path, split: str) -> dict[str, Any]:
     path = folder / "metrics.json"
     try:
