@@ -1,0 +1,122 @@
+"""What a plan of sequences reads: the index of a split, clips rebuilt from it, and members read by offset."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.clips import Clip, Step, Turn, in_sequence_order
+from pipeline.errors import ProspectError
+from pipeline.manifest import INDEX, MANIFEST, iter_turns, read_manifest
+from pipeline.sample import TurnSample, decode
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A split's shards: folder, manifest, and index (a row a sample, in shard order)."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    index: pl.DataFrame
+
+    def sample(self, row: int) -> TurnSample:
+        """The sample of an index row, read from its shard by offset.
+
+        Raises:
+            ProspectError: the shard does not hold what the index says; names shard and key.
+        """
+        where, (data,) = self.members(row, slice(0, 1))
+        sample = decode(data, where)
+        expected = self.index.item(row, "key")
+        if sample.key != expected:
+            raise ProspectError(f"{where}: found sample {sample.key}, expected {expected}; build the shards again")
+        return sample
+
+    def embedded_frames(self, row: int) -> list[bytes]:
+        """The images of a row's frames, in order; empty when the shards hold none."""
+        return self.members(row, slice(1, None))[1]
+
+    def members(self, row: int, which: slice) -> tuple[str, list[bytes]]:
+        """Where (shard and key, for errors) and the bytes of some members of a row."""
+        shard, key, offsets, sizes = self.index.select("shard", "key", "data_offsets", "data_sizes").row(row)
+        path = self.folder / shard
+        found = []
+        try:
+            with path.open("rb", buffering=0) as file:
+                for offset, size in list(zip(offsets, sizes, strict=True))[which]:
+                    found.append(os.pread(file.fileno(), size, offset))
+                    if len(found[-1]) != size:
+                        raise ProspectError(f"{path} sample {key}: the shard ends early; build the shards again")
+        except FileNotFoundError:
+            raise ProspectError(
+                f"{path}: the index lists this shard, it is not there; build the shards again"
+            ) from None
+        return f"{path} sample {key}", found
+
+
+def read_split(shards: Path, dataset: str, split: str, data_root: Path) -> Split:
+    """Open OUT/DATASET/SPLIT.
+
+    Raises:
+        ProspectError: the shards are not there; the message has the command that builds them.
+    """
+    folder = shards / dataset / split
+    if not (folder / MANIFEST).is_file():
+        raise ProspectError(
+            f"{folder}: found no finished shards ({MANIFEST}); build them with: prospect build-shards --split {split} "
+            f"--data-root {data_root} --dataset {dataset} --out {shards}"
+        )
+    manifest = read_manifest(folder)
+    try:
+        index = pl.read_parquet(folder / INDEX)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise ProspectError(
+            f"{folder / INDEX}: cannot be read ({error}); build the shards again with --force"
+        ) from None
+    if len(index) != manifest["num_samples"]:
+        raise ProspectError(
+            f"{folder / INDEX}: found {len(index)} samples, the manifest says {manifest['num_samples']}; "
+            "build the shards again with --force"
+        )
+    return Split(folder, manifest, index)
+
+
+def clip_starts(index: pl.DataFrame) -> list[int]:
+    """The row of each clip's first sample, and the number of rows at the end."""
+    return [*index["sample_idx"].eq(0).arg_true().to_list(), len(index)]
+
+
+def clips_of(index: pl.DataFrame) -> Iterator[Clip]:
+    """Each clip, rebuilt from its index rows alone."""
+    columns = ("clip_id", "clip", "kind", "start_frame", "end_frame", "target", "turns_before", "trailing")
+    starts = clip_starts(index)
+    for first, end in pairwise(starts):
+        rows = index[first:end].select(columns).to_dicts()
+        turns: list[Turn] = []
+        for row in rows:
+            turns += iter_turns(row["turns_before"])
+            if row["target"] is not None:
+                turns.append(Turn(row["kind"], row["target"], row["start_frame"], row["end_frame"]))
+        turns += iter_turns(rows[-1]["trailing"])
+        yield _clip(rows[0]["clip_id"], rows[0]["clip"], turns)
+
+
+def _clip(clip_id: str, about: dict[str, Any], turns: list[Turn]) -> Clip:
+    fps = about["fps"]
+    return Clip(
+        id=clip_id,
+        dataset=about["dataset"],
+        video_uid=about["video_uid"],
+        clip_idx=about["clip_idx"],
+        fps=int(fps) if fps == int(fps) else fps,
+        start_frame=about["start_frame"],
+        end_frame=about["end_frame"],
+        frames_file=about["frames_file"],
+        steps=tuple(Step(*step) for step in zip(about["step_ids"], about["step_names"], strict=True)),
+        initial_state=tuple(about["initial_state"]),
+        turns=in_sequence_order(turns, about["start_frame"]),
+    )

@@ -1,0 +1,114 @@
+"""The sequences of a split, planned from its index: parts of clips (`clip` packing) or single samples (`turn`).
+
+Planning tokenizes every text once, opens no shard, and is cached as parquet beside the shards' index under a
+fingerprint of all that it depends on: the shards, the tokenizer, and the layout's settings.
+"""
+
+import hashlib
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipeline.clips import ACTIVE_ROLES, Clip, prompt_text
+from pipeline.errors import ProspectError
+from prospect.config import DataConfig
+from prospect.data.index import Split, clip_starts, clips_of
+from prospect.layout import LAYOUT_VERSION, Tokens, cut_parts
+
+# One row a sequence, in shard order.
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "shard": pl.String,
+    "row": pl.Int64,  # index row: of the sample (`turn`), of the clip's first sample (`clip`)
+    "num_rows": pl.Int64,  # index rows of the clip (`clip`), or 1
+    "first_frame": pl.Int64,
+    "last_frame": pl.Int64,
+    "state": pl.List(pl.String),  # before the part, one a step (`clip`)
+    "following": pl.String,  # role of the active turn after the target at the same frame (`turn`), or null
+    "num_tokens": pl.Int64,  # `turn`: with every silent frame kept
+}
+
+
+def plan_fingerprint(split: Split, tokens: Tokens, tokenizer: Any, data: DataConfig) -> str:
+    """Changes with anything that changes a plan."""
+    record = {
+        "layout": LAYOUT_VERSION,
+        "shards": [shard["sha256"] for shard in split.manifest["shards"]],
+        "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "tokens_per_frame": tokens.tokens_per_frame,
+        "frame": tokens.frame.ids,
+        "packing": data.packing,
+        "max_seq_len": data.max_seq_len,
+        "reserve": data.reserve,
+    }
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def plan_sequences(split: Split, tokens: Tokens, data: DataConfig, cache: Path | None = None) -> pl.DataFrame:
+    """The plan of `split` (columns: SCHEMA), read from `cache` when it is there.
+
+    Raises:
+        ProspectError: a sequence cannot fit max_seq_len; nothing is ever truncated.
+    """
+    if cache and cache.is_file():
+        return pl.read_parquet(cache)
+    rows: list[dict[str, Any]] = []
+    for clip, (first, end) in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True):
+        plan = _parts if data.packing == "clip" else _turns
+        rows += plan(clip, split.index[first:end], first, tokens, data)
+    table = pl.DataFrame(rows, schema=SCHEMA)
+    if cache:
+        partial = cache.with_name(f"{cache.name}.partial")
+        table.write_parquet(partial)
+        partial.replace(cache)
+    return table
+
+
+def _parts(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: DataConfig) -> list[dict[str, Any]]:
+    return [
+        {
+            "shard": samples.item(0, "shard"),
+            "row": first,
+            "num_rows": len(samples),
+            "first_frame": part.first_frame,
+            "last_frame": part.last_frame,
+            "state": list(part.state),
+            "following": None,
+            "num_tokens": part.num_tokens,
+        }
+        for part in cut_parts(tokens, clip, data.max_seq_len, data.reserve)
+    ]
+
+
+def _turns(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: DataConfig) -> list[dict[str, Any]]:
+    text = len(tokens.prompt(prompt_text(clip.steps, clip.state)).ids)
+    lengths = iter([len(tokens.turn(turn).ids) for turn in clip.turns])
+    per_frame = len(tokens.frame.ids)
+    rows = []
+    records = samples.select("shard", "key", "kind", "start_frame", "end_frame", "turns_before").to_dicts()
+    for position, (sample, after) in enumerate(zip(records, [*records[1:], None], strict=True)):
+        text += sum(next(lengths) for _ in sample["turns_before"])
+        if sample["kind"] in ACTIVE_ROLES:
+            text += next(lengths)
+        num_tokens = text + per_frame * (sample["end_frame"] - sample["start_frame"] + 1)
+        if num_tokens > data.max_seq_len:
+            raise ProspectError(
+                f"sample {sample['key']}: takes {num_tokens} tokens, more than data.max_seq_len {data.max_seq_len}; "
+                "raise it, or use data.packing clip"
+            )
+        follows = after and after["kind"] in ACTIVE_ROLES and after["end_frame"] == sample["end_frame"]
+        rows.append(
+            {
+                "shard": sample["shard"],
+                "row": first + position,
+                "num_rows": 1,
+                "first_frame": sample["start_frame"],
+                "last_frame": sample["end_frame"],
+                "state": [],
+                "following": after["kind"] if after and follows else None,
+                "num_tokens": num_tokens,
+            }
+        )
+    return rows

@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import ProspectError
+from pipeline.expand import expand
+from prospect.config import DataConfig, NegativeRate
+from prospect.data import loader
+from prospect.data.frames import decode_frame
+from prospect.data.index import clips_of, read_split
+from prospect.data.loader import Item, MicroBatches, Sampling, SequenceReader, collate, make_loader
+from prospect.data.negatives import is_kept
+from prospect.data.order import Request
+from prospect.data.sequences import SCHEMA, plan_fingerprint, plan_sequences
+from prospect.layout import IGNORE, Tokens
+from tests.fakes import jpeg
+
+
+def reader(root, tokenizer, shards="plain", sampling=None, **settings):
+    data = DataConfig(dataset="x", shards=root / shards, root=root / "data", **settings)
+    split = read_split(data.shards, "x", "train", data.root)
+    tokens = Tokens(tokenizer, 1)
+    return SequenceReader(split, plan_sequences(split, tokens, data), tokens, data, 32, sampling)
+
+
+def test_clips_are_rebuilt_from_the_index_as_from_the_shards(root):
+    split = read_split(root / "plain", "x", "train", root / "data")
+    clips = list(clips_of(split.index))
+    ends = [i for i, after in enumerate([*split.index["sample_idx"][1:], 0]) if after == 0]
+    assert [split.sample(row).clip for row in ends] == clips and len(clips) == 3
+    assert [s.key for clip in clips for s in expand(clip, 4)] == split.index["key"].to_list()
+
+
+def test_clip_packing_plans_one_sequence_a_clip_and_loads_each_frame_once(root, tokenizer, monkeypatch):
+    decoded = []
+
+    def count(data, size, where):
+        decoded.append(where)
+        return decode_frame(data, size, where)
+
+    monkeypatch.setattr(loader, "decode_frame", count)
+    packed = reader(root, tokenizer)
+    assert len(packed) == 3
+    item = packed.read(Request(1, 0, 0))
+    assert item.sequence.frames == list(range(2, 20)) and len(decoded) == 18 == len(set(decoded))
+    assert item.frames.shape == (18, 3, 32, 32) and item.frames.dtype == np.uint8
+    assert np.array_equal(item.frames[3], decode_frame(jpeg(5), 32, ""))
+
+
+@pytest.mark.parametrize("packing", ["clip", "turn"])
+def test_embedded_frames_and_arrow_files_give_the_same_items(root, tokenizer, packing):
+    plain, embedded = (reader(root, tokenizer, shards, packing=packing) for shards in ("plain", "embedded"))
+    for i in range(len(plain)):
+        one, two = plain.read(Request(i, 0, 0)), embedded.read(Request(i, 0, 0))
+        assert one.sequence == two.sequence and np.array_equal(one.frames, two.frames)
+
+
+def test_turn_packing_never_decodes_unsampled_frames(root, tokenizer, monkeypatch):
+    decoded = []
+
+    def count(data, size, where):
+        decoded.append(where)
+        return decode_frame(data, size, where)
+
+    monkeypatch.setattr(loader, "decode_frame", count)
+    sampling = Sampling(NegativeRate(start=0.4), seed=7, max_steps=10)
+    turns = reader(root, tokenizer, packing="turn", sampling=sampling)
+    expected = 0
+    for i, row in enumerate(turns.split.index.iter_rows(named=True)):
+        turns.read(Request(i, 2, 0))
+        frames = range(row["start_frame"], row["end_frame"] + 1)
+        kept = [f for f in frames if row["kind"] != "silent" or is_kept(7, 2, row["clip_id"], f, 0.4)]
+        expected += len(kept)
+    assert len(decoded) == expected < turns.split.index["num_frames"].sum()
+
+
+def test_turn_packing_knows_what_follows_at_the_same_frame(root, tokenizer):
+    turns = reader(root, tokenizer, packing="turn")
+    following = dict(zip(turns.split.index["target"], turns.plan["following"], strict=True))
+    assert following["S1->start"] == "assistant" and following["Well begun."] is None
+
+
+def test_negative_sampling_drops_decisions_not_frames(root, tokenizer):
+    sampling = Sampling(NegativeRate(start=0.5), seed=1, max_steps=10)
+    whole = reader(root, tokenizer).read(Request(0, 3, 5))
+    sampled = reader(root, tokenizer, sampling=sampling).read(Request(0, 3, 5))
+    assert whole.sequence.ids == sampled.sequence.ids and whole.sequence.frames == sampled.sequence.frames
+    for position, frame in enumerate(whole.sequence.silent_frame):
+        kept = frame < 0 or is_kept(1, 3, "v0-c000", frame, 0.5)
+        expected = whole.sequence.update_labels[position] if kept else IGNORE
+        assert sampled.sequence.update_labels[position] == expected
+
+
+def test_blind_frames_hide_the_pixels(root, tokenizer):
+    item = reader(root, tokenizer, blind=True).read(Request(0, 0, 0))
+    assert len(np.unique(item.frames)) == 1 and len(item.frames) == 18
+
+
+def test_collate_pads_right_and_masks_by_length(root, tokenizer):
+    turns = reader(root, tokenizer, packing="turn")
+    short, long = turns.read(Request(0, 0, 0)), turns.read(Request(4, 0, 0))
+    batch = collate([short, long], pad=tokenizer.eos_token_id)
+    lengths = [len(short.sequence), len(long.sequence)]
+    assert batch["attention_mask"].sum(1).tolist() == lengths
+    assert batch["input_ids"][0, : lengths[0]].tolist() == short.sequence.ids
+    assert (batch["input_ids"][0, lengths[0] :] == tokenizer.eos_token_id).all()
+    assert (batch["update_labels"][0, lengths[0] :] == IGNORE).all() and (batch["target_kind"][0, lengths[0] :] == 0).all()
+    assert batch["frames"].dtype == torch.uint8
+    assert len(batch["frames"]) == (batch["input_ids"] == turns.tokens.image).sum()
+    is_end = (batch["input_ids"][1] == tokenizer.eos_token_id) & (batch["target_kind"][1] > 0)
+    assert is_end.sum() == 1, "<end_of_utterance> is learned though it is the pad token"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_order_and_content_do_not_depend_on_workers(root, tokenizer, workers):
+    packed = reader(root, tokenizer, sampling=Sampling(NegativeRate(), 0, 10))
+    requests = [[Request(2, 0, 0), Request(0, 0, 0)], [Request(1, 0, 1)]]
+    batches = list(make_loader(packed, MicroBatches(lambda: iter(requests), 2), pad=0, num_workers=workers))
+    expected = [collate([packed.read(r) for r in rs], 0) for rs in requests]
+    for batch, other in zip(batches, expected, strict=True):
+        assert batch["keys"] == other["keys"]
+        for name, value in other.items():
+            assert name == "keys" or torch.equal(batch[name], value)
+
+
+def test_an_error_leaves_a_worker_as_it_is(root, tokenizer):
+    packed = reader(root, tokenizer)
+    broken = packed.split.index.with_columns(key=packed.split.index["key"].str.replace("v1", "w1"))
+    object.__setattr__(packed.split, "index", broken)
+    batches = make_loader(packed, MicroBatches(lambda: iter([[Request(1, 0, 0)]]), 1), pad=0, num_workers=1)
+    with pytest.raises(ProspectError, match=r"^.*train-00000.\.tar sample w1-c000-.*: found sample v1-c000-.*, expected w1-"):
+        next(iter(batches))
+    assert isinstance(packed[Request(0, 0, 0)], Item)
+
+
+def test_a_truncated_shard_is_named(root, tokenizer, tmp_path):
+    packed = reader(root, tokenizer)
+    object.__setattr__(packed.split, "folder", tmp_path)
+    for shard in packed.split.manifest["shards"]:
+        (tmp_path / shard["name"]).write_bytes(b"x" * 100)
+    with pytest.raises(ProspectError, match=r"train-000000\.tar sample v0-.*: the shard ends early"):
+        packed.read(Request(0, 0, 0))
+
+
+def test_plans_are_cached_under_what_they_depend_on(root, tokenizer, tmp_path):
+    data = DataConfig(dataset="x", shards=root / "plain", root=root / "data")
+    split, tokens = read_split(data.shards, "x", "train", data.root), Tokens(tokenizer, 1)
+    plan = plan_sequences(split, tokens, data, tmp_path / "plan.parquet")
+    assert dict(plan.schema) == SCHEMA
+    assert plan_sequences(split, tokens, data, tmp_path / "plan.parquet").equals(plan)
+    prints = {
+        plan_fingerprint(split, t, tokenizer, d)
+        for t, d in (
+            (tokens, data),
+            (Tokens(tokenizer, 4), data),
+            (Tokens(tokenizer, 1, "smolvlm"), data),
+            (tokens, data.model_copy(update={"max_seq_len": 100})),
+            (tokens, data.model_copy(update={"reserve": 100})),
+            (tokens, data.model_copy(update={"packing": "turn"})),
+        )
+    }
+    assert len(prints) == 6
+
+
+def test_a_sequence_that_cannot_fit_is_refused_while_planning(root, tokenizer):
+    with pytest.raises(ProspectError, match=r"sample v0-.*: takes \d+ tokens, more than data.max_seq_len 40; raise it, or use data.packing clip"):
+        reader(root, tokenizer, packing="turn", max_seq_len=40)
+
+
+def test_missing_shards_name_the_command_that_builds_them(tmp_path):
+    with pytest.raises(ProspectError, match="prospect build-shards --split val --data-root data --dataset x --out nowhere"):
+        read_split(tmp_path.__class__("nowhere"), "x", "val", tmp_path.__class__("data"))

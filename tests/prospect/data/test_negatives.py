@@ -1,0 +1,29 @@
+import pytest
+
+from prospect.config import NegativeRate
+from prospect.data.negatives import is_kept, rate_at
+
+
+def kept(rate, seed=0, epoch=0, clip="c"):
+    return {frame for frame in range(4000) if is_kept(seed, epoch, clip, frame, rate)}
+
+
+def test_the_draw_is_stable_and_near_the_rate():
+    assert kept(0.0) == set() and len(kept(1.0)) == 4000
+    assert len(kept(0.3)) == pytest.approx(1200, abs=120)
+    assert sorted(kept(0.5))[:6] == [1, 5, 6, 8, 13, 16], "the same on every machine and in every version"
+
+
+def test_a_higher_rate_keeps_what_a_lower_one_kept():
+    assert kept(0.1) < kept(0.5)
+
+
+def test_epochs_seeds_and_clips_draw_anew():
+    assert kept(0.5) != kept(0.5, epoch=1) != kept(0.5, seed=1) != kept(0.5, clip="d")
+
+
+def test_schedules():
+    assert rate_at(NegativeRate(start=0.25), 7, 100) == 0.25
+    linear = NegativeRate(schedule="linear", start=0.1, end=0.9)
+    assert [rate_at(linear, step, 5) for step in range(5)] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
+    assert rate_at(linear, 9, 5) == 0.9
