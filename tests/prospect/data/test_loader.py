@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -104,7 +106,9 @@ def test_collate_pads_right_and_masks_by_length(root, tokenizer):
     assert batch["attention_mask"].sum(1).tolist() == lengths
     assert batch["input_ids"][0, : lengths[0]].tolist() == short.sequence.ids
     assert (batch["input_ids"][0, lengths[0] :] == tokenizer.eos_token_id).all()
-    assert (batch["update_labels"][0, lengths[0] :] == IGNORE).all() and (batch["target_kind"][0, lengths[0] :] == 0).all()
+    assert (batch["update_labels"][0, lengths[0] :] == IGNORE).all() and (
+        batch["target_kind"][0, lengths[0] :] == 0
+    ).all()
     assert batch["frames"].dtype == torch.uint8
     assert len(batch["frames"]) == (batch["input_ids"] == turns.tokens.image).sum()
     is_end = (batch["input_ids"][1] == tokenizer.eos_token_id) & (batch["target_kind"][1] > 0)
@@ -128,7 +132,9 @@ def test_an_error_leaves_a_worker_as_it_is(root, tokenizer):
     broken = packed.split.index.with_columns(key=packed.split.index["key"].str.replace("v1", "w1"))
     object.__setattr__(packed.split, "index", broken)
     batches = make_loader(packed, MicroBatches(lambda: iter([[Request(1, 0, 0)]]), 1), pad=0, num_workers=1)
-    with pytest.raises(ProspectError, match=r"^.*train-00000.\.tar sample w1-c000-.*: found sample v1-c000-.*, expected w1-"):
+    with pytest.raises(
+        ProspectError, match=r"^.*train-00000.\.tar sample w1-c000-.*: found sample v1-c000-.*, expected w1-"
+    ):
         next(iter(batches))
     assert isinstance(packed[Request(0, 0, 0)], Item)
 
@@ -163,10 +169,15 @@ def test_plans_are_cached_under_what_they_depend_on(root, tokenizer, tmp_path):
 
 
 def test_a_sequence_that_cannot_fit_is_refused_while_planning(root, tokenizer):
-    with pytest.raises(ProspectError, match=r"sample v0-.*: takes \d+ tokens, more than data.max_seq_len 40; raise it, or use data.packing clip"):
+    with pytest.raises(
+        ProspectError,
+        match=r"sample v0-.*: takes \d+ tokens, more than data.max_seq_len 40; raise it, or use data.packing clip",
+    ):
         reader(root, tokenizer, packing="turn", max_seq_len=40)
 
 
-def test_missing_shards_name_the_command_that_builds_them(tmp_path):
-    with pytest.raises(ProspectError, match="prospect build-shards --split val --data-root data --dataset x --out nowhere"):
-        read_split(tmp_path.__class__("nowhere"), "x", "val", tmp_path.__class__("data"))
+def test_missing_shards_name_the_command_that_builds_them():
+    with pytest.raises(
+        ProspectError, match="prospect build-shards --split val --data-root data --dataset x --out nowhere"
+    ):
+        read_split(Path("nowhere"), "x", "val", Path("data"))
