@@ -16,17 +16,9 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.clips import Clip, Step, Turn, in_sequence_order
 from pipeline.dst import State
+from prospect.model.presets import SPECIAL_TOKENS
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
-SPECIALS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<end_of_utterance>",
-    "<image>",
-    "<fake_token_around_image>",
-    "<global-img>",
-)
 
 
 def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -36,7 +28,7 @@ def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     base += [f" S{i}->{t}" for i in range(1, 13) for t in ("start", "complete")]
     base += ["Current", " Progress:", *(f" S{i}:{s}" for i in range(1, 13) for s in ("in_progress", "completed"))]
     words = [piece for text in texts for piece, _ in split.pre_tokenize_str(f" {text}")]
-    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*SPECIALS, *base, *words]))}
+    vocabulary = {token: i for i, token in enumerate(dict.fromkeys([*SPECIAL_TOKENS, *base, *words]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|endoftext|>"))
     tokenizer.pre_tokenizer = split
     fast = PreTrainedTokenizerFast(
@@ -46,7 +38,7 @@ def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
         pad_token="<|im_end|>",
         unk_token="<|endoftext|>",
     )
-    fast.add_special_tokens({"additional_special_tokens": list(SPECIALS[4:])})
+    fast.add_special_tokens({"additional_special_tokens": list(SPECIAL_TOKENS[4:])})
     return fast
 
 
