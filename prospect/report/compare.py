@@ -30,8 +30,7 @@ def comparison(runs: list[Path], split: str) -> Table:
         table.add_row(f"[bold]{folder.name}[/]", *_cells(metrics[split]))
     first = found[0][1]
     table.add_section()
-    for name, values in first["untrained"].items():
-        table.add_row(f"untrained ({name})", *_cells(values))
+    table.add_row("untrained", *_cells(first["untrained"].get(split, {})))
     for name, values in first["baselines"].get(split, {}).items():
         table.add_row(name.replace("_", " "), *_cells(values))
     return table

@@ -78,9 +78,8 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
         raise
     write_atomically(folder / CONFIG, dump_config(config).encode())
 
-    evaluated = config.data.eval_splits[:1]
     try:
-        untrained = {name: _untrained(trainer, name, folder, checkpoint is not None) for name in evaluated}
+        untrained = _untrained(trainer, config.data.eval_splits, folder, checkpoint is not None)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         metrics: dict[str, Any] = {name: trainer.evaluate_split(name) for name in trainer.eval_readers}
     finally:
@@ -195,9 +194,15 @@ def _texts(split: Split) -> Iterator[str]:
             yield f"{HEADERS[turn.role]} {turn.text}"
 
 
-def _untrained(trainer: ProspectTrainer, split: str, folder: Path, resumed: bool) -> dict[str, Any]:
-    """Metrics of the split before the first step; a resumed run reads what was found then."""
+def _untrained(
+    trainer: ProspectTrainer, splits: tuple[str, ...], folder: Path, resumed: bool
+) -> dict[str, dict[str, Any]]:
+    """Metrics by split before the first step; a resumed run reads what was found then."""
     if not resumed:
-        return trainer.evaluate_split(split)
-    first = json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])
-    return {name: value for name, value in first.items() if name not in ("step", "epoch", "split")}
+        return {split: trainer.evaluate_split(split) for split in splits}
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        record["split"]: {name: value for name, value in record.items() if name not in ("step", "epoch", "split")}
+        for record in records
+        if record["step"] == 0
+    }

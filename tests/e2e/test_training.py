@@ -37,9 +37,9 @@ def test_a_run_leaves_config_metrics_curves_and_whole_checkpoints(trained):
     ):  # fmt: skip
         assert name in metrics["test"]
     assert metrics["test"]["perplexity"] == pytest.approx(math.exp(metrics["test"]["lm_loss"]))
-    assert metrics["val"]["loss"] < metrics["untrained"]["val"]["loss"]
+    assert metrics["test"]["loss"] < metrics["untrained"]["test"]["loss"]
     assert [(r["step"], r["split"]) for r in records(trained)] == [
-        (0, "val"), (3, "val"), (6, "val"), (6, "test"), (6, "train"),
+        (0, "val"), (0, "test"), (3, "val"), (6, "val"), (6, "test"), (6, "train"),
     ]  # fmt: skip
     assert list((trained / "tensorboard").glob("events*"))
     names = sorted(p.name for p in (trained / "checkpoints").iterdir())
@@ -141,7 +141,7 @@ def test_other_ways_to_run(toy, settings):
 
 def test_compare_puts_runs_beside_the_baselines(trained, toy):
     out = succeed(toy, "compare", trained)
-    for row in ("tiny", "untrained (val)", "majority", "history only"):
+    for row in ("tiny", "untrained", "majority", "history only"):
         assert row in out
     assert "expected the folder of a finished run" in fail(toy, "compare", toy / "data")
 
