@@ -7,7 +7,7 @@ the frames file. Nothing is raised here for bad input: the caller decides what t
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError, model_validator
 
 from pipeline.clips import Clip, Role, Step, Turn, in_sequence_order
 from pipeline.dst import MOVES, STATES, STEP_ID, State, Update, apply_updates, as_transition, format_updates
@@ -50,7 +50,7 @@ class RawClip(_Raw):
     clip_idx: StrictInt = Field(default=0, ge=0)
     id: StrictStr | None = Field(default=None, min_length=1)
     dataset: StrictStr | None = Field(default=None, min_length=1)
-    fps: StrictInt | float = Field(default=2, gt=0)
+    fps: StrictInt | StrictFloat = Field(default=2, gt=0)
     frames_file: StrictStr = Field(min_length=1)
     start_frame_idx: StrictInt = Field(ge=0)
     end_frame_idx: StrictInt = Field(ge=0)
@@ -94,6 +94,8 @@ def check_clip(
             report.schema_error(detail["loc"], detail["input"], detail["msg"], raw)
         return None, report.problems
 
+    for field in ("video_uid", "id", "dataset", "frames_file"):
+        _check_text(getattr(clip, field) or "", field, report)
     initial_state = _check_steps(clip, report)
     _check_frames(clip, report, num_frames)
     turns = _check_turns(clip, initial_state, report)
