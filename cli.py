@@ -37,7 +37,9 @@ def clear_errors() -> Iterator[None]:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; what was finished is kept, run the same command again to go on")
+        Console(stderr=True).print(
+            "interrupted; what was finished is kept: run the same command again (train: with --resume) to go on"
+        )
         raise typer.Exit(130) from None
 
 

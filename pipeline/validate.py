@@ -94,8 +94,6 @@ def check_clip(
             report.schema_error(detail["loc"], detail["input"], detail["msg"], raw)
         return None, report.problems
 
-    for field in ("video_uid", "id", "dataset", "frames_file"):
-        _check_text(getattr(clip, field) or "", field, report)
     initial_state = _check_steps(clip, report)
     _check_frames(clip, report, num_frames)
     turns = _check_turns(clip, initial_state, report)
@@ -155,7 +153,6 @@ def _check_steps(clip: RawClip, report: _Report) -> dict[str, State]:
             )
         if step_id in ids[:position]:
             report.add(f"dst.{position}.id", repr(step_id), "each step id once")
-    _check_text(" ".join(step.name for step in clip.dst), "dst.name", report)
     given = clip.initial_dst_state or {}
     if clip.clip_idx > 0 and clip.dst and clip.initial_dst_state is None:
         report.add(

@@ -105,6 +105,8 @@ def _set_up(
     """Everything up to the first step; also the checkpoint to go on from, if any."""
     data, folder = config.data, config.folder
     checkpoint = next(reversed(checkpoints(folder / "checkpoints")), None) if resume else None
+    if resume and checkpoint is None:
+        console.print(f"{folder}: found no checkpoint yet, starting from the first step")
     transformers.set_seed(config.train.seed)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -30,7 +30,7 @@ class RunLog(TrainerCallback):
         from torch.utils.tensorboard import SummaryWriter  # its import costs half a second
 
         self._path = folder / "metrics.jsonl"
-        self._cut_back(start_step)
+        self._cut_back(start_step if start_step else -1)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
         columns = (
             TextColumn("training"),

@@ -206,7 +206,7 @@ class _TrueEpoch(TrainerCallback):
 
 def _arguments(config: Config, max_steps: int) -> TrainingArguments:
     train = config.train
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(config.folder / "checkpoints"),
         max_steps=max_steps,
         per_device_train_batch_size=train.micro_batch_size,
@@ -234,3 +234,6 @@ def _arguments(config: Config, max_steps: int) -> TrainingArguments:
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
     )
+    if arguments.n_gpu > 1:  # without torchrun: one GPU, not the Trainer's DataParallel, which would split our batches
+        arguments._n_gpu = 1
+    return arguments

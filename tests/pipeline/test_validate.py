@@ -73,7 +73,7 @@ def with_turn(index, **changes):
         (with_turn(3, content="  "), f"{WHERE} turn 3 (assistant): content: found '  ', expected a text that is not empty"),
         (with_turn(3, end_frame=None), f"{WHERE} turn 3 (assistant): end_frame: found nothing, expected a frame index"),
         (with_turn(3, content="\ud800"), f"{WHERE} turn 3 (assistant): content: found '\\ud800', expected text that UTF-8 can hold (no lone surrogates)"),
-        (raw_clip(id="\ud800"), f"{WHERE}: id: found '\\ud800', expected text that UTF-8 can hold (no lone surrogates)"),
+        (raw_clip(id="\ud800"), f"{WHERE}: id: found '\\ud800', expected input should be a valid string, unable to parse raw data as a unicode string"),
         (raw_clip(fps=0), f"{WHERE}: fps: found 0, expected input should be greater than 0"),
         (raw_clip(conversation=None), f"{WHERE}: conversation: found None, expected input should be a valid list"),
         (with_turn(3, start_frame="4"), f"{WHERE} turn 3 (assistant): start_frame: found '4', expected input should be a valid integer"),
