@@ -83,7 +83,7 @@ def build_shards(
 ) -> None:
     """Offline stage: clips to per-turn samples in webdataset tar shards. Needs no GPU and no torch."""
     from pipeline.build import build_split
-    from pipeline.plan import Options, datasets
+    from pipeline.plan import Options, annotated
     from pipeline.toyworld.ensure import ensure_toy
 
     options = Options(
@@ -97,14 +97,7 @@ def build_shards(
         if data_root == TOY_ROOT:
             with progress_bar(console) as show:
                 ensure_toy(data_root, show)
-        if not data_root.is_dir():
-            raise ProspectError(f"data root {data_root}: no such folder; pass --data-root with your datasets' folder")
-        names = [dataset] if dataset else datasets(data_root, split)
-        if not names:
-            raise ProspectError(
-                f"{data_root}: found no dataset with this split, expected DATASET/{split}_training.json"
-            )
-        for name in names:
+        for name, _ in annotated(data_root, dataset, split):
             with progress_bar(console) as show:
                 build = build_split(
                     data_root,
@@ -118,6 +111,29 @@ def build_shards(
                     progress=show,
                 )
             _print_build(build.folder, build.manifest, build.up_to_date)
+
+
+@app.command()
+def validate(
+    split: Annotated[Split | None, typer.Option(help="Default: every split.")] = None,
+    data_root: DataRoot = TOY_ROOT,
+    dataset: Annotated[str | None, typer.Option(help="Default: every dataset that has the split.")] = None,
+    frames_root: Annotated[Path | None, typer.Option(help="Searched first for the clips' Arrow files.")] = None,
+) -> None:
+    """The checks of build-shards alone: every mistake in clips and frames files, with its place."""
+    from pipeline.plan import annotated, check_splits
+    from pipeline.toyworld.ensure import ensure_toy
+
+    with clear_errors():
+        with progress_bar(console) as show:
+            if data_root == TOY_ROOT:
+                ensure_toy(data_root, show)
+            plan = check_splits(data_root, annotated(data_root, dataset, split), frames_root, show)
+        if plan.problems:
+            again = f"prospect build-shards --data-root {data_root} --on-invalid skip --split {split or 'SPLIT'}"
+            fix = f"{len(plan.skipped)} of {plan.num_clips} clips affected; correct them, or leave them out: {again}"
+            raise InvalidInput(plan.problems, fix)
+        console.print(f"{plan.num_clips} clips, no problems")
 
 
 @app.command()

@@ -13,8 +13,9 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,8 @@ from pipeline.clips import Clip
 from pipeline.engine import run_tasks
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.frame_store import FrameFile, find_frames_file, open_frames, search_roots
-from pipeline.plan import Options, Plan, ShardRange, annotation_file, read_spool, scan, skipped_by_field
+from pipeline.plan import Options, Plan, Progress, ShardRange, annotation_file, read_spool, scan, skipped_by_field
 from pipeline.shard_writer import ShardInfo, read_finished, write_shard
-
-Progress = Callable[[str, int, int | None], None]  # stage, done, total (None: unknown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +85,9 @@ def build_split(
     roots = search_roots(frames_root, data_root, dataset)
     is_new = _start(folder, work, fingerprint, force)
     spool = work / "clips.jsonl"
-    done = 0
-
-    def on_clip() -> None:
-        nonlocal done
-        done += 1
-        progress("checking clips", done, None)
 
     try:
-        plan = scan(source, split, spool, options, roots, on_clip)
+        plan = scan(source, split, spool, options, roots, partial(progress, "checking clips"))
         _stop_on_problems(plan, options)
     except ProspectError:
         if is_new:

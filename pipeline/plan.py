@@ -4,8 +4,9 @@ Valid clips are spooled to a JSON-lines file, so that a shard is a byte range of
 input, and the workers of pass two need neither the annotation file nor the checks. Nothing else is written.
 """
 
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,10 +17,11 @@ from pydantic import TypeAdapter
 from pipeline.clips import SPLITS, Clip, prompt_text, read_raw_clips
 from pipeline.errors import Problem, ProspectError
 from pipeline.expand import expand
-from pipeline.frame_store import find_frames_file, open_frames
+from pipeline.frame_store import find_frames_file, open_frames, search_roots
 from pipeline.sample import clip_key
 from pipeline.validate import check_clip
 
+Progress = Callable[[str, int, int | None], None]  # stage, done, total (None: unknown)
 _CLIP = TypeAdapter(Clip)
 
 
@@ -74,13 +76,33 @@ def datasets(data_root: Path, split: str) -> list[str]:
     return sorted(f.name for f in data_root.iterdir() if f.is_dir() and _split_file(f, split))
 
 
+def annotated(data_root: Path, dataset: str | None, split: str | None) -> list[tuple[str, str]]:
+    """Dataset and split of every annotation file, or those of one dataset or split.
+
+    Raises:
+        ProspectError: there is none.
+    """
+    if dataset and split:
+        return [(dataset, split)]
+    splits = (split,) if split else SPLITS
+    if not data_root.is_dir():
+        raise ProspectError(f"data root {data_root}: no such folder; pass --data-root with the folder of your datasets")
+    found = [(name, s) for s in splits for name in datasets(data_root, s) if dataset in (None, name)]
+    if not found:
+        where = data_root / dataset if dataset else data_root / "DATASET"
+        raise ProspectError(
+            f"{where}: found no annotations, expected {' or '.join(f'{s}_training.json' for s in splits)}"
+        )
+    return found
+
+
 def _split_file(folder: Path, split: str) -> Path | None:
     paths = (folder / f"{split}_training{suffix}" for suffix in (".json", ".jsonl"))
     return next((path for path in paths if path.is_file()), None)
 
 
 def scan(
-    source: Path, split: str, spool: Path, options: Options, roots: list[Path], on_clip: Callable[[], None]
+    source: Path, split: str, spool: Path, options: Options, roots: list[Path], on_clip: Callable[[int, None], None]
 ) -> Plan:
     """Check all clips of `source`, spool the valid ones, and cut them into shards. Roots are searched for frames."""
     plan, keys, dataset = Plan(), dict[str, str](), source.parent.name
@@ -96,7 +118,7 @@ def scan(
             if clip is not None:
                 problems = _check_identity(clip, source.name, where, keys, elsewhere)
             plan.num_clips += 1
-            on_clip()
+            on_clip(plan.num_clips, None)
             if clip is None or problems:
                 plan.problems += problems
                 plan.skipped.append(
@@ -119,6 +141,23 @@ def scan(
         if samples:
             plan.shards.append(ShardRange(start, file.tell()))
     return plan
+
+
+def check_splits(
+    data_root: Path, datasets_and_splits: Iterable[tuple[str, str]], frames_root: Path | None, progress: Progress
+) -> Plan:
+    """The checks of a build alone, over several splits; the plan has problems and counts, and no shards."""
+    total = Plan()
+    for dataset, split in datasets_and_splits:
+        source = annotation_file(data_root, dataset, split)
+        roots = search_roots(frames_root, data_root, dataset)
+        stage = f"checking {dataset} {split}"
+        with tempfile.TemporaryDirectory() as folder:
+            plan = scan(source, split, Path(folder) / "clips.jsonl", Options(), roots, partial(progress, stage))
+        total.problems += plan.problems
+        total.skipped += plan.skipped
+        total.num_clips += plan.num_clips
+    return total
 
 
 def read_spool(spool: Path, shard: ShardRange) -> Iterator[Clip]:

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pipeline.build import Progress, build_split
+from pipeline.build import build_split
 from pipeline.clips import SPLITS
 from pipeline.manifest import MANIFEST
+from pipeline.plan import Progress
 from pipeline.toyworld.make import make_toy, num_clips
 
 DATASET = "toyworld"

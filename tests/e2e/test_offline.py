@@ -82,7 +82,7 @@ def test_bad_input_is_named_and_nothing_written(tmp_path):
         return message
 
     assert "no such folder" in fail(tmp_path, "build-shards", "--split", "train", "--data-root", "nowhere")
-    assert "found no dataset with this split, expected DATASET/val_training.json" in fail(
+    assert "DATASET: found no annotations, expected val_training.json" in fail(
         tmp_path, "build-shards", "--split", "val", "--data-root", root
     )
     assert "no such dataset" in build("--dataset", "y")
@@ -136,3 +136,24 @@ def test_an_unwritable_output_is_one_line(toy):
 def test_unknown_options_are_usage_errors(tmp_path):
     done = run(tmp_path, "build-shards", "--split", "holdout")
     assert done.returncode == 2 and "'train', 'val', 'test'" in done.stderr
+
+
+def test_validate_reports_every_split_and_writes_nothing(tmp_path):
+    root = write_root(tmp_path / "data", [raw_clip()])
+    assert "1 clips, no problems" in succeed(tmp_path, "validate", "--data-root", root)
+    write_root(root, [raw_clip(fps=0), raw_clip(video_uid="v2", frames_file="frames/v2.arrow")], split="val")
+    write_root(root, [raw_clip(end_frame_idx=1)], split="test", dataset="y")
+    message = fail(tmp_path, "validate", "--data-root", root)
+    assert (
+        "train_training.json clip 0 (video_uid 'v1', clip_idx 0): video_uid: found 'v1', also in val_training.json"
+        in message
+    )
+    assert "val_training.json clip 0 (video_uid 'v1', clip_idx 0): fps: found 0" in message
+    assert (
+        "test_training.json clip 0 (video_uid 'v1', clip_idx 0): end_frame_idx: found 1, expected start_frame_idx 2 or later"
+        in message
+    )
+    assert "3 of 4 clips affected; correct them, or leave them out: prospect build-shards --data-root" in message
+    assert "4 clips affected" not in fail(tmp_path, "validate", "--data-root", root, "--split", "val")
+    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+    assert "found no annotations" in fail(tmp_path, "validate", "--data-root", tmp_path / "data" / "x")
