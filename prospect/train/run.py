@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
+from accelerate import PartialState
 from rich.console import Console
 from transformers import AutoTokenizer, PrinterCallback
 
@@ -56,34 +58,39 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
     """
     started = time.monotonic()
     folder = config.folder
-    if not overwrite and (folder / CONFIG).is_file():
-        same = load_config(folder / CONFIG) == config
-        if same and (folder / METRICS).is_file():
-            return Run(folder, json.loads((folder / METRICS).read_text()), up_to_date=True)
-        if not resume:
-            what = "an unfinished run" if same else "a run with other settings"
-            raise ProspectError(
-                f"{folder}: found {what}; go on with --resume, start over with --overwrite, or pass --set name=..."
-            )
-    splits = {name: _open_split(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
-    if overwrite and folder.exists():
-        shutil.rmtree(folder)
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        trainer, run_log, checkpoint = _set_up(config, splits, console, resume)
-    except ProspectError:
-        if is_new:
+    ranks = PartialState(cpu=not torch.cuda.is_available())
+    if not ranks.is_main_process:
+        console = Console(quiet=True)
+    with ranks.main_process_first():  # the others find the run folder made
+        if not overwrite and (folder / CONFIG).is_file():
+            same = load_config(folder / CONFIG) == config
+            if same and (folder / METRICS).is_file():
+                return Run(folder, json.loads((folder / METRICS).read_text()), up_to_date=True)
+            if not resume and ranks.is_main_process:
+                what = "an unfinished run" if same else "a run with other settings"
+                raise ProspectError(
+                    f"{folder}: found {what}; go on with --resume, start over with --overwrite, or pass --set name=..."
+                )
+        splits = {name: _open_split(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
+        if overwrite and folder.exists() and ranks.is_main_process:
             shutil.rmtree(folder)
-        raise
-    write_atomically(folder / CONFIG, dump_config(config).encode())
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            trainer, run_log, checkpoint = _set_up(config, splits, console, resume, ranks.is_main_process)
+        except ProspectError:
+            if is_new:
+                shutil.rmtree(folder)
+            raise
+        write_atomically(folder / CONFIG, dump_config(config).encode())
 
     try:
         untrained = _untrained(trainer, config.data.eval_splits, folder, checkpoint is not None)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         metrics: dict[str, Any] = {name: trainer.evaluate_split(name) for name in trainer.eval_readers}
     finally:
-        run_log.close()
+        if run_log:
+            run_log.close()
     training_clips = list(clips_of(splits[config.data.train_split].index))
     metrics["untrained"] = untrained
     metrics["baselines"] = {
@@ -100,9 +107,9 @@ def _open_split(config: Config, name: str) -> Split:
 
 
 def _set_up(
-    config: Config, splits: Mapping[str, Split], console: Console, resume: bool
-) -> tuple[ProspectTrainer, RunLog, Path | None]:
-    """Everything up to the first step; also the checkpoint to go on from, if any."""
+    config: Config, splits: Mapping[str, Split], console: Console, resume: bool, is_main: bool
+) -> tuple[ProspectTrainer, RunLog | None, Path | None]:
+    """Everything up to the first step: the trainer, the main process's log, the checkpoint to go on from, if any."""
     data, folder = config.data, config.folder
     checkpoint = next(reversed(checkpoints(folder / "checkpoints")), None) if resume else None
     if resume and checkpoint is None:
@@ -151,7 +158,7 @@ def _set_up(
     if eval_readers:
         as_many = len(next(iter(eval_readers.values())))
         eval_readers["train"] = replace(reader, plan=reader.plan.head(as_many))
-    run_log = RunLog(folder, console, start_step)
+    run_log = RunLog(folder, console, start_step) if is_main else None
     trainer = ProspectTrainer(
         model,
         config=config,
@@ -160,8 +167,7 @@ def _set_up(
         order=order,
         position=position,
         processors=(tokenizer, image_processor),
-        callbacks=[run_log],
-        on_evaluation=run_log.evaluation,
+        run_log=run_log,
     )
     trainer.remove_callback(PrinterCallback)
     return trainer, run_log, checkpoint

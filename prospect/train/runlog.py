@@ -39,7 +39,9 @@ class RunLog(TrainerCallback):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(*columns, TextColumn("{task.fields[now]}"), console=console, transient=True)
+        self._bar = Progress(
+            *columns, TextColumn("{task.fields[now]}"), console=console, transient=True, disable=not console.is_terminal
+        )
         self._console = console
         self._start_step = start_step
 

@@ -9,7 +9,7 @@ What differs from the stock Trainer, and why:
 - Losses are logged without a host synchronisation per step.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from prospect.data.order import Order, Request, evaluation_batches
 from prospect.losses import LossWeights, count_targets, losses_from, total_loss
 from prospect.train.metrics import MetricTerms
 from prospect.train.resume import DataPosition
+from prospect.train.runlog import RunLog
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "frames", "target_kind", "update_labels", "speak_labels")
 
@@ -40,15 +41,14 @@ class ProspectTrainer(Trainer):
         order: Order,
         position: DataPosition,
         processors: tuple[Any, Any],
-        callbacks: list[TrainerCallback],
-        on_evaluation: Callable[[str, int, float, dict[str, Any]], None],
+        run_log: RunLog | None,
     ) -> None:
         """
         Args:
             eval_readers: split -> reader; the first is validated on during training.
             position: of the run at step 0; saved, with the step, in each checkpoint.
             processors: tokenizer and image processor, saved beside the weights.
-            on_evaluation: called with split, step, epoch and metrics on the main process.
+            run_log: of the main process.
         """
         if config.train.gradient_checkpointing:  # renamed in transformers 5.2x
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
@@ -58,13 +58,13 @@ class ProspectTrainer(Trainer):
             args=_arguments(config, position.max_steps),
             train_dataset=reader,
             eval_dataset=next(iter(eval_readers.values()), None),
-            callbacks=callbacks,
+            callbacks=[run_log] if run_log else [],
         )
         self.model_accepts_loss_kwargs = True  # our losses are normalised over the step: no division by accumulation
         self.config = config
         self.reader, self.eval_readers, self.order, self.position = reader, eval_readers, order, position
         self.tokenizer_, self.image_processor_ = processors
-        self.on_evaluation = on_evaluation
+        self.run_log = run_log
         loss = config.train.loss
         self.weights = LossWeights(loss.lm, loss.dst_gen, loss.dst_binary, loss.speak_binary)
         self._logged: dict[str, torch.Tensor] = {}
@@ -167,8 +167,8 @@ class ProspectTrainer(Trainer):
         total.add_vector(self._sum_over_ranks(torch.from_numpy(terms.vector()).to(self.args.device)).cpu().numpy())
         metrics = total.metrics(self.weights, self.config.train.loss.balanced)
         self._evaluated[split, self.state.global_step] = metrics
-        if self.is_world_process_zero():
-            self.on_evaluation(split, self.state.global_step, self.state.epoch or 0.0, metrics)
+        if self.run_log:
+            self.run_log.evaluation(split, self.state.global_step, self.state.epoch or 0.0, metrics)
         return metrics
 
     def _sum_over_ranks(self, values: torch.Tensor) -> torch.Tensor:

@@ -132,6 +132,21 @@ def test_worker_count_does_not_change_the_run(trained, toy):
     assert records(toy / "runs" / "noworkers") == records(trained)
 
 
+def test_two_ranks_give_the_curve_of_one_process(toy):
+    """DDP over gloo, one sequence a rank: the same batches, hence the same losses up to the order of additions."""
+    for name, launcher in (("one", []), ("two", [PROSPECT.parent / "torchrun", "--nproc-per-node", "2"])):
+        command = [*launcher, PROSPECT, "train", *TINY, f"--set=name={name}", "--set=train.micro_batch_size=1"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(list(map(str, command)), cwd=toy, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    one, two = (records(toy / "runs" / name) for name in ("one", "two"))
+    assert [r["step"] for r in one] == [r["step"] for r in two]
+    for first, second in zip(one, two, strict=True):
+        for name in ("lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"):
+            assert second[name] == pytest.approx(first[name], rel=1e-4)
+        assert second["num_decisions"] == first["num_decisions"], "evaluation drops and repeats nothing"
+
+
 @pytest.mark.parametrize("settings", [["data.packing=turn"], ["data.negatives={schedule: linear, start: 0.1, end: 0.9}"], ["train.gradient_checkpointing=true", "model.freeze_vision=true", "train.micro_batch_size=1"]])  # fmt: skip
 def test_other_ways_to_run(toy, settings):
     more = [f"--set={setting}" for setting in settings]
