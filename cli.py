@@ -176,18 +176,16 @@ def train(
     overwrite: Annotated[bool, typer.Option(help="Start over: removes the run of the same name.")] = False,
 ) -> None:
     """Train a model on shards; everything goes to runs/NAME."""
-    from pipeline.toyworld.ensure import ensure_toy_shards
     from prospect.config import load_config
 
     with clear_errors():
         settings = load_config(config, set_ or [])
-        if settings.data.toy:
-            with progress_bar(console) as show:
-                ensure_toy_shards(settings.data.root, settings.data.shards, settings.data.toy, show)
         from prospect.report.compare import comparison
         from prospect.train.run import train as run_training
 
         run = run_training(settings, console, resume=resume, overwrite=overwrite)
+        if not run.is_main:  # another rank prints
+            return
         if run.up_to_date:
             console.print(f"nothing to do: {run.folder} is finished; --overwrite starts it over")
         if settings.data.eval_splits:

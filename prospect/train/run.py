@@ -24,6 +24,8 @@ from transformers import AutoTokenizer, PrinterCallback
 from pipeline.clips import prompt_text
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes, write_atomically
+from pipeline.progress import progress_bar
+from pipeline.toyworld.ensure import ensure_toy_shards
 from prospect.config import Config, dump_config, load_config
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.loader import Sampling, SequenceReader
@@ -48,6 +50,7 @@ class Run:
     folder: Path
     metrics: dict[str, Any]
     up_to_date: bool
+    is_main: bool  # of the main process, under torchrun
 
 
 def train(config: Config, console: Console, *, resume: bool = False, overwrite: bool = False) -> Run:
@@ -65,12 +68,15 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
         if not overwrite and (folder / CONFIG).is_file():
             same = load_config(folder / CONFIG) == config
             if same and (folder / METRICS).is_file():
-                return Run(folder, json.loads((folder / METRICS).read_text()), up_to_date=True)
+                return Run(folder, json.loads((folder / METRICS).read_text()), True, ranks.is_main_process)
             if not resume and ranks.is_main_process:
                 what = "an unfinished run" if same else "a run with other settings"
                 raise ProspectError(
                     f"{folder}: found {what}; go on with --resume, start over with --overwrite, or pass --set name=..."
                 )
+        if config.data.toy:
+            with progress_bar(console) as show:
+                ensure_toy_shards(config.data.root, config.data.shards, config.data.toy, show)
         splits = {name: _open_split(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
         if overwrite and folder.exists() and ranks.is_main_process:
             shutil.rmtree(folder)
@@ -97,9 +103,9 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
         name: baselines(training_clips, list(clips_of(splits[name].index))) for name in config.data.eval_splits
     }
     metrics["wall_s"] = round(time.monotonic() - started, 1)
-    if trainer.is_world_process_zero():
+    if ranks.is_main_process:
         write_atomically(folder / METRICS, json_bytes(metrics))
-    return Run(folder, metrics, up_to_date=False)
+    return Run(folder, metrics, False, ranks.is_main_process)
 
 
 def _open_split(config: Config, name: str) -> Split:
