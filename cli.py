@@ -17,6 +17,7 @@ from pipeline.progress import progress_bar
 ABOUT = "Train vision-language models to be proactive assistants for procedural tasks."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=ABOUT)
 console = Console()
+TRAIN_EXTRA = ("accelerate", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "transformers")
 TOY_ROOT = Path("data/toy")
 TOY_SHARDS = Path("shards/toyworld/train")
 TOY_CONFIG = Path(__file__).parent / "configs" / "toy.yaml"
@@ -35,6 +36,13 @@ def clear_errors() -> Iterator[None]:
         raise typer.Exit(1) from None
     except (ProspectError, OSError) as error:
         Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        raise typer.Exit(1) from None
+    except ModuleNotFoundError as error:
+        if error.name not in TRAIN_EXTRA:
+            raise
+        fix = "pip install -c constraints.txt -e '.[train]'"
+        message = f"this command needs the package {error.name}, found none; install it with: {fix}"
+        Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         Console(stderr=True).print(

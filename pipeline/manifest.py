@@ -7,13 +7,13 @@ samples of a clip stands in its first row alone. Rows are in shard order, and a 
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.clips import Clip, Turn
+from pipeline.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.sample import TurnSample, turn_record
 
@@ -141,8 +141,3 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def iter_turns(records: list[dict[str, Any]]) -> Iterator[Turn]:
-    for record in records:
-        yield Turn(record["role"], record["text"], record["start_frame"], record["end_frame"])

@@ -11,8 +11,8 @@ import polars as pl
 
 from pipeline.clips import Clip, Step, Turn, in_sequence_order
 from pipeline.errors import ProspectError
-from pipeline.manifest import INDEX, MANIFEST, iter_turns, read_manifest
-from pipeline.sample import TurnSample, decode
+from pipeline.manifest import INDEX, MANIFEST, read_manifest
+from pipeline.sample import TurnSample, decode, turn_from_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +98,10 @@ def clips_of(index: pl.DataFrame) -> Iterator[Clip]:
         rows = index[first:end].select(columns).to_dicts()
         turns: list[Turn] = []
         for row in rows:
-            turns += iter_turns(row["turns_before"])
+            turns += map(turn_from_record, row["turns_before"])
             if row["target"] is not None:
                 turns.append(Turn(row["kind"], row["target"], row["start_frame"], row["end_frame"]))
-        turns += iter_turns(rows[-1]["trailing"])
+        turns += map(turn_from_record, rows[-1]["trailing"])
         yield _clip(rows[0]["clip_id"], rows[0]["clip"], turns)
 
 

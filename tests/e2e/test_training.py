@@ -202,6 +202,14 @@ def test_an_epoch_on_the_real_clip(tmp_path):
     assert metrics["train"]["num_dst_updates"] == 12
 
 
+def test_training_without_its_packages_names_the_install_command(toy, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch', name='torch')")
+    done = run(toy, "train", *TINY, "--set", "name=notorch", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "this command needs the package torch, found none; install it with: pip install" in done.stderr
+    assert "12 clips" in run(toy, "build-shards", "--split", "train", PYTHONPATH=str(tmp_path)).stdout
+
+
 def test_help_names_every_command(tmp_path):
     out = run(tmp_path, "--help").stdout
     for command in ("make-toy", "build-shards", "inspect-shard", "train", "compare"):
