@@ -1,10 +1,12 @@
 """The `prospect` command: one thin function per command. Heavy imports stand inside the commands that need them."""
 
+import errno
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -15,40 +17,77 @@ from pipeline.errors import InvalidInput, ProspectError
 from pipeline.progress import progress_bar
 
 ABOUT = "Train vision-language models to be proactive assistants for procedural tasks."
+if TYPE_CHECKING:
+    from pipeline.engine import LocalEngine, RayEngine
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=ABOUT)
 console = Console()
-TRAIN_EXTRA = ("accelerate", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "transformers")
+EXTRAS = {  # packages that commands need beyond the base install
+    "train": ("accelerate", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "transformers"),
+    "ray": ("ray",),
+    "remote": ("aiohttp", "fsspec", "s3fs"),
+    "video": ("av",),
+}
+CORES = os.cpu_count() or 1
 TOY_ROOT = Path("data/toy")
 TOY_SHARDS = Path("shards/toyworld/train")
 TOY_CONFIG = Path(__file__).parent / "configs" / "toy.yaml"
 
 Split = Literal["train", "val", "test"]
+EngineName = Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or on a Ray cluster.")]
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes (of an existing Ray cluster: all that it has).")]
+RayAddress = Annotated[str | None, typer.Option(help="Of a Ray cluster; without it, --engine ray starts one here.")]
 DataRoot = Annotated[Path, typer.Option(help="Folder of datasets; the default is the toy world, made when absent.")]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as schedulers send it."""
 
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """What a user can cause becomes one message and exit code 1; anything else is our bug and keeps its traceback."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     except InvalidInput as error:
         _print_problems(error)
         raise typer.Exit(1) from None
-    except (ProspectError, OSError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from None
+    except ProspectError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(_explain(error))
     except ModuleNotFoundError as error:
-        if error.name not in TRAIN_EXTRA:
+        extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
+        if extra is None:
             raise
-        fix = "pip install -c constraints.txt -e '.[train]'"
-        message = f"this command needs the package {error.name}, found none; install it with: {fix}"
-        Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
-        raise typer.Exit(1) from None
-    except KeyboardInterrupt:
-        Console(stderr=True).print(
-            "interrupted; what was finished is kept: run the same command again (train: with --resume) to go on"
-        )
-        raise typer.Exit(130) from None
+        fix = f"pip install -c constraints.txt -e '.[{extra}]'"
+        _fail(f"this command needs the package {error.name}, found none; install it with: {fix}")
+    except KeyboardInterrupt as error:
+        what, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+        message = f"{what}; what was finished is kept: run the same command again (train: with --resume) to go on"
+        Console(stderr=True).print(message, soft_wrap=True)
+        raise typer.Exit(code) from None
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise Terminated
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(1) from None
+
+
+def _explain(error: OSError) -> str:
+    fixes = {
+        errno.ENOSPC: "free some space, then run the same command again: what was finished is kept",
+        errno.EDQUOT: "free some space, then run the same command again: what was finished is kept",
+        errno.EACCES: "choose a folder that you may write to, e.g. with --out",
+        errno.EROFS: "choose a folder that you may write to, e.g. with --out",
+    }
+    fix = fixes.get(error.errno or 0)
+    return f"{error}; {fix}" if fix else str(error)
 
 
 @app.command()
@@ -78,8 +117,10 @@ def build_shards(
     data_root: DataRoot = TOY_ROOT,
     dataset: Annotated[str | None, typer.Option(help="Default: every dataset that has the split.")] = None,
     frames_root: Annotated[Path | None, typer.Option(help="Searched first for the clips' Arrow files.")] = None,
-    out: Path = Path("shards"),
-    workers: Annotated[int, typer.Option(min=1, help="Processes that write shards.")] = os.cpu_count() or 1,
+    out: Annotated[str, typer.Option(help="Folder, or a URL such as s3://bucket/shards.")] = "shards",
+    engine: EngineName = "local",
+    workers: Workers = CORES,
+    ray_address: RayAddress = None,
     embed_frames: Annotated[bool, typer.Option(help="Copy the frames into the shards.")] = False,
     max_silent_frames: Annotated[int, typer.Option(min=1, help="Longest run of silent frames in one sample.")] = 32,
     max_shard_mb: Annotated[int, typer.Option(min=1)] = 256,
@@ -88,6 +129,7 @@ def build_shards(
         Literal["error", "skip"], typer.Option(help="What to do about clips with problems.")
     ] = "error",
     force: Annotated[bool, typer.Option(help="Build again over another build.")] = False,
+    verify: Annotated[bool, typer.Option(help="Read inputs again, whatever their modification times say.")] = False,
 ) -> None:
     """Offline stage: clips to per-turn samples in webdataset tar shards. Needs no GPU and no torch."""
     from pipeline.build import build_split
@@ -105,20 +147,22 @@ def build_shards(
         if data_root == TOY_ROOT:
             with progress_bar(console) as show:
                 ensure_toy(data_root, show)
-        for name, _ in annotated(data_root, dataset, split):
-            with progress_bar(console) as show:
-                build = build_split(
-                    data_root,
-                    name,
-                    split,
-                    out,
-                    frames_root=frames_root,
-                    options=options,
-                    workers=workers,
-                    force=force,
-                    progress=show,
-                )
-            _print_build(build.folder, build.manifest, build.up_to_date)
+        with _engine(engine, workers, ray_address) as running:
+            for name, _ in annotated(data_root, dataset, split):
+                with progress_bar(console) as show:
+                    build = build_split(
+                        data_root,
+                        name,
+                        split,
+                        out,
+                        frames_root=frames_root,
+                        options=options,
+                        engine=running,
+                        force=force,
+                        verify=verify,
+                        progress=show,
+                    )
+                _print_build(str(build.folder), build.manifest, build.up_to_date)
 
 
 @app.command()
@@ -127,6 +171,9 @@ def validate(
     data_root: DataRoot = TOY_ROOT,
     dataset: Annotated[str | None, typer.Option(help="Default: every dataset that has the split.")] = None,
     frames_root: Annotated[Path | None, typer.Option(help="Searched first for the clips' Arrow files.")] = None,
+    engine: EngineName = "local",
+    workers: Workers = CORES,
+    ray_address: RayAddress = None,
 ) -> None:
     """The checks of build-shards alone: every mistake in clips and frames files, with its place."""
     from pipeline.plan import annotated, check_splits
@@ -136,7 +183,8 @@ def validate(
         with progress_bar(console) as show:
             if data_root == TOY_ROOT:
                 ensure_toy(data_root, show)
-            plan = check_splits(data_root, annotated(data_root, dataset, split), frames_root, show)
+            with _engine(engine, workers, ray_address) as running:
+                plan = check_splits(data_root, annotated(data_root, dataset, split), frames_root, running, show)
         if plan.problems:
             again = f"prospect build-shards --data-root {data_root} --on-invalid skip --split {split or 'SPLIT'}"
             fix = f"{len(plan.skipped)} of {plan.num_clips} clips affected; correct them, or leave them out: {again}"
@@ -213,7 +261,17 @@ def compare(
         console.print(comparison(runs or finished_runs(Path("runs")), split))
 
 
-def _print_build(folder: Path, manifest: dict[str, Any], up_to_date: bool) -> None:
+def _engine(name: str, workers: int, ray_address: str | None) -> "LocalEngine | RayEngine":
+    from pipeline.engine import LocalEngine, RayEngine
+
+    if name == "ray":
+        return RayEngine(workers, ray_address)
+    if ray_address:
+        raise ProspectError("--ray-address: has no effect without --engine ray")
+    return LocalEngine(workers)
+
+
+def _print_build(folder: str, manifest: dict[str, Any], up_to_date: bool) -> None:
     kinds = ", ".join(f"{count} {kind}" for kind, count in manifest["kinds"].items())
     note = "nothing to do, already built: " if up_to_date else ""
     console.print(

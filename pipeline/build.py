@@ -6,14 +6,18 @@
    an interrupted run finished.
 4. The index from the shards' rows, then the manifest, last.
 
-The same input and options give the same bytes, whatever the number of workers and however often it was interrupted.
+The same input and options give the same bytes, whatever the engine and the number of workers, and however often it was
+interrupted.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
-import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,116 +28,133 @@ import pyarrow.parquet as pq
 from pipeline import manifest as m
 from pipeline import sample as s
 from pipeline.clips import Clip
-from pipeline.engine import run_tasks
+from pipeline.engine import Engine, LocalEngine
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.frame_store import FrameFile, find_frames_file, open_frames, search_roots
-from pipeline.plan import Options, Plan, Progress, ShardRange, annotation_file, read_spool, scan, skipped_by_field
-from pipeline.shard_writer import ShardInfo, read_finished, write_shard
+from pipeline.plan import Options, Plan, Progress, annotation_file, read_clips, scan, skipped_by_field
+from pipeline.shard_writer import ShardInfo, read_finished, read_rows, write_shard
+from pipeline.sources import FramesSource, Source, SourceHashes
+from pipeline.storage import Folder, LocalFolder, open_folder, write_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Build:
     """The outcome: where, what the manifest says, and whether anything had to be done."""
 
-    folder: Path
+    folder: Folder
     manifest: dict[str, Any]
     up_to_date: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _ShardTask:
-    folder: Path
+    folder: Folder
+    work: Folder
     name: str
-    spool: Path
-    clips: ShardRange
+    clips: bytes  # the shard's range of the spool
     max_silent_frames: int
     embed_frames: bool
     roots: tuple[Path, ...]
-
-    @property
-    def rows_path(self) -> Path:
-        return self.spool.parent / f"{self.name}.parquet"
 
 
 def build_split(
     data_root: Path,
     dataset: str,
     split: str,
-    out: Path,
+    out: Path | str,
     *,
     frames_root: Path | None = None,
     options: Options = Options(),  # noqa: B008 (frozen)
-    workers: int = 1,
+    engine: Engine = LocalEngine(),  # noqa: B008 (one worker: nothing is started)
     force: bool = False,
+    verify: bool = False,
     progress: Progress = lambda stage, done, total: None,
 ) -> Build:
-    """Build OUT/DATASET/SPLIT.
+    """Build OUT/DATASET/SPLIT; `out` is a folder or a URL.
+
+    Args:
+        force: build over another build; without it, one is refused.
+        verify: read every input file again instead of trusting sizes and modification times.
 
     Raises:
         InvalidInput: some clips have problems and `options.on_invalid` is "error"; nothing was written.
         ProspectError: the input is missing or unreadable, or OUT has another build (the message says how to go on).
     """
-    source = annotation_file(data_root, dataset, split)
-    folder = out / dataset / split
-    sources = [{"name": source.name, "bytes": source.stat().st_size, "sha256": m.sha256_of(source)}]
+    annotations = annotation_file(data_root, dataset, split)
+    roots = search_roots(frames_root, data_root, dataset)
+    folder = open_folder(out) / dataset / split
+    work = open_folder(out) / dataset / f".{split}.build"  # of a build under way; gone once the manifest stands
+    hashes = SourceHashes(folder, verify)
+    sources = [hashes.source(annotations, annotations.name)]
     fingerprint = _fingerprint(options, sources)
-    work = folder.parent / f".{split}.build"  # spool and rows of a build under way; gone once the manifest stands
-    if not force and (folder / m.MANIFEST).is_file():
+    if not force and folder.size(m.MANIFEST) is not None:
         manifest = m.read_manifest(folder)
         _refuse_other(folder, manifest["fingerprint"], fingerprint)
+        _refuse_changed_frames(folder, manifest, hashes, roots)
+        hashes.save()
+        if work.size("fingerprint") is not None:
+            work.remove()  # killed after its last step but this one
         return Build(folder, manifest, up_to_date=True)
-    roots = search_roots(frames_root, data_root, dataset)
-    is_new = _start(folder, work, fingerprint, force)
-    spool = work / "clips.jsonl"
 
-    try:
-        plan = scan(source, split, spool, options, roots, partial(progress, "checking clips"))
-        _stop_on_problems(plan, options)
-    except ProspectError:
+    with _sole_builder(work) as scratch:
+        is_new = _start(folder, work, fingerprint, force)
+        spool = scratch / "clips.jsonl"
+        try:
+            plan = scan(annotations, split, spool, options, roots, engine, partial(progress, "checking clips"))
+            _stop_on_problems(plan, options)
+        except BaseException:
+            if is_new:
+                _undo_start(work, out)
+            raise
         if is_new:
-            _undo_start(work, out)
-        raise
-    if is_new and folder.exists():
-        shutil.rmtree(folder)  # --force; not before the input is known to be good
-    folder.mkdir(exist_ok=True)
-    tasks = [
-        _ShardTask(
-            folder, f"{split}-{n:06d}.tar", spool, clips, options.max_silent_frames, options.embed_frames, (*roots,)
+            _remove_build(folder)  # --force; not before the input is known to be good
+            write_bytes(work, "fingerprint", fingerprint.encode())
+        names = [f"{split}-{n:06d}.tar" for n in range(len(plan.shards))]
+        tasks = (
+            _ShardTask(folder, work, name, lines, options.max_silent_frames, options.embed_frames, (*roots,))
+            for name, lines in zip(names, _ranges(spool, plan), strict=True)
         )
-        for n, clips in enumerate(plan.shards)
-    ]
-    shards: list[ShardInfo] = []
-    for shard in run_tasks(_write_or_keep, tasks, workers):
-        shards.append(shard)
-        progress("writing shards", len(shards), len(tasks))
+        shards: list[ShardInfo] = []
+        for shard in engine.map(_write_or_keep, tasks):
+            shards.append(shard)
+            progress("writing shards", len(shards), len(names))
 
-    kinds = _write_index(folder, tasks)
-    manifest = {
-        "format": m.FORMAT,
-        "sample_format": s.FORMAT,
-        "dataset": dataset,
-        "split": split,
-        "fingerprint": fingerprint,
-        "options": asdict(options),
-        "sources": sources,
-        "num_clips": sum(shard.clips for shard in shards),
-        "num_samples": sum(shard.samples for shard in shards),
-        "kinds": kinds,
-        "skipped_by_field": skipped_by_field(plan.skipped),
-        "skipped": plan.skipped,
-        "shards": [asdict(shard) for shard in shards],
-    }
-    m.write_atomically(folder / m.MANIFEST, m.json_bytes(manifest))
-    shutil.rmtree(work)
+        kinds, frames = _write_index(folder, work, names)
+        manifest = {
+            "format": m.FORMAT,
+            "sample_format": s.FORMAT,
+            "dataset": dataset,
+            "split": split,
+            "fingerprint": fingerprint,
+            "options": asdict(options),
+            "sources": [asdict(source) for source in sources],
+            "frames_files": [asdict(frames[name].source) for name in sorted(frames)],
+            "num_clips": sum(shard.clips for shard in shards),
+            "num_samples": sum(shard.samples for shard in shards),
+            "kinds": kinds,
+            "skipped_by_field": skipped_by_field(plan.skipped),
+            "skipped": plan.skipped,
+            "shards": [asdict(shard) for shard in shards],
+        }
+        for frames_source in frames.values():
+            hashes.remember(Path(frames_source.path), frames_source.source)
+        hashes.save()
+        write_bytes(folder, m.MANIFEST, m.json_bytes(manifest))
+        work.remove()
     return Build(folder, manifest, up_to_date=False)
 
 
-def _fingerprint(options: Options, sources: list[dict[str, Any]]) -> str:
-    record = {"format": m.FORMAT, "sample": s.FORMAT, "options": asdict(options), "sources": sources}
+def _fingerprint(options: Options, sources: Sequence[Source]) -> str:
+    record = {
+        "format": m.FORMAT,
+        "sample": s.FORMAT,
+        "options": asdict(options),
+        "sources": [asdict(source) for source in sources],
+    }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def _refuse_other(folder: Path, found: str, expected: str) -> None:
+def _refuse_other(folder: Folder, found: str, expected: str) -> None:
     if found != expected:
         raise ProspectError(
             f"{folder}: found shards of another input or other options (fingerprint {found[:12]}, expected "
@@ -141,32 +162,73 @@ def _refuse_other(folder: Path, found: str, expected: str) -> None:
         )
 
 
-def _start(folder: Path, work: Path, fingerprint: str, force: bool) -> bool:
-    """Open the work folder, or take up an interrupted build of the same plan. True when it starts from nothing."""
-    record = work / "fingerprint"
-    if not force and record.is_file():
-        _refuse_other(folder, record.read_text(), fingerprint)
-        for partial in folder.glob("*.partial"):
-            partial.unlink()
+def _refuse_changed_frames(
+    folder: Folder, manifest: dict[str, Any], hashes: SourceHashes, roots: Sequence[Path]
+) -> None:
+    """Frames files that were embedded and are still there are what they were."""
+    for record in manifest["frames_files"]:
+        try:
+            path = find_frames_file(record["name"], roots)
+        except ProspectError:
+            continue  # moved away since; the shards have its images
+        if hashes.source(path, record["name"]) != Source(**record):
+            raise ProspectError(
+                f"{folder}: its shards embed {path}, which was changed since; pass --force to build them again, or "
+                "another --out"
+            )
+
+
+@contextmanager
+def _sole_builder(work: Folder) -> Iterator[Path]:
+    """Holds the work folder against other builds; gives a local folder for the spool."""
+    if not isinstance(work, LocalFolder):
+        with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
+            yield Path(scratch)
+        return
+    work.path.mkdir(parents=True, exist_ok=True)
+    with (work.path / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise ProspectError(f"{work}: another build is writing here; wait for it, or pass another --out") from None
+        yield work.path
+
+
+def _start(folder: Folder, work: Folder, fingerprint: str, force: bool) -> bool:
+    """Take up an interrupted build of the same plan (False), or begin one from nothing (True)."""
+    if not force and work.size("fingerprint") is not None:
+        _refuse_other(folder, work.read("fingerprint").decode(), fingerprint)
+        for place in (folder, work):
+            if isinstance(place, LocalFolder):
+                place.remove_partials()
         return False
-    if not force and folder.exists() and any(folder.iterdir()):
+    if not force and folder.names():
         raise ProspectError(
             f"{folder}: found files but neither a manifest nor an interrupted build; pass --force to remove them, "
             "or another --out"
         )
-    if work.exists():
-        shutil.rmtree(work)
-    work.mkdir(parents=True)
-    m.write_atomically(record, fingerprint.encode())
+    for name in work.names():
+        if name != "lock":
+            work.delete(name)
     return True
 
 
-def _undo_start(work: Path, out: Path) -> None:
+def _remove_build(folder: Folder) -> None:
+    """The manifest first: what is left after a kill is no finished build."""
+    if folder.size(m.MANIFEST) is not None:
+        folder.delete(m.MANIFEST)
+    folder.remove()
+
+
+def _undo_start(work: Folder, out: Path | str) -> None:
     """Remove the work folder, and the folders above it up to `out` that are empty then."""
-    shutil.rmtree(work)
-    for folder in (work.parent, out):
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    work.remove()
+    if isinstance(work, LocalFolder):
+        for folder in (work.path.parent, Path(out)):
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _stop_on_problems(plan: Plan, options: Options) -> None:
@@ -180,28 +242,41 @@ def _stop_on_problems(plan: Plan, options: Options) -> None:
         raise ProspectError(f"found no valid clip among {plan.num_clips}, expected at least one; nothing was written")
 
 
+def _ranges(spool: Path, plan: Plan) -> Iterator[bytes]:
+    with spool.open("rb") as file:
+        for shard in plan.shards:
+            file.seek(shard.start)
+            yield file.read(shard.end - shard.start)
+
+
 def _write_or_keep(task: _ShardTask) -> ShardInfo:
-    """Runs in a worker process."""
-    finished = read_finished(task.folder, task.rows_path)
-    if finished:
-        return finished
-    return write_shard(task.folder, task.rows_path, task.name, _clips(task), task.max_silent_frames)
+    """Runs in a worker."""
+    finished = read_finished(task.folder, task.work, task.name)
+    return finished or write_shard(task.folder, task.work, task.name, _clips(task), task.max_silent_frames)
 
 
 def _clips(task: _ShardTask) -> Iterator[tuple[Clip, FrameFile | None]]:
-    for clip in read_spool(task.spool, task.clips):
+    for clip in read_clips(task.clips):
         embed = task.embed_frames
         yield clip, open_frames(find_frames_file(clip.frames_file, task.roots)) if embed else None
 
 
-def _write_index(folder: Path, tasks: list[_ShardTask]) -> dict[str, int]:
-    """index.parquet, a row group a shard, from the rows of the shards. Returns the counts by kind."""
+def _write_index(folder: Folder, work: Folder, names: list[str]) -> tuple[dict[str, int], dict[str, FramesSource]]:
+    """index.parquet, a row group a shard, from the rows of the shards.
+
+    Returns the counts by kind, and the embedded frames files by name.
+
+    Raises:
+        ProspectError: a frames file was changed between two shards that embed it.
+    """
     kinds: Counter[str] = Counter({kind: 0 for kind in s.KINDS})
-    partial = folder / f"{m.INDEX}.partial"
-    with pq.ParquetWriter(partial, m.SCHEMA, compression="zstd") as writer:
-        for task in tasks:
-            table = pq.read_table(task.rows_path).replace_schema_metadata(None)
+    frames: dict[str, FramesSource] = {}
+    with folder.new_file(m.INDEX) as path, pq.ParquetWriter(path, m.SCHEMA, compression="zstd") as writer:
+        for name in names:
+            table, embedded = read_rows(work, name)
             kinds.update(table.column("kind").to_pylist())
             writer.write_table(table, row_group_size=table.num_rows)
-    partial.replace(folder / m.INDEX)
-    return dict(kinds)
+            for found in embedded:
+                if frames.setdefault(found.source.name, found).source != found.source:
+                    raise ProspectError(f"{found.path}: was changed during the build; run the same command again")
+    return dict(kinds), frames

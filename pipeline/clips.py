@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import ijson
 
@@ -17,6 +17,7 @@ from pipeline.errors import ProspectError
 
 Role = Literal["system", "user", "assistant", "dst_update"]
 ACTIVE_ROLES = ("dst_update", "assistant")
+READ_BYTES = 64 * 1024  # what the JSON parser reads at a time
 SPLITS = ("train", "val", "test")
 
 
@@ -107,22 +108,40 @@ def _read_json(path: Path) -> Iterator[Any]:
             first = file.read(1)
         if first not in (b"[", b"{"):
             raise _not_json(path, 1, 1, "an array of clips or one clip expected")
-        file.seek(-1, 1)
+        start = file.seek(-1, 1)
         try:
-            yield from ijson.items(file, "item" if first == b"[" else "", use_float=True)
+            yield from ijson.items(file, "item" if first == b"[" else "", buf_size=READ_BYTES, use_float=True)
         except (ijson.JSONError, UnicodeDecodeError) as error:
-            _raise_with_position(path, str(error))
+            reason = str(error).splitlines()[0]
+            raise _not_json(path, *_position_of_error(path, start, file.tell()), reason) from None
 
 
-def _raise_with_position(path: Path, message: str) -> NoReturn:
-    """The streaming parser knows no line: the standard one, which does, reads the broken file again."""
-    try:
-        json.loads(path.read_bytes().decode("utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise _not_json(path, error.lineno, error.colno, error.msg) from None
-    except UnicodeDecodeError as error:
-        raise ProspectError(f"{path} byte {error.start}: found {error.reason}, expected UTF-8 text") from None
-    raise ProspectError(f"{path}: {message}")
+def _position_of_error(path: Path, start: int, end: int) -> tuple[int, int]:
+    """Line and column at which JSON from byte `start` on breaks, where reading it failed at `end` or shortly before.
+
+    The streaming parser names no place. It is fed again: chunks up to the last, then that one byte by byte.
+    """
+    safe = max(start, end - 2 * READ_BYTES)
+    parser = ijson.basic_parse_coro(_Sink())
+    with path.open("rb") as file:
+        text = file.read(start)
+        line, column = text.count(b"\n") + 1, len(text) - text.rfind(b"\n") - 1
+        try:
+            while text := file.read(max(1, min(READ_BYTES, safe - file.tell()))):
+                parser.send(text)
+                newlines = text.count(b"\n")
+                line += newlines
+                column = len(text) - text.rfind(b"\n") - 1 if newlines else column + len(text)
+        except (ijson.JSONError, UnicodeDecodeError):
+            pass
+    return line, column + 1
+
+
+class _Sink:
+    """Takes a parser's events and drops them."""
+
+    def send(self, event: object) -> None:
+        pass
 
 
 def _not_json(path: Path, line: int, column: int, message: str) -> ProspectError:

@@ -1,24 +1,135 @@
-"""Runs independent tasks, in this process or in worker processes. Results come in the order of the tasks."""
+"""Runs independent tasks: in this process, in worker processes of this machine, or on a Ray cluster.
+
+Every engine gives the results in the order of the tasks and takes tasks from an iterator only as it needs them, so
+that neither the input nor the results pile up in memory. `work` must be importable by name.
+"""
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from typing import TypeVar
+from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar
+
+from pipeline.errors import ProspectError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+TASKS_AHEAD = 2  # for each worker: one at work, one waiting
 
 
-def run_tasks(work: Callable[[Task], Result], tasks: Sequence[Task], workers: int) -> Iterator[Result]:
-    """`work(task)` for each task; `work` must be importable by name. The first error stops the rest."""
-    if workers <= 1 or len(tasks) <= 1:
-        yield from map(work, tasks)
-        return
-    spawn = multiprocessing.get_context("spawn")  # fork would copy the threads of pyarrow in an unknown state
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=spawn) as pool:
-        futures = [pool.submit(work, task) for task in tasks]
+class Engine(Protocol):
+    def map(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        """`work(task)` for each task, in order. The first error ends it."""
+
+
+class LocalEngine:
+    """This process alone (`workers` 1), or worker processes, started with the second task and kept until `close`."""
+
+    def __init__(self, workers: int = 1) -> None:
+        self._workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._pool and error:
+            for process in multiprocessing.active_children():  # a shard half-written is written again
+                process.terminate()
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def map(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        tasks = iter(tasks)
+        first = list(islice(tasks, 2))
+        if self._workers <= 1 or len(first) < 2:
+            yield from map(work, chain(first, tasks))
+            return
+        if self._pool is None:
+            spawn = multiprocessing.get_context("spawn")  # fork would copy pyarrow's threads in an unknown state
+            self._pool = ProcessPoolExecutor(self._workers, mp_context=spawn, initializer=_start_worker)
+        pool = self._pool
         try:
-            for future in futures:
-                yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            yield from _in_order(lambda task: pool.submit(work, task), lambda future: future.result(),
+                                 chain(first, tasks), self._workers)  # fmt: skip
+        except BrokenProcessPool:
+            raise ProspectError(
+                "a worker process died (killed, or out of memory?); what was finished is kept: run the same command "
+                "again, with fewer --workers if memory is short"
+            ) from None
+
+
+class RayEngine:
+    """A Ray cluster; without an address one is started here. A task whose worker dies is retried, three times."""
+
+    RETRIES = 3
+
+    def __init__(self, workers: int, address: str | None = None) -> None:
+        """`workers`: of a Ray started here; an existing cluster has its own number."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        import ray
+
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        try:
+            if address:
+                ray.init(address=address, **options)
+            else:
+                ray.init(address="local", num_cpus=workers, include_dashboard=False, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise ProspectError(f"--ray-address {address}: cannot connect to Ray ({error})") from None
+        self._ray = ray
+        self._workers = workers if address is None else max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._ray.shutdown()
+
+    def map(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        remote = self._ray.remote(num_cpus=1, max_retries=self.RETRIES)(work)
+        yield from _in_order(remote.remote, self._result, iter(tasks), self._workers)
+
+    def _result(self, reference: Any) -> Any:
+        errors = self._ray.exceptions
+        try:
+            return self._ray.get(reference)
+        except errors.RayTaskError as error:
+            raise error.cause from None
+        except errors.RayError as error:
+            raise ProspectError(
+                f"Ray gave up on a task after {self.RETRIES} retries ({type(error).__name__}); what was finished is "
+                "kept: run the same command again"
+            ) from None
+
+
+def _in_order(
+    submit: Callable[[Any], Any], result: Callable[[Any], Any], tasks: Iterator[Any], workers: int
+) -> Iterator[Any]:
+    pending = deque(map(submit, islice(tasks, TASKS_AHEAD * workers)))
+    while pending:
+        done = result(pending.popleft())
+        pending.extend(map(submit, islice(tasks, 1)))
+        yield done
+
+
+def _start_worker() -> None:
+    """In a worker process: the parent alone answers Ctrl-C, and a worker ends with its parent, however that ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -114,4 +114,4 @@ def search_roots(frames_root: Path | None, data_root: Path | None, dataset: str)
     roots = [frames_root] if frames_root else []
     if data_root:
         roots += [data_root / dataset, data_root]
-    return [*roots, Path()]
+    return [root.absolute() for root in (*roots, Path())]

@@ -4,11 +4,8 @@ The index holds every text that a plan of sequences needs, so that planning open
 samples of a clip stands in its first row alone. Rows are in shard order, and a clip's rows follow each other.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +13,7 @@ import pyarrow as pa
 from pipeline.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.sample import TurnSample, turn_record
+from pipeline.storage import Folder
 
 FORMAT = "prospect.shards/1"
 MANIFEST = "manifest.json"
@@ -106,38 +104,24 @@ def covered_turns(sample: TurnSample) -> int:
     return len(sample.history) + (sample.target is not None)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Folder) -> dict[str, Any]:
     """The manifest of a split folder.
 
     Raises:
         ProspectError: there is none (the build did not finish), or it is of another format.
     """
-    path = folder / MANIFEST
+    if folder.size(MANIFEST) is None:
+        raise ProspectError(f"{folder}: found no {MANIFEST}, expected the shards of a finished build")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ProspectError(f"{folder}: found no {MANIFEST}, expected the shards of a finished build") from None
+        manifest: dict[str, Any] = json.loads(folder.read(MANIFEST))
     except (ValueError, OSError) as error:
-        raise ProspectError(f"{path}: cannot be read ({error}); build the shards again with --force") from None
+        raise ProspectError(
+            f"{folder}/{MANIFEST}: cannot be read ({error}); build the shards again with --force"
+        ) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ProspectError(f"{path}: expected format {FORMAT!r}; build the shards again with --force")
+        raise ProspectError(f"{folder}/{MANIFEST}: expected format {FORMAT!r}; build the shards again with --force")
     return manifest
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write under a partial name, fsync, rename: `path` is complete or absent."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

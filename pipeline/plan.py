@@ -1,20 +1,23 @@
 """Pass one of a build: read and check every clip, and decide which clips go into which shard.
 
-Valid clips are spooled to a JSON-lines file, so that a shard is a byte range of it: memory does not grow with the
-input, and the workers of pass two need neither the annotation file nor the checks. Nothing else is written.
+This process reads the file clip by clip, workers check batches of clips. Valid clips are spooled to a JSON-lines file,
+so that a shard is a byte range of it: memory does not grow with the input, and pass two needs neither the annotation
+file nor the checks. Nothing else is written.
 """
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from pipeline.clips import SPLITS, Clip, prompt_text, read_raw_clips
+from pipeline.engine import Engine
 from pipeline.errors import Problem, ProspectError
 from pipeline.expand import expand
 from pipeline.frame_store import find_frames_file, open_frames, search_roots
@@ -22,6 +25,7 @@ from pipeline.sample import clip_key
 from pipeline.validate import check_clip
 
 Progress = Callable[[str, int, int | None], None]  # stage, done, total (None: unknown)
+BATCH_CLIPS = 32  # of pass one's unit of work
 _CLIP = TypeAdapter(Clip)
 
 
@@ -102,49 +106,108 @@ def _split_file(folder: Path, split: str) -> Path | None:
 
 
 def scan(
-    source: Path, split: str, spool: Path, options: Options, roots: list[Path], on_clip: Callable[[int, None], None]
+    source: Path,
+    split: str,
+    spool: Path,
+    options: Options,
+    roots: Sequence[Path],
+    engine: Engine,
+    on_clip: Callable[[int, None], None],
 ) -> Plan:
     """Check all clips of `source`, spool the valid ones, and cut them into shards. Roots are searched for frames."""
-    plan, keys, dataset = Plan(), dict[str, str](), source.parent.name
+    plan, keys = Plan(), dict[str, int]()
     elsewhere = _videos_of_other_splits(source.parent, split)
     samples = size = 0
     with spool.open("wb") as file:
         start = 0
-        for index, raw in enumerate(read_raw_clips(source)):
-            clip, problems = check_clip(
-                raw, index=index, file=source.name, dataset=dataset, num_frames=partial(_num_frames, roots=roots)
-            )
-            where = f"clip {index} (video_uid {raw.get('video_uid')!r}, clip_idx {raw.get('clip_idx', 0)})"
-            if clip is not None:
-                problems = _check_identity(clip, source.name, where, keys, elsewhere)
+        for checked in chain.from_iterable(engine.map(_check_batch, _batches(source, options, tuple(roots)))):
+            index = plan.num_clips
+            problems = checked.problems or _check_identity(checked, index, source.name, keys, elsewhere)
             plan.num_clips += 1
             on_clip(plan.num_clips, None)
-            if clip is None or problems:
+            if problems:
                 plan.problems += problems
-                plan.skipped.append(
-                    {
-                        "clip": index,
-                        "video_uid": raw.get("video_uid"),
-                        "clip_idx": raw.get("clip_idx", 0),
-                        "reasons": [f"{p.turn + ': ' if p.turn else ''}{p.field}: found {p.found}" for p in problems],
-                        "fields": sorted({problem.field.split(".")[0] for problem in problems}),
-                    }
-                )
+                plan.skipped.append(_skipped(checked, index, problems))
                 continue
-            num_samples, num_bytes = _weigh(clip, options, roots)
-            full = samples + num_samples > options.max_shard_samples or size + num_bytes > options.max_shard_bytes
+            full = (
+                samples + checked.num_samples > options.max_shard_samples
+                or size + checked.num_bytes > options.max_shard_bytes
+            )
             if full and samples:
                 plan.shards.append(ShardRange(start, file.tell()))
                 start, samples, size = file.tell(), 0, 0
-            samples, size = samples + num_samples, size + num_bytes
-            file.write(_CLIP.dump_json(clip) + b"\n")
+            samples, size = samples + checked.num_samples, size + checked.num_bytes
+            file.write(checked.line)
         if samples:
             plan.shards.append(ShardRange(start, file.tell()))
     return plan
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Some clips as they stand in the file; the unit of work of pass one."""
+
+    file: str
+    dataset: str
+    first: int  # place of the first clip in the file
+    raws: list[dict[str, Any]]
+    options: Options
+    roots: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A clip with its problems, or with its line of the spool and its weight in a shard."""
+
+    video_uid: Any  # as found
+    clip_idx: Any
+    problems: list[Problem]
+    id: str = ""
+    key: str = ""
+    line: bytes = b""
+    num_samples: int = 0
+    num_bytes: int = 0
+
+
+def _batches(source: Path, options: Options, roots: tuple[Path, ...]) -> Iterator[_Batch]:
+    first, clips = 0, read_raw_clips(source)
+    while raws := list(islice(clips, BATCH_CLIPS)):
+        yield _Batch(source.name, source.parent.name, first, raws, options, roots)
+        first += len(raws)
+
+
+def _check_batch(batch: _Batch) -> list[_Checked]:
+    """Runs in a worker."""
+    num_frames = partial(_num_frames, roots=batch.roots)
+    checked = []
+    for index, raw in enumerate(batch.raws, batch.first):
+        clip, problems = check_clip(raw, index=index, file=batch.file, dataset=batch.dataset, num_frames=num_frames)
+        found = raw.get("video_uid"), raw.get("clip_idx", 0)
+        if clip is None:
+            checked.append(_Checked(*found, problems))
+            continue
+        line = _CLIP.dump_json(clip) + b"\n"
+        checked.append(_Checked(*found, [], clip.id, clip_key(clip), line, *_weigh(clip, batch.options, batch.roots)))
+    return checked
+
+
+def _skipped(checked: _Checked, index: int, problems: list[Problem]) -> dict[str, Any]:
+    """What the manifest says of a clip that was left out."""
+    return {
+        "clip": index,
+        "video_uid": checked.video_uid,
+        "clip_idx": checked.clip_idx,
+        "reasons": [f"{p.turn + ': ' if p.turn else ''}{p.field}: found {p.found}" for p in problems],
+        "fields": sorted({problem.field.split(".")[0] for problem in problems}),
+    }
+
+
 def check_splits(
-    data_root: Path, datasets_and_splits: Iterable[tuple[str, str]], frames_root: Path | None, progress: Progress
+    data_root: Path,
+    datasets_and_splits: Iterable[tuple[str, str]],
+    frames_root: Path | None,
+    engine: Engine,
+    progress: Progress,
 ) -> Plan:
     """The checks of a build alone, over several splits; the plan has problems and counts, and no shards."""
     total = Plan()
@@ -153,18 +216,18 @@ def check_splits(
         roots = search_roots(frames_root, data_root, dataset)
         stage = f"checking {dataset} {split}"
         with tempfile.TemporaryDirectory() as folder:
-            plan = scan(source, split, Path(folder) / "clips.jsonl", Options(), roots, partial(progress, stage))
+            spool = Path(folder) / "clips.jsonl"
+            plan = scan(source, split, spool, Options(), roots, engine, partial(progress, stage))
         total.problems += plan.problems
         total.skipped += plan.skipped
         total.num_clips += plan.num_clips
     return total
 
 
-def read_spool(spool: Path, shard: ShardRange) -> Iterator[Clip]:
-    with spool.open("rb") as file:
-        file.seek(shard.start)
-        while file.tell() < shard.end:
-            yield _CLIP.validate_json(file.readline())
+def read_clips(lines: bytes) -> Iterator[Clip]:
+    """The clips of a range of the spool."""
+    for line in lines.splitlines():
+        yield _CLIP.validate_json(line)
 
 
 def skipped_by_field(skipped: list[dict[str, Any]]) -> dict[str, int]:
@@ -172,7 +235,7 @@ def skipped_by_field(skipped: list[dict[str, Any]]) -> dict[str, int]:
     return dict(sorted(Counter(name for entry in skipped for name in entry["fields"]).items()))
 
 
-def _num_frames(frames_file: str, roots: list[Path]) -> int:
+def _num_frames(frames_file: str, roots: Sequence[Path]) -> int:
     return len(open_frames(find_frames_file(frames_file, roots)))
 
 
@@ -187,20 +250,22 @@ def _videos_of_other_splits(folder: Path, split: str) -> dict[str, str]:
 
 
 def _check_identity(
-    clip: Clip, file: str, where: str, keys: dict[str, str], elsewhere: dict[str, str]
+    checked: _Checked, index: int, file: str, keys: dict[str, int], elsewhere: dict[str, str]
 ) -> list[Problem]:
     """A clip's key is new, and its video stands in no other split. Records the key."""
-    problems, key = [], clip_key(clip)
-    if key in keys:
-        problems.append(Problem(file, where, "", "id", f"id {clip.id!r}, as {keys[key]}", "a clip identity of its own"))
-    keys.setdefault(key, where)
-    if clip.video_uid in elsewhere:
-        found = f"{clip.video_uid!r}, also in {elsewhere[clip.video_uid]}"
+    problems = []
+    where = f"clip {index} (video_uid {checked.video_uid!r}, clip_idx {checked.clip_idx})"
+    if checked.key in keys:
+        found = f"id {checked.id!r}, as clip {keys[checked.key]}"
+        problems.append(Problem(file, where, "", "id", found, "a clip identity of its own"))
+    keys.setdefault(checked.key, index)
+    if checked.video_uid in elsewhere:
+        found = f"{checked.video_uid!r}, also in {elsewhere[checked.video_uid]}"
         problems.append(Problem(file, where, "", "video_uid", found, "a video in one split only"))
     return problems
 
 
-def _weigh(clip: Clip, options: Options, roots: list[Path]) -> tuple[int, int]:
+def _weigh(clip: Clip, options: Options, roots: Sequence[Path]) -> tuple[int, int]:
     """Samples and, estimated, bytes of the clip in a shard."""
     samples = expand(clip, options.max_silent_frames)
     fixed = 1500 + 2 * len(prompt_text(clip.steps, clip.state)) + len(clip.frames_file) + 40 * len(clip.steps)

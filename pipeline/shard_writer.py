@@ -1,16 +1,16 @@
-"""One shard: a USTAR tar of turn samples under its final name only once complete, and its index rows beside it.
+"""One shard: a USTAR tar of turn samples under its final name only once complete, and its index rows.
 
 The bytes depend on the clips and options alone: mtime 0, no owner, members in order. A shard counts as finished when
-its rows file (written after the tar was renamed) stands in the build folder; its metadata has the tar's checksum.
+its rows file (written after the tar has its name) stands in the build's work folder; its metadata has the tar's size
+and checksum, and the frames files that went into it.
 """
 
 import hashlib
 import io
-import os
+import json
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import IO, Any
 
 import pyarrow as pa
@@ -22,6 +22,8 @@ from pipeline.expand import expand
 from pipeline.frame_store import FrameFile
 from pipeline.manifest import SCHEMA, covered_turns, index_row
 from pipeline.sample import TurnSample, encode
+from pipeline.sources import FramesSource
+from pipeline.storage import Folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,44 +38,58 @@ class ShardInfo:
 
 
 def write_shard(
-    folder: Path, rows_path: Path, name: str, clips: Iterable[tuple[Clip, FrameFile | None]], max_silent_frames: int
+    folder: Folder,
+    rows: Folder,
+    name: str,
+    clips: Iterable[tuple[Clip, FrameFile | None]],
+    max_silent_frames: int,
 ) -> ShardInfo:
-    """Write FOLDER/NAME and its index rows; a clip's frames file is given when its frames are to be embedded."""
-    partial = folder / f"{name}.partial"
-    rows: list[dict[str, Any]] = []
+    """Write FOLDER/NAME and, into the folder `rows`, its index rows; a clip's frames file is given when its frames are
+    to be embedded."""
+    table: list[dict[str, Any]] = []
+    frames_files: dict[str, FramesSource] = {}
     num_clips = 0
-    with partial.open("wb") as file:
+    with folder.new_file(name) as path, path.open("wb") as file:
         hashing = _HashingFile(file)
         with tarfile.open(fileobj=hashing, mode="w|", format=tarfile.USTAR_FORMAT) as tar:  # type: ignore[call-overload]
             for clip, frames in clips:
                 num_clips += 1
                 covered = 0
+                if frames and clip.frames_file not in frames_files:
+                    frames_files[clip.frames_file] = FramesSource.of(frames.path, clip.frames_file)
                 for sample in expand(clip, max_silent_frames):
                     members = [_append(tar, member, data) for member, data in _members(sample, frames)]
-                    rows.append(index_row(sample, covered, name, members))
+                    table.append(index_row(sample, covered, name, members))
                     covered = covered_turns(sample)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / name)
-    info = ShardInfo(name, hashing.size, hashing.hash.hexdigest(), len(rows), num_clips)
-    _write_rows(rows_path, rows, info)
+    info = ShardInfo(name, hashing.size, hashing.hash.hexdigest(), len(table), num_clips)
+    meta = {"shard": json.dumps(asdict(info)), "frames": json.dumps([f.as_record() for f in frames_files.values()])}
+    with rows.new_file(rows_name(name)) as path:
+        pq.write_table(pa.Table.from_pylist(table, schema=SCHEMA.with_metadata(meta)), path)
     return info
 
 
-def read_finished(folder: Path, rows_path: Path) -> ShardInfo | None:
-    """What is known of a shard that an earlier run finished; None when it has to be written."""
-    if not rows_path.is_file():
+def rows_name(shard: str) -> str:
+    return f"{shard}.parquet"
+
+
+def read_rows(rows: Folder, shard: str) -> tuple[pa.Table, list[FramesSource]]:
+    """A finished shard's index rows, and the frames files that it embeds."""
+    table = pq.read_table(pa.BufferReader(rows.read(rows_name(shard))))
+    frames = json.loads(table.schema.metadata[b"frames"])
+    return table.replace_schema_metadata(None), [FramesSource.from_record(record) for record in frames]
+
+
+def read_finished(folder: Folder, rows: Folder, shard: str) -> ShardInfo | None:
+    """What is known of a shard that an earlier run finished; None when it has to be written (again, where a frames file
+    that it embeds was changed since)."""
+    if rows.size(rows_name(shard)) is None:
         return None
-    meta = pq.read_schema(rows_path).metadata
-    info = ShardInfo(
-        meta[b"name"].decode(),
-        int(meta[b"bytes"]),
-        meta[b"sha256"].decode(),
-        int(meta[b"samples"]),
-        int(meta[b"clips"]),
-    )
-    tar = folder / info.name
-    return info if tar.is_file() and tar.stat().st_size == info.bytes else None
+    meta = pq.read_schema(pa.BufferReader(rows.read(rows_name(shard)))).metadata
+    info = ShardInfo(**json.loads(meta[b"shard"]))
+    frames = [FramesSource.from_record(record) for record in json.loads(meta[b"frames"])]
+    if folder.size(shard) != info.bytes or not all(f.is_unchanged for f in frames):
+        return None
+    return info
 
 
 def _members(sample: TurnSample, frames: FrameFile | None) -> Iterable[tuple[str, bytes]]:
@@ -94,14 +110,6 @@ def _append(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[str, int, int
     except ValueError as error:
         raise ProspectError(f"{name}: does not fit a USTAR header ({error})") from None
     return name, header + tarfile.BLOCKSIZE, len(data)
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]], info: ShardInfo) -> None:
-    meta = {field: str(getattr(info, field)) for field in info.__slots__}
-    table = pa.Table.from_pylist(rows, schema=SCHEMA.with_metadata(meta))
-    partial = path.with_name(f"{path.name}.partial")
-    pq.write_table(table, partial)
-    partial.replace(path)
 
 
 class _HashingFile:

@@ -183,7 +183,7 @@ def _check_frames(clip: RawClip, report: _Report, num_frames: Callable[[str], in
     try:
         rows = num_frames(clip.frames_file)
     except ProspectError as error:
-        report.add("frames_file", str(error), "a readable Arrow file of the clip's frames")
+        report.add("frames_file", repr(clip.frames_file), f"a readable Arrow file of the clip's frames ({error})")
         return
     if clip.end_frame_idx >= rows:
         report.add("end_frame_idx", clip.end_frame_idx, f"at most {rows - 1}, the last frame of {clip.frames_file}")

@@ -40,4 +40,4 @@ def ensure_toy_shards(root: Path, shards: Path, preset: Literal["standard", "har
     ensure_toy(root, progress, preset=preset)
     for split in SPLITS:
         if not (shards / DATASET / split / MANIFEST).is_file():
-            build_split(root, DATASET, split, shards, workers=2, progress=progress)
+            build_split(root, DATASET, split, shards, progress=progress)

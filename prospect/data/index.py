@@ -13,6 +13,7 @@ from pipeline.clips import Clip, Step, Turn, in_sequence_order
 from pipeline.errors import ProspectError
 from pipeline.manifest import INDEX, MANIFEST, read_manifest
 from pipeline.sample import TurnSample, decode, turn_from_record
+from pipeline.storage import LocalFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def read_split(shards: Path, dataset: str, split: str, data_root: Path) -> Split
             f"{folder}: found no finished shards ({MANIFEST}); build them with: prospect build-shards --split {split} "
             f"--data-root {data_root} --dataset {dataset} --out {shards}"
         )
-    manifest = read_manifest(folder)
+    manifest = read_manifest(LocalFolder(folder))
     try:
         index = pl.read_parquet(folder / INDEX)
     except (OSError, pl.exceptions.PolarsError) as error:

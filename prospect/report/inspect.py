@@ -17,6 +17,7 @@ from pipeline.errors import ProspectError
 from pipeline.frame_store import find_frames_file, open_frames, search_roots
 from pipeline.manifest import MANIFEST, read_manifest
 from pipeline.sample import TurnSample, decode, encode
+from pipeline.storage import LocalFolder
 from prospect.data.frames import decode_frame
 
 TILE, CAPTION, COLUMNS = 160, 18, 8  # pixels, pixels, tiles in a row of the contact sheet
@@ -35,7 +36,7 @@ def shards_at(path: Path) -> list[Path]:
             raise ProspectError(
                 f"{path}: a folder without {MANIFEST}, expected a shard (.tar) or a split folder{there}"
             )
-        return [path / shard["name"] for shard in read_manifest(path)["shards"]]
+        return [path / shard["name"] for shard in read_manifest(LocalFolder(path))["shards"]]
     if not path.is_file():
         raise ProspectError(f"{path}: no such file, expected a shard (.tar) or a split folder made by build-shards")
     return [path]

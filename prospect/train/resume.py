@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from pipeline.errors import ProspectError
-from pipeline.manifest import json_bytes, write_atomically
+from pipeline.manifest import json_bytes
+from pipeline.storage import write_atomically
 
 FILE = "data_position.json"
 

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from pipeline.manifest import write_atomically
+from pipeline.storage import write_atomically
 
 HEADLINES = {  # metric: short name beside the bar
     "should_update_dst_f1_at_frame": "update F1",

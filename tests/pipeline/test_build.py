@@ -16,6 +16,7 @@ from pipeline import shard_writer
 from pipeline.build import build_split
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.plan import Options
+from pipeline.sources import CACHE
 from tests.fakes import raw_clip, write_frames, write_root
 
 SMALL = Options(max_silent_frames=4, max_shard_samples=20)
@@ -35,19 +36,20 @@ def build(root: Path, out: Path, options: Options = SMALL, **more):
 
 
 def digests(out: Path) -> dict[str, str]:
-    files = sorted(p for p in out.rglob("*") if p.is_file())
+    files = sorted(p for p in out.rglob("*") if p.is_file() and p.name != CACHE)
     return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 def test_shards_index_and_manifest_agree(root, tmp_path):
     result = build(root, tmp_path / "out", Options(max_silent_frames=4, max_shard_samples=20, embed_frames=True))
     folder = tmp_path / "out" / "x" / "train"
-    assert result.folder == folder and not result.up_to_date
+    assert result.folder.path == folder and not result.up_to_date
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["kinds"] == {"dst_update": 14, "assistant": 7, "silent": 28}
     assert manifest["num_samples"] == 49 and manifest["num_clips"] == 7
     assert [s["clips"] for s in manifest["shards"]] == [2, 2, 2, 1]
     assert sorted(p.name for p in folder.iterdir()) == [
+        CACHE,
         "index.parquet",
         "manifest.json",
         *(s["name"] for s in manifest["shards"]),
@@ -78,7 +80,7 @@ def test_shards_index_and_manifest_agree(root, tmp_path):
 
 def test_the_stored_images_are_embedded_untouched(root, tmp_path):
     images = write_frames(root / "x" / "frames" / "v0.arrow", 20)
-    folder = build(root, tmp_path / "out", Options(embed_frames=True)).folder
+    folder = build(root, tmp_path / "out", Options(embed_frames=True)).folder.path
     with tarfile.open(folder / "train-000000.tar") as tar:
         first = [m for m in tar.getmembers() if m.name.startswith("v0-")][:4]
         names = [m.name.split(".", 1)[1] for m in first]
@@ -90,7 +92,7 @@ def test_the_stored_images_are_embedded_untouched(root, tmp_path):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its file open
 @pytest.mark.parametrize("embed", [False, True])
 def test_plain_webdataset_reads_the_shards(root, tmp_path, embed):
-    folder = build(root, tmp_path / "out", Options(embed_frames=embed)).folder
+    folder = build(root, tmp_path / "out", Options(embed_frames=embed)).folder.path
     samples = list(webdataset.WebDataset(str(folder / "train-000000.tar"), shardshuffle=False))
     index = pl.read_parquet(folder / "index.parquet")
     assert [s["__key__"] for s in samples] == index["key"].to_list()
@@ -101,11 +103,11 @@ def test_plain_webdataset_reads_the_shards(root, tmp_path, embed):
 
 
 def test_one_and_two_workers_give_the_same_bytes_from_any_folder(root, tmp_path):
-    build(root, tmp_path / "one", workers=1)
+    build(root, tmp_path / "one")
     script = (
-        "from pathlib import Path\nfrom pipeline.build import build_split\nfrom pipeline.plan import Options\n"
+        "from pathlib import Path\nfrom pipeline.build import build_split\nfrom pipeline.engine import LocalEngine\nfrom pipeline.plan import Options\n"
         "if __name__ == '__main__':\n"
-        "    build_split(Path('data'), 'x', 'train', Path('two'), options=Options(max_silent_frames=4, max_shard_samples=20), workers=2)\n"
+        "    build_split(Path('data'), 'x', 'train', Path('two'), options=Options(max_silent_frames=4, max_shard_samples=20), engine=LocalEngine(2))\n"
     )
     (tmp_path / "script.py").write_text(script)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
@@ -143,7 +145,8 @@ def test_an_interrupted_build_goes_on_and_ends_in_the_same_bytes(root, tmp_path,
     with pytest.raises(KeyboardInterrupt):
         build(root, out)
     folder = out / "x" / "train"
-    assert sorted(p.name for p in folder.iterdir()) == ["train-000000.tar", "train-000001.tar.partial"]
+    assert [p.name for p in folder.iterdir()] == ["train-000000.tar"], "nothing half-written is left"
+    (folder / "train-000001.tar.99.partial").write_text("of a killed run")
     monkeypatch.setattr(shard_writer, "encode", encode)
     kept = (folder / "train-000000.tar").stat().st_mtime_ns
     with pytest.raises(ProspectError, match="another input or other options"):

@@ -65,3 +65,18 @@ def test_broken_json_is_named_with_its_place(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ProspectError, match=message):
         list(read_raw_clips(tmp_path / name))
+
+
+@pytest.mark.parametrize("place", [10, 1500, 2999])
+def test_a_mistake_far_into_a_large_file_is_named_with_its_place(tmp_path, place):
+    lines = ['{"video_uid": "' + "x" * 100 + '"},'] * 3000
+    lines[place] = '{"video_uid": x},'
+    (tmp_path / "a.json").write_text("[\n" + "\n".join(lines) + "\n{}]")
+    with pytest.raises(ProspectError, match=rf"a\.json line {place + 2} column 15: not valid JSON \(lexical error"):
+        list(read_raw_clips(tmp_path / "a.json"))
+
+
+def test_a_file_cut_short_is_named_with_its_end(tmp_path):
+    (tmp_path / "a.json").write_text("[\n" + '{"video_uid": "a"},\n' * 9000 + '{"video_uid": "b')
+    with pytest.raises(ProspectError, match=r"a\.json line 9002 column 17: not valid JSON"):
+        list(read_raw_clips(tmp_path / "a.json"))

@@ -105,7 +105,10 @@ def test_an_unreadable_frames_file_is_a_problem_of_the_clip():
 
     clip, (problem,) = check_clip(raw_clip(), index=0, file="f", dataset="x", num_frames=missing)
     assert clip is None
-    assert (problem.field, problem.found) == ("frames_file", "data/x/frames/v1.arrow not found")
+    assert str(problem).endswith(
+        "frames_file: found 'data/x/frames/v1.arrow', expected a readable Arrow file of the clip's frames (data/x/frames/v1.arrow not found)"
+    )
+    assert problem.found == "'data/x/frames/v1.arrow'", "goes into the manifest, hence names no place of this machine"
 
 
 def test_all_mistakes_of_a_clip_are_reported_at_once():

@@ -1,0 +1,92 @@
+"""The input files of a build by sha256, so that a changed one is noticed.
+
+Hashes are remembered by size and modification time beside the manifest: a rerun that has nothing to do rehashes
+nothing. The memory is the machine's own (paths, times); manifest and shards never depend on it.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pipeline.storage import Folder, write_bytes
+
+CACHE = ".sources.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the manifest says of an input file."""
+
+    name: str  # as the annotation or the user names it
+    bytes: int
+    sha256: str
+
+
+class SourceHashes:
+    """sha256 of files; those whose size and modification time are as remembered are not read again."""
+
+    def __init__(self, folder: Folder, verify: bool = False) -> None:
+        """`verify`: read every file again."""
+        self._folder = folder
+        known = {} if verify or folder.size(CACHE) is None else json.loads(folder.read(CACHE))
+        self._known: dict[str, list[Any]] = known
+        self._changed = False
+
+    def source(self, path: Path, name: str) -> Source:
+        stamp, place = _stamp(path), str(path.resolve())
+        if self._known.get(place, [None])[0] != stamp:
+            self.remember(path, Source(name, stamp[0], sha256_of(path)))
+        return Source(name, stamp[0], self._known[place][1])
+
+    def remember(self, path: Path, source: Source) -> None:
+        self._known[str(path.resolve())] = [_stamp(path), source.sha256]
+        self._changed = True
+
+    def save(self) -> None:
+        if self._changed:
+            write_bytes(self._folder, CACHE, json.dumps(self._known, indent=1).encode())
+            self._changed = False
+
+
+@dataclass(frozen=True, slots=True)
+class FramesSource:
+    """A frames file whose images were embedded, as it was then."""
+
+    source: Source
+    path: str
+    stamp: list[int]
+
+    @classmethod
+    def of(cls, path: Path, name: str) -> "FramesSource":
+        return cls(Source(name, path.stat().st_size, _sha256_once(path, *_stamp(path))), str(path), _stamp(path))
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "FramesSource":
+        return cls(Source(**record["source"]), record["path"], record["stamp"])
+
+    def as_record(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def is_unchanged(self) -> bool:
+        path = Path(self.path)
+        return path.is_file() and _stamp(path) == self.stamp
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and modification time (ns)."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+@lru_cache(maxsize=256)
+def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:
+    return sha256_of(path)

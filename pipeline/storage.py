@@ -1,0 +1,212 @@
+"""Where shards stand: a local folder, or a remote one behind a URL (s3:// and whatever else fsspec opens).
+
+A file appears under its name only complete. Locally: partial file, fsync, rename. Remotely: one upload of a finished
+local file, as a stream that fails half-way would be closed, hence published, by fsspec.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.errors import ProspectError
+
+PARTIAL = ".partial"  # suffix of files that are being written
+
+
+class Folder(Protocol):
+    """A folder of files that are complete or absent."""
+
+    def __truediv__(self, name: str) -> "Folder": ...
+
+    def names(self) -> list[str]:
+        """Files in it, sorted; empty where there is no such folder. Partial files are not listed."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None when it is not there."""
+
+    def read(self, name: str) -> bytes: ...
+
+    def new_file(self, name: str) -> Any:
+        """Context manager: a local path to write; the file gets its name when the block ends without an error."""
+
+    def delete(self, name: str) -> None: ...
+
+    def remove(self) -> None:
+        """Remove the folder and all in it, if it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> "LocalFolder":
+        return LocalFolder(self.path / name)
+
+    def names(self) -> list[str]:
+        if not self.path.is_dir():
+            return []
+        return sorted(p.name for p in self.path.iterdir() if p.is_file() and not p.name.endswith(PARTIAL))
+
+    def size(self, name: str) -> int | None:
+        path = self.path / name
+        return path.stat().st_size if path.is_file() else None
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    @contextmanager
+    def new_file(self, name: str) -> Iterator[Path]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self.path / f"{name}.{os.getpid()}{PARTIAL}"  # a worker that outlives its killed parent has its own
+        try:
+            with _named(partial):
+                yield partial
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+                partial.replace(self.path / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def delete(self, name: str) -> None:
+        (self.path / name).unlink()
+
+    def remove(self) -> None:
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+    def remove_partials(self) -> None:
+        """What a killed run left half-written."""
+        for path in self.path.glob(f"*{PARTIAL}"):
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFolder:
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+    def __truediv__(self, name: str) -> "RemoteFolder":
+        return RemoteFolder(f"{self.url.rstrip('/')}/{name}")
+
+    def names(self) -> list[str]:
+        files, path = _filesystem(self.url)
+        try:
+            found = files.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(entry["name"].rsplit("/", 1)[-1] for entry in found if entry["type"] == "file")
+
+    def size(self, name: str) -> int | None:
+        files, path = _filesystem(self.url)
+        try:
+            size: int = files.info(f"{path}/{name}")["size"]
+        except FileNotFoundError:
+            return None
+        return size
+
+    def read(self, name: str) -> bytes:
+        files, path = _filesystem(self.url)
+        data: bytes = files.cat_file(f"{path}/{name}")
+        return data
+
+    @contextmanager
+    def new_file(self, name: str) -> Iterator[Path]:
+        files, path = _filesystem(self.url)
+        with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
+            local = Path(scratch) / name
+            yield local
+            with self._clear_errors():
+                files.put_file(str(local), f"{path}/{name}")
+
+    def delete(self, name: str) -> None:
+        files, path = _filesystem(self.url)
+        files.rm_file(f"{path}/{name}")
+
+    def remove(self) -> None:
+        files, path = _filesystem(self.url)
+        if files.exists(path):
+            files.rm(path, recursive=True)
+
+    @contextmanager
+    def _clear_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise ProspectError(f"{self.url}: no such bucket or container; make it first") from None
+
+
+def open_folder(place: str | Path) -> LocalFolder | RemoteFolder:
+    """The folder that a path or a URL names.
+
+    Raises:
+        ProspectError: a URL that fsspec has no file system for.
+    """
+    if not is_url(place):
+        return LocalFolder(Path(place))
+    _filesystem(str(place))
+    return RemoteFolder(str(place))
+
+
+def is_url(place: str | Path) -> bool:
+    return isinstance(place, str) and "://" in place
+
+
+def write_bytes(folder: Folder, name: str, data: bytes) -> None:
+    """A whole small file."""
+    with folder.new_file(name) as path:
+        path.write_bytes(data)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """A whole small local file: complete or absent, whatever happens."""
+    write_bytes(LocalFolder(path.parent), path.name, data)
+
+
+def fetch(url: str, scratch: Path) -> Path:
+    """A remote file, copied whole into the folder `scratch`.
+
+    Raises:
+        ProspectError: it is not there, or cannot be read.
+    """
+    files, path = _filesystem(url)
+    local = scratch / url.rstrip("/").rsplit("/", 1)[-1]
+    try:
+        files.get_file(path, str(local))
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise ProspectError(f"{url}: {reason}") from None
+    return local
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    """The file system of a URL, and the path in it. Listings are not cached: other processes write too."""
+    import fsspec
+
+    try:
+        files, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except (ImportError, ValueError) as error:
+        raise ProspectError(
+            f"{url}: cannot be opened ({error}); for s3:// and https://: pip install -c constraints.txt -e '.[remote]'"
+        ) from None
+    return files, path
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of a full disk name no file by themselves."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        raise
