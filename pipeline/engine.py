@@ -7,6 +7,8 @@ that neither the input nor the results pile up in memory. `work` must be importa
 import multiprocessing
 import os
 import signal
+import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -80,10 +82,11 @@ class RayEngine:
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
         try:
             if address:
+                _knock(address)
                 ray.init(address=address, **options)
             else:
                 ray.init(address="local", num_cpus=workers, include_dashboard=False, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ProspectError(f"--ray-address {address}: cannot connect to Ray ({error})") from None
         self._ray = ray
         self._workers = workers if address is None else max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -111,6 +114,13 @@ class RayEngine:
             ) from None
 
 
+def _knock(address: str) -> None:
+    """Raises OSError where nothing listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=5).close()
+
+
 def _in_order(
     submit: Callable[[Any], Any], result: Callable[[Any], Any], tasks: Iterator[Any], workers: int
 ) -> Iterator[Any]:
@@ -122,9 +132,10 @@ def _in_order(
 
 
 def _start_worker() -> None:
-    """In a worker process: the parent alone answers Ctrl-C, and a worker ends with its parent, however that ended."""
+    """In a worker process: the parent alone answers Ctrl-C; SIGTERM unwinds, so that no half-written file is left; and a
+    worker ends with its parent, however that ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(1))
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -22,6 +22,7 @@ from pipeline.errors import Problem, ProspectError
 from pipeline.expand import expand
 from pipeline.frame_store import find_frames_file, open_frames, search_roots
 from pipeline.sample import clip_key
+from pipeline.storage import naming
 from pipeline.validate import check_clip
 
 Progress = Callable[[str, int, int | None], None]  # stage, done, total (None: unknown)
@@ -118,7 +119,7 @@ def scan(
     plan, keys = Plan(), dict[str, int]()
     elsewhere = _videos_of_other_splits(source.parent, split)
     samples = size = 0
-    with spool.open("wb") as file:
+    with naming(spool), spool.open("wb") as file:
         start = 0
         for checked in chain.from_iterable(engine.map(_check_batch, _batches(source, options, tuple(roots)))):
             index = plan.num_clips

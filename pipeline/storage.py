@@ -67,7 +67,7 @@ class LocalFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         partial = self.path / f"{name}.{os.getpid()}{PARTIAL}"  # a worker that outlives its killed parent has its own
         try:
-            with _named(partial):
+            with naming(partial):
                 yield partial
                 with partial.open("rb") as file:
                     os.fsync(file.fileno())
@@ -99,50 +99,42 @@ class RemoteFolder:
         return RemoteFolder(f"{self.url.rstrip('/')}/{name}")
 
     def names(self) -> list[str]:
-        files, path = _filesystem(self.url)
-        try:
-            found = files.ls(path, detail=True)
-        except FileNotFoundError:
-            return []
+        with _remote(self.url) as (files, path):
+            try:
+                found = files.ls(path, detail=True)
+            except FileNotFoundError:
+                return []
         return sorted(entry["name"].rsplit("/", 1)[-1] for entry in found if entry["type"] == "file")
 
     def size(self, name: str) -> int | None:
-        files, path = _filesystem(self.url)
-        try:
-            size: int = files.info(f"{path}/{name}")["size"]
-        except FileNotFoundError:
-            return None
+        with _remote(self.url) as (files, path):
+            try:
+                size: int = files.info(f"{path}/{name}")["size"]
+            except FileNotFoundError:
+                return None
         return size
 
     def read(self, name: str) -> bytes:
-        files, path = _filesystem(self.url)
-        data: bytes = files.cat_file(f"{path}/{name}")
+        with _remote(self.url) as (files, path):
+            data: bytes = files.cat_file(f"{path}/{name}")
         return data
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
-        files, path = _filesystem(self.url)
         with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
             local = Path(scratch) / name
             yield local
-            with self._clear_errors():
+            with _remote(self.url) as (files, path):
                 files.put_file(str(local), f"{path}/{name}")
 
     def delete(self, name: str) -> None:
-        files, path = _filesystem(self.url)
-        files.rm_file(f"{path}/{name}")
+        with _remote(self.url) as (files, path):
+            files.rm_file(f"{path}/{name}")
 
     def remove(self) -> None:
-        files, path = _filesystem(self.url)
-        if files.exists(path):
-            files.rm(path, recursive=True)
-
-    @contextmanager
-    def _clear_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except FileNotFoundError:
-            raise ProspectError(f"{self.url}: no such bucket or container; make it first") from None
+        with _remote(self.url) as (files, path):
+            if files.exists(path):
+                files.rm(path, recursive=True)
 
 
 def open_folder(place: str | Path) -> LocalFolder | RemoteFolder:
@@ -153,8 +145,8 @@ def open_folder(place: str | Path) -> LocalFolder | RemoteFolder:
     """
     if not is_url(place):
         return LocalFolder(Path(place))
-    _filesystem(str(place))
-    return RemoteFolder(str(place))
+    with _remote(str(place)):
+        return RemoteFolder(str(place))
 
 
 def is_url(place: str | Path) -> bool:
@@ -178,18 +170,18 @@ def fetch(url: str, scratch: Path) -> Path:
     Raises:
         ProspectError: it is not there, or cannot be read.
     """
-    files, path = _filesystem(url)
     local = scratch / url.rstrip("/").rsplit("/", 1)[-1]
-    try:
+    with _remote(url) as (files, path):
         files.get_file(path, str(local))
-    except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
-        raise ProspectError(f"{url}: {reason}") from None
     return local
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it. Listings are not cached: other processes write too."""
+@contextmanager
+def _remote(url: str) -> Iterator[tuple[Any, str]]:
+    """The file system of a URL, and the path in it; errors of the service name the URL.
+
+    Listings are not cached: other processes write too.
+    """
     import fsspec
 
     try:
@@ -198,12 +190,19 @@ def _filesystem(url: str) -> tuple[Any, str]:
         raise ProspectError(
             f"{url}: cannot be opened ({error}); for s3:// and https://: pip install -c constraints.txt -e '.[remote]'"
         ) from None
-    return files, path
+    try:
+        yield files, path
+    except FileNotFoundError:
+        raise ProspectError(f"{url}: no such file, folder or bucket") from None
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in ("aiohttp", "botocore"):
+            raise
+        raise ProspectError(f"{url}: {type(error).__name__}: {error}") from None
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Errors of a full disk name no file by themselves."""
+def naming(path: Path) -> Iterator[None]:
+    """Errors of a full disk name the file that was written; by themselves they do not."""
     try:
         yield
     except OSError as error:
