@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pipeline.engine import LocalEngine, RayEngine
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=ABOUT)
+imports = typer.Typer(no_args_is_help=True, help="Annotations of other projects to clips.")
+app.add_typer(imports, name="import")
 console = Console()
 EXTRAS = {  # packages that commands need beyond the base install
     "train": ("accelerate", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "transformers"),
@@ -190,6 +192,51 @@ def validate(
             fix = f"{len(plan.skipped)} of {plan.num_clips} clips affected; correct them, or leave them out: {again}"
             raise InvalidInput(plan.problems, fix)
         console.print(f"{plan.num_clips} clips, no problems")
+
+
+@imports.command("proassist")
+def import_proassist(
+    files: Annotated[list[Path], typer.Argument(help="ProAssist's prepared .jsonl files.")],
+    out: Annotated[Path, typer.Option(help="DATA_ROOT/NAME: the folder of the new dataset.")],
+    split: Annotated[
+        Split | None, typer.Option(help="Of all files; default: the one that each file's name says.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Write over annotations that an earlier import made.")] = False,
+) -> None:
+    """ProAssist's prepared dialogues: speech with steps, without DST updates."""
+    from pipeline.importers.proassist import import_proassist
+
+    with clear_errors():
+        for name, counts in import_proassist(files, out, split, force).items():
+            told = ", ".join(f"{count} {what}" for what, count in counts.items())
+            console.print(f"{out}/{name}_training.jsonl: {told}", soft_wrap=True)
+
+
+@app.command()
+def extract_frames(
+    videos: Annotated[list[Path], typer.Argument(help="Video files, in any container that FFmpeg reads.")],
+    out: Annotated[Path, typer.Option(help="Folder of the frames files, VIDEO.arrow each.")],
+    fps: Annotated[float, typer.Option(min=0.01, help="Frames a second.")] = 2,
+    size: Annotated[int, typer.Option(min=16, help="Pixels a side; frames are squares.")] = 384,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs.")] = 90,
+    workers: Workers = CORES,
+    force: Annotated[bool, typer.Option(help="Make frames files again that are there.")] = False,
+) -> None:
+    """Videos to frames files: JPEG frames at a constant rate, in Arrow."""
+    from pipeline.engine import LocalEngine
+    from pipeline.importers.video import Settings, extract_frames
+
+    with clear_errors():
+        with progress_bar(console) as show, LocalEngine(workers) as engine:
+            outcomes = extract_frames(videos, out, Settings(fps, size, quality), engine, show, force)
+        broken = [outcome for outcome in outcomes if outcome.error]
+        for outcome in outcomes:
+            if not outcome.error:
+                what = "there already" if outcome.kept else "written"
+                console.print(f"{out / outcome.video.stem}.arrow: {outcome.rows} frames, {what}", soft_wrap=True)
+        if broken:
+            lines = "".join(f"\n  {outcome.video}: {outcome.error}" for outcome in broken)
+            raise ProspectError(f"{len(broken)} of {len(outcomes)} videos have no frames file:{lines}")
 
 
 @app.command()

@@ -132,8 +132,8 @@ def _in_order(
 
 
 def _start_worker() -> None:
-    """In a worker process: the parent alone answers Ctrl-C; SIGTERM unwinds, so that no half-written file is left; and a
-    worker ends with its parent, however that ended."""
+    """In a worker process: the parent alone answers Ctrl-C, SIGTERM unwinds, so that no half-written file is left, and
+    a worker ends with its parent, however that ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(1))
     parent = multiprocessing.parent_process()

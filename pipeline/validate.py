@@ -21,21 +21,21 @@ ROLES: Mapping[str, Role] = {
 }
 
 
-class _Raw(BaseModel):
+class RawModel(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class RawStep(_Raw):
+class RawStep(RawModel):
     id: StrictStr
     name: StrictStr = Field(min_length=1)
 
 
-class RawUpdate(_Raw):
+class RawUpdate(RawModel):
     id: StrictStr
     transition: StrictStr
 
 
-class RawTurn(_Raw):
+class RawTurn(RawModel):
     role: StrictStr
     content: StrictStr | list[RawUpdate]
     start_frame: StrictInt | None = None
@@ -43,7 +43,7 @@ class RawTurn(_Raw):
     dst_state: dict[str, StrictStr] | None = None
 
 
-class RawClip(_Raw):
+class RawClip(RawModel):
     """A clip as annotated (DESIGN §2); keys not named here are metadata."""
 
     video_uid: StrictStr = Field(min_length=1)
@@ -86,7 +86,7 @@ def check_clip(
         num_frames: rows of the Arrow file that a `frames_file` names; raises ProspectError when it cannot be read.
     """
     where = f"clip {index} (video_uid {raw.get('video_uid')!r}, clip_idx {raw.get('clip_idx', 0)})"
-    report = _Report(file, where)
+    report = Report(file, where)
     try:
         clip = RawClip.model_validate(raw)
     except ValidationError as error:
@@ -114,7 +114,7 @@ def check_clip(
     ), []
 
 
-class _Report:
+class Report:
     """Collects the problems of one clip; `turn` is where the checks stand."""
 
     def __init__(self, file: str, clip: str) -> None:
@@ -143,7 +143,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _check_steps(clip: RawClip, report: _Report) -> dict[str, State]:
+def _check_steps(clip: RawClip, report: Report) -> dict[str, State]:
     """Step ids and the state before the clip, which is returned (not_started where nothing usable is given)."""
     ids = [step.id for step in clip.dst]
     for position, step_id in enumerate(ids):
@@ -164,7 +164,7 @@ def _check_steps(clip: RawClip, report: _Report) -> dict[str, State]:
     return {i: _known_state(i, given.get(i, "not_started"), "initial_dst_state", report) for i in ids}
 
 
-def _known_state(step_id: str, value: str, field: str, report: _Report) -> State:
+def _known_state(step_id: str, value: str, field: str, report: Report) -> State:
     for state in STATES:
         if value == state:
             return state
@@ -172,12 +172,12 @@ def _known_state(step_id: str, value: str, field: str, report: _Report) -> State
     return "not_started"
 
 
-def _unknown_step(step_id: str, ids: Collection[str], field: str, report: _Report) -> None:
+def _unknown_step(step_id: str, ids: Collection[str], field: str, report: Report) -> None:
     expected = f"one of {', '.join(ids)}" if ids else "no step, as the clip's dst lists none"
     report.add(field, f"step {step_id!r}", expected)
 
 
-def _check_frames(clip: RawClip, report: _Report, num_frames: Callable[[str], int]) -> None:
+def _check_frames(clip: RawClip, report: Report, num_frames: Callable[[str], int]) -> None:
     if clip.start_frame_idx > clip.end_frame_idx:
         report.add("end_frame_idx", clip.end_frame_idx, f"start_frame_idx {clip.start_frame_idx} or later")
     try:
@@ -189,7 +189,7 @@ def _check_frames(clip: RawClip, report: _Report, num_frames: Callable[[str], in
         report.add("end_frame_idx", clip.end_frame_idx, f"at most {rows - 1}, the last frame of {clip.frames_file}")
 
 
-def _check_turns(clip: RawClip, initial_state: dict[str, State], report: _Report) -> list[Turn]:
+def _check_turns(clip: RawClip, initial_state: dict[str, State], report: Report) -> list[Turn]:
     """Replays the states in file order; returns the turns that could be made, in file order."""
     state, turns, latest = initial_state, [], clip.start_frame_idx
     for index, raw in enumerate(clip.conversation):
@@ -218,7 +218,7 @@ def _check_turns(clip: RawClip, initial_state: dict[str, State], report: _Report
     return turns
 
 
-def _check_updates(raw: RawTurn, state: dict[str, State], report: _Report) -> tuple[list[Update], dict[str, State]]:
+def _check_updates(raw: RawTurn, state: dict[str, State], report: Report) -> tuple[list[Update], dict[str, State]]:
     if isinstance(raw.content, str) or not raw.content:
         report.add("content", _short(raw.content), "a list of {id, transition} that is not empty")
         return [], state
@@ -242,7 +242,7 @@ def _check_updates(raw: RawTurn, state: dict[str, State], report: _Report) -> tu
     return updates, state
 
 
-def _check_range(clip: RawClip, raw: RawTurn, role: Role, latest: int, report: _Report) -> int:
+def _check_range(clip: RawClip, raw: RawTurn, role: Role, latest: int, report: Report) -> int:
     """Checks the turn's frames; returns the latest end_frame seen so far."""
     start, end = raw.start_frame, raw.end_frame
     if start is None or end is None:
@@ -263,7 +263,7 @@ def _check_range(clip: RawClip, raw: RawTurn, role: Role, latest: int, report: _
     return max(latest, end)
 
 
-def _check_text(text: str, field: str, report: _Report) -> None:
+def _check_text(text: str, field: str, report: Report) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:

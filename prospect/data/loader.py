@@ -111,7 +111,7 @@ class SequenceReader(Dataset[Item | ProspectError]):
         return read
 
     def _from_arrow(self, sample: TurnSample) -> Callable[[int], bytes]:
-        roots = search_roots(self.data.frames_root, self.data.root, sample.clip.dataset)
+        roots = search_roots(self.data.frames_root, self.data.root, self.split.manifest["dataset"])
         return open_frames(find_frames_file(sample.clip.frames_file, roots)).read
 
 

@@ -1,0 +1,212 @@
+"""ProAssist's prepared dialogues (`.jsonl`, https://github.com/pro-assist/ProAssist) to clips that build-shards reads.
+
+A prepared conversation alternates "frames" turns, whose `end` is EXCLUSIVE, with turns that happen at the last of
+these frames, `end - 1`. Steps come from the numbered list of `metadata.knowledge`. What ProAssist adds to carry the
+task across context windows is dropped, as the state does that here: `progress` texts, the summary turns at a clip's
+end, and progress and knowledge in system turns. No DST_UPDATE turns are invented: such clips train speaking alone.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, StrictInt, StrictStr, ValidationError
+
+from pipeline.clips import SPLITS, read_raw_clips
+from pipeline.errors import InvalidInput, Problem, ProspectError
+from pipeline.storage import LocalFolder
+from pipeline.validate import RawModel, Report
+
+STEP = re.compile(r"\s*\d+[.)]\s+(.*\S)")  # "3. Separate the cabin from the chassis"
+PROGRESS = re.compile(r"\s*The time elapsed since the start of the task is .*", re.DOTALL)
+
+
+class PreparedTurn(RawModel):
+    role: StrictStr
+    content: StrictStr | None = None
+    start: StrictInt | None = None  # of a "frames" turn
+    end: StrictInt | None = None  # exclusive
+    time: float | None = None
+    labels: StrictStr | None = None
+    progress: StrictStr | None = None
+
+
+class Metadata(RawModel):
+    knowledge: StrictStr = ""
+    user_id: StrictStr | None = None
+    progress: StrictStr | None = None  # the summary that ends the clip, if any
+    summary_only: bool = False
+
+
+class Prepared(RawModel):
+    """One line of a prepared file."""
+
+    dataset: StrictStr = Field(min_length=1)
+    video_uid: StrictStr = Field(min_length=1)
+    clip_idx: StrictInt = Field(default=0, ge=0)
+    frames_file: StrictStr = Field(min_length=1)
+    fps: float = Field(default=2, gt=0)
+    conversation: list[PreparedTurn] = Field(min_length=1)
+    metadata: Metadata = Metadata()
+
+
+def import_proassist(
+    files: Sequence[Path], out: Path, split: str | None = None, force: bool = False
+) -> dict[str, Counter[str]]:
+    """Write OUT/SPLIT_training.jsonl for each split of `files`; returns counts of clips and of what was dropped.
+
+    Args:
+        split: of all files; None: named by each file (`..._val_L4096_I1.jsonl`).
+        force: write over annotations that are there.
+
+    Raises:
+        InvalidInput: some lines are no prepared dialogues; nothing was written.
+        ProspectError: a file that cannot be read, whose split is unclear, or annotations in the way.
+    """
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        by_split.setdefault(split or _split_of(file), []).append(file)
+    for name in by_split:
+        there = [path for suffix in (".json", ".jsonl") if (path := out / f"{name}_training{suffix}").exists()]
+        if there and (not force or there[0].suffix == ".json"):
+            raise ProspectError(f"{there[0]}: is there already; pass --force to write over a .jsonl, or another --out")
+    counts: dict[str, Counter[str]] = {}
+    problems: list[Problem] = []
+    for name, paths in by_split.items():
+        counts[name] = Counter(clips=0)
+        target = LocalFolder(out).new_file(f"{name}_training.jsonl")
+        with target as path, path.open("w", encoding="utf-8") as lines:
+            for clip in _convert(paths, counts[name], problems):
+                lines.write(json.dumps(clip, ensure_ascii=False) + "\n")
+            if problems:
+                raise InvalidInput(problems, f"correct {', '.join(p.name for p in paths)}, then import again")
+    return counts
+
+
+def steps_of(knowledge: str) -> list[str]:
+    """The numbered list in a task's knowledge; lines below a number that have none belong to it."""
+    steps: list[str] = []
+    for line in knowledge.splitlines():
+        numbered = STEP.fullmatch(line)
+        if numbered:
+            steps.append(numbered[1])
+        elif steps and line.strip():
+            steps[-1] += f" {line.strip()}"
+    return steps
+
+
+def _split_of(file: Path) -> str:
+    found = [split for split in SPLITS if re.search(rf"(?<![a-z]){split}(?![a-z])", file.stem)]
+    if len(found) != 1:
+        raise ProspectError(f"{file}: its name says no split (one of {', '.join(SPLITS)}); pass --split")
+    return found[0]
+
+
+def _convert(files: Sequence[Path], counts: Counter[str], problems: list[Problem]) -> Iterator[dict[str, Any]]:
+    latest: dict[tuple[str, str | None], str] = {}  # the last progress text of a dialogue's clips so far
+    for file in files:
+        if not file.is_file():
+            raise ProspectError(f"{file}: no such file, expected one of ProAssist's prepared .jsonl files")
+        for index, raw in enumerate(read_raw_clips(file)):
+            where = f"line {index + 1} (video_uid {raw.get('video_uid')!r}, clip_idx {raw.get('clip_idx', 0)})"
+            report = Report(file.name, where)
+            try:
+                sample = Prepared.model_validate(raw)
+            except ValidationError as error:
+                for detail in error.errors():
+                    report.schema_error(detail["loc"], detail["input"], detail["msg"], raw)
+                problems += report.problems
+                continue
+            if sample.metadata.summary_only:
+                counts["summary-only samples dropped"] += 1
+                continue
+            dialogue = sample.video_uid, sample.metadata.user_id
+            clip = _clip(sample, raw, latest.get(dialogue), counts, report)
+            problems += report.problems
+            for turn in sample.conversation:
+                latest[dialogue] = turn.progress or latest.get(dialogue, "")
+            if not report.problems:
+                counts["clips"] += 1
+                yield clip
+
+
+def _clip(
+    sample: Prepared, raw: Mapping[str, Any], progress: str | None, counts: Counter[str], report: Report
+) -> dict[str, Any]:
+    conversation = _without_summary(sample, counts)
+    frames = [turn for turn in conversation if turn.role == "frames"]
+    turns = list(_turns(conversation, sample, progress, counts, report))
+    if not frames:
+        report.add("conversation", "no frames turn", "one at least")
+        return {}
+    who = f"-{sample.metadata.user_id}" if sample.metadata.user_id else ""
+    clip = {
+        "id": f"{sample.video_uid}{who}-c{sample.clip_idx:03d}",
+        "dataset": sample.dataset,
+        "video_uid": sample.video_uid,
+        "clip_idx": sample.clip_idx,
+        "fps": sample.fps,
+        "frames_file": sample.frames_file,
+        "start_frame_idx": frames[0].start,
+        "end_frame_idx": (frames[-1].end or 0) - 1,
+        "dst": [
+            {"type": "step", "id": f"S{number}", "name": name}
+            for number, name in enumerate(steps_of(sample.metadata.knowledge), 1)
+        ],
+        "conversation": turns,
+        "metadata": {key: value for key, value in raw.get("metadata", {}).items() if key != "progress"},
+    }
+    return clip | ({"initial_dst_state": {}} if sample.clip_idx else {})
+
+
+def _without_summary(sample: Prepared, counts: Counter[str]) -> list[PreparedTurn]:
+    """Without the summary turns that end a clip: the request, one more frame, and the summary as an assistant turn."""
+    turns = sample.conversation
+    last = turns[-1]
+    if not sample.metadata.progress or (last.role, last.content) != ("assistant", sample.metadata.progress):
+        return turns
+    counts["summaries dropped"] += 1
+    return turns[:-3] if [turn.role for turn in turns[-2:]] == ["frames", "assistant"] else turns[:-1]
+
+
+def _turns(
+    conversation: list[PreparedTurn], sample: Prepared, progress: str | None, counts: Counter[str], report: Report
+) -> Iterator[dict[str, Any]]:
+    end: int | None = None  # of the frames so far, exclusive
+    for index, turn in enumerate(conversation):
+        report.turn = f"turn {index} ({turn.role})"
+        if turn.role == "frames":
+            if turn.start is None or turn.end is None or turn.start >= turn.end:
+                report.add("start, end", f"{turn.start}, {turn.end}", "frames from start up to, without, a later end")
+            elif end is not None and turn.start != end:
+                report.add("start", turn.start, f"{end}, where the frames before end")
+            end = turn.end
+            continue
+        if turn.role not in ("system", "user", "assistant"):
+            report.add("role", repr(turn.role), "system, user, assistant or frames")
+        if turn.content is None:
+            report.add("content", "nothing", "a text")
+            continue
+        if end is None and turn.role != "system":
+            report.add("role", repr(turn.role), "a frames turn before the first user or assistant turn")
+        content = _without_context(turn.content, sample, progress, counts) if turn.role == "system" else turn.content
+        if not content:
+            continue
+        place = {} if end is None else {"start_frame": end - 1, "end_frame": end - 1}
+        time = {} if turn.time is None else {"time": turn.time}
+        yield {"role": turn.role, "content": content, **place, **time, "labels": turn.labels or ""}
+    report.turn = ""
+
+
+def _without_context(text: str, sample: Prepared, progress: str | None, counts: Counter[str]) -> str:
+    """A system turn without the task's knowledge (the steps are in the prompt) and the progress made (the state is)."""
+    knowledge = f"Task knowledge: {sample.metadata.knowledge}"
+    shorter = text.replace(knowledge, "") if sample.metadata.knowledge else text
+    if progress:
+        shorter = shorter.replace(progress, "")
+    shorter = PROGRESS.sub("", shorter).strip()
+    counts["system turns shortened"] += shorter != text.strip()
+    return shorter

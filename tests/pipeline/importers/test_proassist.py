@@ -1,0 +1,168 @@
+"""ProAssist's prepared dialogues to clips, against a hand-made one and the real file."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from pipeline.errors import InvalidInput, ProspectError
+from pipeline.importers.proassist import import_proassist, steps_of
+from tests.fakes import REAL
+
+KNOWLEDGE = "Making tea\n1. Boil the water\n2) Pour it:\n   - slowly\n\n3. Drink"
+PROGRESS = "The time elapsed since the start of the task is 9.0 seconds. The water boils."
+NEXT_PROGRESS = "The time elapsed since the start of the task is 20.0 seconds. It is poured."
+
+
+def prepared(**changes):
+    return {
+        "dataset": "wtag",
+        "video_uid": "v",
+        "clip_idx": 0,
+        "frames_file": "frames/v.arrow",
+        "fps": 2,
+        "start_frame_idx": 11,
+        "end_frame_idx": 20,
+        "conversation": [
+            {"role": "system", "content": "Be proactive."},
+            {"role": "frames", "start": 11, "end": 15},
+            {"role": "user", "time": 7.8, "content": "I want tea.", "labels": ""},
+            {"role": "system", "content": f"Task knowledge: {KNOWLEDGE}"},
+            {"role": "frames", "start": 15, "end": 16},
+            {"role": "assistant", "time": 7.9, "content": "Boil water.", "labels": "initiative", "progress": PROGRESS},
+            {"role": "system", "content": "Please summarize the progress."},
+            {"role": "frames", "start": 16, "end": 17},
+            {"role": "assistant", "content": PROGRESS},
+        ],
+        "metadata": {"knowledge": KNOWLEDGE, "user_id": "talk_0", "progress": PROGRESS, "has_summary": True},
+    } | changes
+
+
+def second_part(**changes):
+    return prepared(
+        clip_idx=1,
+        conversation=[
+            {"role": "system", "content": f"Be proactive. {PROGRESS} Task knowledge: {KNOWLEDGE}"},
+            {"role": "frames", "start": 14, "end": 20},
+            {"role": "assistant", "time": 9.5, "content": "Now pour.", "progress": NEXT_PROGRESS},
+        ],
+        metadata={"knowledge": KNOWLEDGE, "user_id": "talk_0", "progress": None},
+        **changes,
+    )
+
+
+def convert(tmp_path, samples, **more):
+    source = tmp_path / "dialog-klg-sum_train_L4096_I1.jsonl"
+    source.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    counts = import_proassist([source], tmp_path / "tea", **more)
+    (split,) = counts
+    lines = (tmp_path / "tea" / f"{split}_training.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines], counts
+
+
+def test_a_dialogue_becomes_a_clip(tmp_path):
+    (clip, later), counts = convert(tmp_path, [prepared(), second_part()])
+    assert clip == {
+        "id": "v-talk_0-c000",
+        "dataset": "wtag",
+        "video_uid": "v",
+        "clip_idx": 0,
+        "fps": 2.0,
+        "frames_file": "frames/v.arrow",
+        "start_frame_idx": 11,
+        "end_frame_idx": 15,
+        "dst": [
+            {"type": "step", "id": "S1", "name": "Boil the water"},
+            {"type": "step", "id": "S2", "name": "Pour it: - slowly"},
+            {"type": "step", "id": "S3", "name": "Drink"},
+        ],
+        "conversation": [
+            {"role": "system", "content": "Be proactive.", "labels": ""},
+            {"role": "user", "content": "I want tea.", "start_frame": 14, "end_frame": 14, "time": 7.8, "labels": ""},
+            {"role": "assistant", "content": "Boil water.", "start_frame": 15, "end_frame": 15, "time": 7.9, "labels": "initiative"},
+        ],
+        "metadata": {"knowledge": KNOWLEDGE, "user_id": "talk_0", "has_summary": True},
+    }  # fmt: skip
+    assert (later["id"], later["initial_dst_state"]) == ("v-talk_0-c001", {})
+    assert (later["start_frame_idx"], later["end_frame_idx"]) == (14, 19)
+    assert later["conversation"][0]["content"] == "Be proactive.", "no progress, no knowledge"
+    assert later["conversation"][1]["end_frame"] == 19
+    assert counts == {"train": Counter({"clips": 2, "summaries dropped": 1, "system turns shortened": 2})}
+
+
+def test_progress_of_a_part_that_was_not_seen_is_dropped_too(tmp_path):
+    (clip,), _ = convert(tmp_path, [second_part()])
+    assert clip["conversation"][0]["content"] == "Be proactive."
+
+
+def test_summary_only_samples_are_dropped_and_counted(tmp_path):
+    clips, counts = convert(tmp_path, [prepared(), prepared(metadata={"summary_only": True})])
+    assert len(clips) == 1 and counts["train"]["summary-only samples dropped"] == 1
+
+
+def test_knowledge_without_a_list_gives_no_steps():
+    assert steps_of("Just do it") == [] and steps_of("") == []
+    assert steps_of("1. a\n2. b") == ["a", "b"]
+
+
+def test_every_mistake_is_named_and_nothing_written(tmp_path):
+    frames = {"role": "frames", "start": 3, "end": 3}
+    gap = {"role": "frames", "start": 5, "end": 9}
+    samples = [
+        prepared(conversation=[{"role": "user", "content": "Hi"}, frames, gap, {"role": "robot", "content": "Oh"}]),
+        {"video_uid": "w"},
+        prepared(conversation=[{"role": "system", "content": "Hi"}]),
+        prepared(conversation=[gap, {"role": "assistant"}]),
+    ]
+    with pytest.raises(InvalidInput) as caught:
+        convert(tmp_path, samples)
+    where = "dialog-klg-sum_train_L4096_I1.jsonl line 1 (video_uid 'v', clip_idx 0)"
+    found = [str(problem) for problem in caught.value.problems]
+    assert found[:4] == [
+        f"{where} turn 0 (user): role: found 'user', expected a frames turn before the first user or assistant turn",
+        f"{where} turn 1 (frames): start, end: found 3, 3, expected frames from start up to, without, a later end",
+        f"{where} turn 2 (frames): start: found 5, expected 3, where the frames before end",
+        f"{where} turn 3 (robot): role: found 'robot', expected system, user, assistant or frames",
+    ]
+    assert [line.split("): ", 1)[1] for line in found[4:]] == [
+        "dataset: found nothing, expected this key",
+        "frames_file: found nothing, expected this key",
+        "conversation: found nothing, expected this key",
+        "conversation: found no frames turn, expected one at least",
+        "content: found nothing, expected a text",
+    ]
+    assert list((tmp_path / "tea").iterdir()) == []
+
+
+def test_the_split_is_the_files_or_the_users(tmp_path):
+    _, counts = convert(tmp_path, [prepared()], split="test")
+    assert list(counts) == ["test"] and (tmp_path / "tea" / "test_training.jsonl").exists()
+    (tmp_path / "constrained.jsonl").write_text("")
+    with pytest.raises(ProspectError, match="its name says no split"):
+        import_proassist([tmp_path / "constrained.jsonl"], tmp_path / "tea")
+    with pytest.raises(ProspectError, match=r"gone_val\.jsonl: no such file"):
+        import_proassist([tmp_path / "gone_val.jsonl"], tmp_path / "tea")
+
+
+def test_annotations_in_the_way_are_kept(tmp_path):
+    convert(tmp_path, [prepared()])
+    with pytest.raises(ProspectError, match=r"train_training\.jsonl: is there already; pass --force"):
+        convert(tmp_path, [prepared()])
+    convert(tmp_path, [prepared()], force=True)
+    (tmp_path / "tea" / "train_training.json").write_text("[]")
+    with pytest.raises(ProspectError, match=r"train_training\.json: is there already"):
+        convert(tmp_path, [prepared()], force=True)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations")
+def test_the_real_file(tmp_path):
+    source = REAL / "proassist_prepared" / "assembly101_val.jsonl"
+    assert import_proassist([source], tmp_path)["val"]["clips"] == 3
+    clips = [json.loads(line) for line in (tmp_path / "val_training.jsonl").read_text().splitlines()]
+    first = clips[0]
+    assert [(c["start_frame_idx"], c["end_frame_idx"]) for c in clips] == [(11, 341), (11, 348), (314, 908)]
+    assert [step["name"] for step in first["dst"]][::6] == ["Remove the wheels", "Inspect the chassis"]
+    says = [(t["end_frame"], t["content"][:20]) for t in first["conversation"] if t["role"] == "assistant"]
+    assert says[:3] == [(15, "Great goal! Let's ge"), (20, "Now, move on to the "), (40, "Good job on the firs")]
+    assert len(says) == 20 and says[-1][0] == 341
+    assert len({c["id"] for c in clips}) == 3 and "time elapsed" not in json.dumps(clips)
