@@ -1,6 +1,7 @@
 """The `prospect` command: one thin function per command. Heavy imports stand inside the commands that need them."""
 
 import errno
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from pipeline.progress import progress_bar
 ABOUT = "Train vision-language models to be proactive assistants for procedural tasks."
 if TYPE_CHECKING:
     from pipeline.engine import LocalEngine, RayEngine
+    from pipeline.shard_reader import ShardFile
+    from prospect.config import Config
+    from prospect.model.blueprint import Blueprint
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=ABOUT)
 imports = typer.Typer(no_args_is_help=True, help="Annotations of other projects to clips.")
@@ -39,6 +43,7 @@ Split = Literal["train", "val", "test"]
 EngineName = Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or on a Ray cluster.")]
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes (of an existing Ray cluster: all that it has).")]
 RayAddress = Annotated[str | None, typer.Option(help="Of a Ray cluster; without it, --engine ray starts one here.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. train.learning_rate=1e-4.")]
 DataRoot = Annotated[Path, typer.Option(help="Folder of datasets; the default is the toy world, made when absent.")]
 
 
@@ -242,39 +247,69 @@ def extract_frames(
 @app.command()
 def inspect_shard(
     path: Annotated[
-        Path, typer.Argument(help="A shard (.tar) or a split folder; default: the toy world's.")
-    ] = TOY_SHARDS,
+        str, typer.Argument(help="A shard (.tar) or a split folder, or the URL of one; default: the toy world's.")
+    ] = str(TOY_SHARDS),
     key: Annotated[str | None, typer.Option(help="One whole sample: its key, or the beginning or end of it.")] = None,
     frames: Annotated[Path | None, typer.Option(help="Draw the sample's frames into this PNG (needs --key).")] = None,
+    tokens: Annotated[
+        bool, typer.Option(help="The tokens that the model will see, and what is learned (--key).")
+    ] = False,
+    stats: Annotated[bool, typer.Option(help="Counts and distributions over all samples.")] = False,
+    verify: Annotated[bool, typer.Option(help="Check every checksum, count, key and frame reference.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="For programs: JSON, one line a sample.")] = False,
+    config: Annotated[Path, typer.Option(help="With --tokens: whose tokenizer and layout.")] = TOY_CONFIG,
+    set_: SetOption = None,
     data_root: DataRoot = TOY_ROOT,
     frames_root: Annotated[Path | None, typer.Option(help="Searched first for the clips' Arrow files.")] = None,
 ) -> None:
     """Look at what is in a shard."""
+    from pipeline.shard_reader import find_sample, shards_at
     from pipeline.toyworld.ensure import ensure_toy_shards
     from prospect.report import inspect
 
     with clear_errors():
-        if path == TOY_SHARDS:
+        _check_inspect_options(key, frames=frames is not None, tokens=tokens, stats=stats, verify=verify)
+        if path == str(TOY_SHARDS):
             with progress_bar(console) as show:
                 ensure_toy_shards(TOY_ROOT, Path("shards"), "standard", show)
-        paths = inspect.shards_at(path)
-        if key is None:
-            if frames is not None:
-                raise ProspectError("--frames: draws one sample; pass its --key too")
+        shards = shards_at(path)
+        if stats:
+            from prospect.report.stats import statistics, statistics_view
+
+            found = statistics(shards)
+            console.print_json(data=found) if json_ else console.print(statistics_view(found))
+        elif verify:
+            _verify(shards, path, frames_root, data_root)
+        elif key is None and json_:
+            for row in inspect.sample_rows(shards):
+                print(json.dumps(row, ensure_ascii=False))
+        elif key is None:
             wide = Console(width=None if console.is_terminal else 200)
-            wide.print(inspect.sample_table(paths))
-            return
-        sample, images = inspect.find_sample(paths, key)
-        console.print_json(data=inspect.sample_json(sample))
-        if frames is not None:
-            inspect.contact_sheet(sample, images, frames, frames_root=frames_root, data_root=data_root)
-            console.print(f"{len(sample.frames)} frames drawn into {frames}", soft_wrap=True)
+            wide.print(inspect.sample_table(shards))
+        else:
+            sample, images, clip = find_sample(shards, key)
+            if tokens:
+                from prospect.report.token_view import sequence_of, token_rows, token_view
+
+                settings, blueprint = _blueprint(config, set_)
+                sequence = sequence_of(sample, clip, blueprint.tokens, settings.data)
+                if json_:
+                    console.print_json(data=token_rows(sequence, blueprint.tokenizer))
+                else:
+                    console.print(token_view(sequence, blueprint.tokenizer, blueprint.tokens.image), highlight=False)
+            else:
+                console.print_json(data=inspect.sample_json(sample))
+            if frames is not None:
+                roots = inspect.frame_roots(shards[0], frames_root, data_root)
+                inspect.contact_sheet(sample, images, frames, roots)
+                note = Console(stderr=True) if json_ else console
+                note.print(f"{len(sample.frames)} frames drawn into {frames}", soft_wrap=True)
 
 
 @app.command()
 def train(
     config: Annotated[Path, typer.Option(help="One of configs/, or your own.")] = TOY_CONFIG,
-    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. train.learning_rate=1e-4.")] = None,
+    set_: SetOption = None,
     resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Start over: removes the run of the same name.")] = False,
 ) -> None:
@@ -308,6 +343,48 @@ def compare(
         console.print(comparison(runs or finished_runs(Path("runs")), split))
 
 
+def _check_inspect_options(key: str | None, **given: bool) -> None:
+    """One question at a time; --frames and --tokens are about one sample."""
+    for name in ("frames", "tokens"):
+        if given[name] and key is None:
+            raise ProspectError(f"--{name}: shows one sample; pass its --key too")
+    asked = [f"--{name}" for name in ("stats", "verify") if given[name]] + (["--key"] if key else [])
+    if len(asked) > 1:
+        raise ProspectError(f"{' and '.join(asked)}: pass one of them")
+
+
+def _verify(shards: "list[ShardFile]", path: str, frames_root: Path | None, data_root: Path) -> None:
+    from pipeline.verify import verify_shard, verify_split
+    from prospect.report.inspect import frame_roots
+
+    roots = frame_roots(shards[0], frames_root, data_root)
+    with progress_bar(console) as show:
+        whole = not path.endswith(".tar")
+        verified = verify_split(shards[0].folder, roots, show) if whole else verify_shard(shards[0], roots)
+    about = f"{verified.shards} shards, {verified.samples} samples, {verified.frames} frames"
+    if verified.problems:
+        raise InvalidInput(
+            verified.problems, f"{about} verified; build broken shards again with --force", "in the shards"
+        )
+    console.print(f"{about}: no problems")
+
+
+def _blueprint(config: Path, set_: list[str] | None) -> "tuple[Config, Blueprint]":
+    """A run's settings, tokenizer and layout; a preset's tokenizer comes from the training split's texts."""
+    from prospect.config import load_config
+    from prospect.data.index import read_split
+    from prospect.model.blueprint import make_blueprint, texts_of
+
+    settings = load_config(config, set_ or [])
+    data = settings.data
+    texts = (
+        texts_of(read_split(data.shards, data.dataset, data.train_split, data.root).index)
+        if settings.model.checkpoint is None
+        else ()
+    )
+    return settings, make_blueprint(settings, texts)
+
+
 def _engine(name: str, workers: int, ray_address: str | None) -> "LocalEngine | RayEngine":
     from pipeline.engine import LocalEngine, RayEngine
 
@@ -334,7 +411,7 @@ def _print_build(folder: str, manifest: dict[str, Any], up_to_date: bool) -> Non
 def _print_problems(error: InvalidInput) -> None:
     stderr = Console(stderr=True)
     if stderr.is_terminal:
-        table = Table("file", "clip", "turn", "field", "found", "expected", title="Problems in the input")
+        table = Table("file", "clip", "turn", "field", "found", "expected", title=f"Problems {error.place}")
         for problem in error.problems:
             row = (problem.file, problem.clip, problem.turn, problem.field, problem.found, problem.expected)
             table.add_row(*map(escape, row))
@@ -342,7 +419,7 @@ def _print_problems(error: InvalidInput) -> None:
     else:  # a log: one line each
         for problem in error.problems:
             stderr.print(escape(str(problem)), soft_wrap=True, highlight=False)
-    stderr.print(f"[bold red]error:[/] nothing was written: {escape(error.fix)}", soft_wrap=True)
+    stderr.print(f"[bold red]error:[/] {escape(error.fix)}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

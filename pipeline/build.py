@@ -236,7 +236,8 @@ def _stop_on_problems(plan: Plan, options: Options) -> None:
         count = len(plan.skipped)
         raise InvalidInput(
             plan.problems,
-            f"{count} of {plan.num_clips} clips affected; correct them, or leave them out with --on-invalid skip",
+            f"nothing was written: {count} of {plan.num_clips} clips affected; correct them, or leave them out with "
+            "--on-invalid skip",
         )
     if not plan.shards:
         raise ProspectError(f"found no valid clip among {plan.num_clips}, expected at least one; nothing was written")

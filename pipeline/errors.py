@@ -25,11 +25,13 @@ class Problem:
 
 
 class InvalidInput(ProspectError):
-    """Every problem found in the input, raised once, after all of it was checked."""
+    """Every problem found, raised once, after all of it was checked."""
 
-    def __init__(self, problems: Sequence[Problem], fix: str) -> None:
+    def __init__(self, problems: Sequence[Problem], fix: str, place: str = "in the input") -> None:
+        """`fix`: what to do, and what was done so far; `place`: of the problems, for a heading."""
         self.problems = tuple(problems)
         self.fix = fix
+        self.place = place
         lines = "\n".join(f"  {problem}" for problem in self.problems)
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
-        super().__init__(f"{count} in the input, nothing was written:\n{lines}\n{fix}")
+        super().__init__(f"{count} {place}:\n{lines}\n{fix}")

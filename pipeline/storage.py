@@ -8,10 +8,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from pipeline.errors import ProspectError
 
@@ -31,8 +31,11 @@ class Folder(Protocol):
 
     def read(self, name: str) -> bytes: ...
 
-    def new_file(self, name: str) -> Any:
-        """Context manager: a local path to write; the file gets its name when the block ends without an error."""
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """A file to read from its beginning; raises ProspectError or FileNotFoundError where it is not there."""
+
+    def new_file(self, name: str) -> AbstractContextManager[Path]:
+        """A local path to write; the file gets its name when the block ends without an error."""
 
     def delete(self, name: str) -> None: ...
 
@@ -61,6 +64,9 @@ class LocalFolder:
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
+
+    def open(self, name: str) -> IO[bytes]:
+        return (self.path / name).open("rb")
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
@@ -120,6 +126,11 @@ class RemoteFolder:
         return data
 
     @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        with _remote(f"{self.url}/{name}") as (files, path), files.open(path, "rb") as file:
+            yield file
+
+    @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
             local = Path(scratch) / name
@@ -162,18 +173,6 @@ def write_bytes(folder: Folder, name: str, data: bytes) -> None:
 def write_atomically(path: Path, data: bytes) -> None:
     """A whole small local file: complete or absent, whatever happens."""
     write_bytes(LocalFolder(path.parent), path.name, data)
-
-
-def fetch(url: str, scratch: Path) -> Path:
-    """A remote file, copied whole into the folder `scratch`.
-
-    Raises:
-        ProspectError: it is not there, or cannot be read.
-    """
-    local = scratch / url.rstrip("/").rsplit("/", 1)[-1]
-    with _remote(url) as (files, path):
-        files.get_file(path, str(local))
-    return local
 
 
 @contextmanager

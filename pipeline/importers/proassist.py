@@ -82,7 +82,9 @@ def import_proassist(
             for clip in _convert(paths, counts[name], problems):
                 lines.write(json.dumps(clip, ensure_ascii=False) + "\n")
             if problems:
-                raise InvalidInput(problems, f"correct {', '.join(p.name for p in paths)}, then import again")
+                raise InvalidInput(
+                    problems, f"nothing was written: correct {', '.join(p.name for p in paths)}, then import again"
+                )
     return counts
 
 

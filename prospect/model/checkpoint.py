@@ -82,6 +82,12 @@ def read_config(
     return config
 
 
+def with_tokens(config: SmolVLMConfig, where: str, wanted: int | Literal["native"]) -> SmolVLMConfig:
+    """`config` with `wanted` tokens a frame in our settings; `where` goes into the error, as in `read_config`."""
+    ProspectSettings(_checked_tokens(where, config, wanted)).put_into(config)
+    return config
+
+
 def native_tokens(config: SmolVLMConfig) -> int:
     """Tokens of a frame without pooling."""
     side: int = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor

@@ -1,11 +1,7 @@
-"""What is in a shard: a table of its samples, one sample whole, and a contact sheet of a sample's frames.
-
-A shard is read as the tar that it is, without index or manifest, so that a single file from anywhere can be looked at.
-"""
+"""What is in a shard: a table of its samples, one sample whole, and a contact sheet of a sample's frames."""
 
 import json
-import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,91 +9,40 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.errors import ProspectError
 from pipeline.frame_store import find_frames_file, open_frames, search_roots
-from pipeline.manifest import MANIFEST, read_manifest
-from pipeline.sample import TurnSample, decode, encode
-from pipeline.storage import LocalFolder
+from pipeline.sample import TurnSample, encode
+from pipeline.shard_reader import ShardFile, read_samples
 from prospect.data.frames import decode_frame
 
 TILE, CAPTION, COLUMNS = 160, 18, 8  # pixels, pixels, tiles in a row of the contact sheet
 
 
-def shards_at(path: Path) -> list[Path]:
-    """The shards that PATH names: itself, or those of a split folder.
-
-    Raises:
-        ProspectError: nothing there, or a folder that is no finished build.
-    """
-    if path.is_dir():
-        if not (path / MANIFEST).is_file():
-            splits = sorted(str(p.parent) for p in path.glob(f"**/{MANIFEST}"))
-            there = f"; split folders below it: {', '.join(splits)}" if splits else ""
-            raise ProspectError(
-                f"{path}: a folder without {MANIFEST}, expected a shard (.tar) or a split folder{there}"
-            )
-        return [path / shard["name"] for shard in read_manifest(LocalFolder(path))["shards"]]
-    if not path.is_file():
-        raise ProspectError(f"{path}: no such file, expected a shard (.tar) or a split folder made by build-shards")
-    return [path]
-
-
-def read_shard(path: Path) -> Iterator[tuple[TurnSample, list[bytes]]]:
-    """Each sample with its embedded images (none where the shard was built without).
-
-    Raises:
-        ProspectError: not a tar of turn samples, or cut short.
-    """
-    sample: TurnSample | None = None
-    images: list[bytes] = []
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                file = tar.extractfile(member)
-                data = file.read() if file else b""
-                if member.name.endswith(".json"):
-                    if sample:
-                        yield sample, images
-                    sample, images = decode(data, f"{path} member {member.name}"), []
-                else:
-                    images.append(data)
-    except (tarfile.TarError, EOFError) as error:
-        raise ProspectError(
-            f"{path}: not a shard, or cut short ({error}), expected a tar made by build-shards"
-        ) from None
-    if not sample:
-        raise ProspectError(f"{path}: found no turn sample, expected a shard made by build-shards")
-    yield sample, images
-
-
-def find_sample(paths: list[Path], key: str) -> tuple[TurnSample, list[bytes]]:
-    """The sample with this key, or the only one whose key begins or ends so.
-
-    Raises:
-        ProspectError: none, or several.
-    """
-    found = [(s, i) for path in paths for s, i in read_shard(path) if s.key.startswith(key) or s.key.endswith(key)]
-    exact = [pair for pair in found if pair[0].key == key] or found
-    if len(exact) != 1:
-        what = f"{len(exact)} samples ({exact[0][0].key}, {exact[1][0].key}, ...)" if exact else "no sample"
-        raise ProspectError(f"{paths[0]}: --key {key!r} names {what}, expected one; the table without --key lists them")
-    return exact[0]
-
-
-def sample_table(paths: list[Path]) -> Table:
+def sample_rows(shards: Sequence[ShardFile]) -> Iterator[dict[str, Any]]:
     """Key, kind, labels, frames and target of every sample."""
-    table = Table("key", "kind", "update", "speak", "frames", "target", title=", ".join(path.name for path in paths))
-    for path in paths:
-        for sample, _ in read_shard(path):
-            labels = sample.labels
-            table.add_row(
-                sample.key,
-                sample.kind,
-                str(labels["should_update_dst"]),
-                str(labels["when_to_speak"]),
-                f"{sample.start_frame}..{sample.end_frame}",
-                escape(sample.target.text) if sample.target else "",
-            )
+    for shard in shards:
+        for sample, _ in read_samples(shard):
+            yield {
+                "shard": shard.name,
+                "key": sample.key,
+                "kind": sample.kind,
+                **sample.labels,
+                "start_frame": sample.start_frame,
+                "end_frame": sample.end_frame,
+                "target": sample.target.text if sample.target else None,
+            }
+
+
+def sample_table(shards: Sequence[ShardFile]) -> Table:
+    table = Table("key", "kind", "update", "speak", "frames", "target", title=", ".join(s.name for s in shards))
+    for row in sample_rows(shards):
+        table.add_row(
+            row["key"],
+            row["kind"],
+            str(row["should_update_dst"]),
+            str(row["when_to_speak"]),
+            f"{row['start_frame']}..{row['end_frame']}",
+            escape(row["target"] or ""),
+        )
     return table
 
 
@@ -107,12 +52,14 @@ def sample_json(sample: TurnSample) -> dict[str, Any]:
     return record
 
 
-def contact_sheet(
-    sample: TurnSample, images: list[bytes], out: Path, *, frames_root: Path | None, data_root: Path | None
-) -> None:
+def frame_roots(shard: ShardFile, frames_root: Path | None, data_root: Path | None) -> list[Path]:
+    """Where the frames files of a shard's clips may lie: as its build searched."""
+    return search_roots(frames_root, data_root, shard.dataset)
+
+
+def contact_sheet(sample: TurnSample, images: list[bytes], out: Path, roots: Sequence[Path]) -> None:
     """Draw the sample's frames with their numbers and labels into a PNG."""
     if not images:
-        roots = search_roots(frames_root, data_root, sample.clip.dataset)
         frames = open_frames(find_frames_file(sample.clip.frames_file, roots))
         images = [frames.read(index) for index in sample.frames]
     font = ImageFont.load_default(12)

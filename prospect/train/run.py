@@ -10,7 +10,7 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from accelerate import PartialState
 from rich.console import Console
 from transformers import AutoTokenizer, PrinterCallback
 
-from pipeline.clips import prompt_text
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
 from pipeline.progress import progress_bar
@@ -32,7 +31,8 @@ from prospect.data.index import Split, clips_of, read_split
 from prospect.data.loader import Sampling, SequenceReader
 from prospect.data.order import make_order
 from prospect.data.sequences import plan_fingerprint, plan_sequences
-from prospect.layout import HEADERS, Tokens
+from prospect.layout import Tokens
+from prospect.model.blueprint import texts_of
 from prospect.model.checkpoint import load_image_processor
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
@@ -187,7 +187,7 @@ def load_model(config: Config, resume_from: Path | None, train_split: Split) -> 
         assert config.model.preset is not None
         source = str(config.folder / "init")
         if not Path(source).exists():
-            make_checkpoint(config.model.preset, Path(source), _texts(train_split), config.train.seed)
+            make_checkpoint(config.model.preset, Path(source), texts_of(train_split.index), config.train.seed)
     model = DSTSmolVLM.from_checkpoint(
         source,
         tokens_per_frame=config.model.tokens_per_frame,
@@ -199,14 +199,6 @@ def load_model(config: Config, resume_from: Path | None, train_split: Split) -> 
     if config.model.freeze_vision:
         model.model.vision_model.requires_grad_(False)
     return model, AutoTokenizer.from_pretrained(source), load_image_processor(source)
-
-
-def _texts(split: Split) -> Iterator[str]:
-    """Every text of a split as a sequence has it, for a tokenizer of its own."""
-    for clip in clips_of(split.index):
-        yield f"System: {prompt_text(clip.steps, clip.state)}"
-        for turn in clip.turns:
-            yield f"{HEADERS[turn.role]} {turn.text}"
 
 
 def _untrained(
