@@ -1,21 +1,15 @@
 """The `prospect` command: one thin function per command. Heavy imports stand inside the commands that need them."""
 
-import errno
 import json
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from pipeline.errors import InvalidInput, ProspectError
-from pipeline.progress import progress_bar
+from pipeline.terminal import clear_errors, progress_bar
 
 ABOUT = "Train vision-language models to be proactive assistants for procedural tasks."
 if TYPE_CHECKING:
@@ -28,12 +22,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 imports = typer.Typer(no_args_is_help=True, help="Annotations of other projects to clips.")
 app.add_typer(imports, name="import")
 console = Console()
-EXTRAS = {  # packages that commands need beyond the base install
-    "train": ("accelerate", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "transformers"),
-    "ray": ("ray",),
-    "remote": ("aiohttp", "fsspec", "s3fs"),
-    "video": ("av",),
-}
 CORES = os.cpu_count() or 1
 TOY_ROOT = Path("data/toy")
 TOY_SHARDS = Path("shards/toyworld/train")
@@ -45,56 +33,6 @@ Workers = Annotated[int, typer.Option(min=1, help="Worker processes (of an exist
 RayAddress = Annotated[str | None, typer.Option(help="Of a Ray cluster; without it, --engine ray starts one here.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. train.learning_rate=1e-4.")]
 DataRoot = Annotated[Path, typer.Option(help="Folder of datasets; the default is the toy world, made when absent.")]
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, as schedulers send it."""
-
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """What a user can cause becomes one message and exit code 1; anything else is our bug and keeps its traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    except InvalidInput as error:
-        _print_problems(error)
-        raise typer.Exit(1) from None
-    except ProspectError as error:
-        _fail(str(error))
-    except OSError as error:
-        _fail(_explain(error))
-    except ModuleNotFoundError as error:
-        extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
-        if extra is None:
-            raise
-        fix = f"pip install -c constraints.txt -e '.[{extra}]'"
-        _fail(f"this command needs the package {error.name}, found none; install it with: {fix}")
-    except KeyboardInterrupt as error:
-        what, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
-        message = f"{what}; what was finished is kept: run the same command again (train: with --resume) to go on"
-        Console(stderr=True).print(message, soft_wrap=True)
-        raise typer.Exit(code) from None
-
-
-def _terminate(signum: int, frame: object) -> None:
-    raise Terminated
-
-
-def _fail(message: str) -> NoReturn:
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
-    raise typer.Exit(1) from None
-
-
-def _explain(error: OSError) -> str:
-    fixes = {
-        errno.ENOSPC: "free some space, then run the same command again: what was finished is kept",
-        errno.EDQUOT: "free some space, then run the same command again: what was finished is kept",
-        errno.EACCES: "choose a folder that you may write to, e.g. with --out",
-        errno.EROFS: "choose a folder that you may write to, e.g. with --out",
-    }
-    fix = fixes.get(error.errno or 0)
-    return f"{error}; {fix}" if fix else str(error)
 
 
 @app.command()
@@ -307,6 +245,25 @@ def inspect_shard(
 
 
 @app.command()
+def audit(
+    split: Annotated[Split, typer.Option()] = "train",
+    config: Annotated[Path, typer.Option(help="Whose sequences are audited.")] = TOY_CONFIG,
+    set_: SetOption = None,
+) -> None:
+    """Check every label, target and state of a split as a run would train them, against the annotations."""
+    from prospect.report.audit import audit_run, audit_table
+
+    with clear_errors():
+        settings, blueprint = _blueprint(config, set_)
+        with progress_bar(console) as show:
+            found = audit_run(settings, blueprint, split, show)
+        console.print(audit_table(found, split))
+        if problems := found.first_violations():
+            count = sum(map(len, found.violations.values()))
+            raise InvalidInput(problems, f"{count} violations, the first of each check above", f"in the {split} split")
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Option(help="One of configs/, or your own.")] = TOY_CONFIG,
     set_: SetOption = None,
@@ -371,12 +328,16 @@ def _verify(shards: "list[ShardFile]", path: str, frames_root: Path | None, data
 
 def _blueprint(config: Path, set_: list[str] | None) -> "tuple[Config, Blueprint]":
     """A run's settings, tokenizer and layout; a preset's tokenizer comes from the training split's texts."""
+    from pipeline.toyworld.ensure import ensure_toy_shards
     from prospect.config import load_config
     from prospect.data.index import read_split
     from prospect.model.blueprint import make_blueprint, texts_of
 
     settings = load_config(config, set_ or [])
     data = settings.data
+    if data.toy:
+        with progress_bar(console) as show:
+            ensure_toy_shards(data.root, data.shards, data.toy, show)
     texts = (
         texts_of(read_split(data.shards, data.dataset, data.train_split, data.root).index)
         if settings.model.checkpoint is None
@@ -406,20 +367,6 @@ def _print_build(folder: str, manifest: dict[str, Any], up_to_date: bool) -> Non
     if manifest["skipped"]:
         reasons = ", ".join(f"{name} {count}" for name, count in manifest["skipped_by_field"].items())
         console.print(f"  left out {len(manifest['skipped'])} clips with problems ({reasons}); listed in manifest.json")
-
-
-def _print_problems(error: InvalidInput) -> None:
-    stderr = Console(stderr=True)
-    if stderr.is_terminal:
-        table = Table("file", "clip", "turn", "field", "found", "expected", title=f"Problems {error.place}")
-        for problem in error.problems:
-            row = (problem.file, problem.clip, problem.turn, problem.field, problem.found, problem.expected)
-            table.add_row(*map(escape, row))
-        stderr.print(table)
-    else:  # a log: one line each
-        for problem in error.problems:
-            stderr.print(escape(str(problem)), soft_wrap=True, highlight=False)
-    stderr.print(f"[bold red]error:[/] {escape(error.fix)}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

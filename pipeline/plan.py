@@ -5,6 +5,7 @@ so that a shard is a byte range of it: memory does not grow with the input, and 
 file nor the checks. Nothing else is written.
 """
 
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -223,6 +224,16 @@ def check_splits(
         total.skipped += plan.skipped
         total.num_clips += plan.num_clips
     return total
+
+
+def valid_clips(source: Path) -> Iterator[Clip]:
+    """The clips of an annotation file that pass the checks, those of frames files aside."""
+    for index, raw in enumerate(read_raw_clips(source)):
+        clip, _ = check_clip(
+            raw, index=index, file=source.name, dataset=source.parent.name, num_frames=lambda name: sys.maxsize
+        )
+        if clip is not None:
+            yield clip
 
 
 def read_clips(lines: bytes) -> Iterator[Clip]:

@@ -83,7 +83,7 @@ def _samples(shards: Sequence[ShardFile]) -> pl.DataFrame:
     if len(shards) > 1 and folder.size(MANIFEST) is not None:
         index = pl.read_parquet(folder.read(INDEX), columns=["clip", *(c for c in SCHEMA if c != "fps")])
         fps = pl.col("clip").struct.field("fps").forward_fill().alias("fps")
-        return index.with_columns(fps).select(SCHEMA)
+        return index.with_columns(fps).select(*SCHEMA)
     rows = [
         {
             "clip_id": sample.clip.id,

@@ -23,8 +23,8 @@ from transformers import AutoTokenizer, PrinterCallback
 
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
-from pipeline.progress import progress_bar
 from pipeline.storage import write_atomically
+from pipeline.terminal import progress_bar
 from pipeline.toyworld.ensure import ensure_toy_shards
 from prospect.config import Config, dump_config, load_config
 from prospect.data.index import Split, clips_of, read_split
