@@ -180,12 +180,14 @@ def _check_frames(
             except (OSError, ValueError) as error:
                 verified.add(file, sample.key, member.name, error, "an image that can be decoded")
         return
+    name = sample.clip.frames_file
+    if name in verified.unreadable:
+        return
     try:
-        rows = len(open_frames(find_frames_file(sample.clip.frames_file, roots)))
+        rows = len(open_frames(find_frames_file(name, roots)))
     except ProspectError as error:
-        verified.add(
-            file, sample.key, "frames.file", repr(sample.clip.frames_file), f"a readable frames file ({error})"
-        )
+        verified.unreadable.add(name)
+        verified.add(file, sample.key, "frames.file", repr(name), f"a readable frames file ({error})")
         return
     if sample.end_frame >= rows:
         verified.add(file, sample.key, "frames.indices", sample.end_frame, f"at most {rows - 1}, its file's last row")

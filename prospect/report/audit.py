@@ -2,7 +2,7 @@
 
 The sequences come from the code that trains (plan, reader, layout). What they should say is worked out here a second
 time, from the clips alone, by other means: a sequence is cut into frames and blocks by its token ids and decoded back
-to text. `CHECKS` names what is looked at; `docs/audit.md` says what each finds.
+to text. `CHECKS` names what is looked at.
 """
 
 from collections import defaultdict

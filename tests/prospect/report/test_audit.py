@@ -175,18 +175,14 @@ def test_targets_that_are_not_the_text_and_its_end(root, monkeypatch, fault):
         sequence.target_kind[place] = kind
 
     spoil(monkeypatch, change)
+    ((name, message),) = fired(run(root, max_seq_len=1000)).items()
     expected = {
         "eos": "assistant at frame 6: found {1: ' Well begun.'}, expected {1: ' Well begun.<end_of_utterance>'}",
-        "header": "assistant at frame 6: found {1: 'Assistant: Well begun.<end_of_utterance>'}, expected",
-        "first word": "assistant at frame 6: found {1: ' begun.<end_of_utterance>'}, expected",
+        "header": ": Well begun.<end_of_utterance>'}, expected {1: ' Well begun.<end_of_utterance>'}",
+        "first word": "egun.<end_of_utterance>'}, expected {1: ' Well begun.<end_of_utterance>'}",
         "user": "supervised text of the system at frame -1: found {1: '",
     }
-    ((name, message),) = fired(run(root, max_seq_len=1000)).items()
-    assert name == "targets"
-    if fault in ("eos", "user"):
-        assert expected[fault] in message
-    else:  # how much of it one token is depends on the tokenizer
-        assert "supervised text of the assistant at frame 6: found {1: " in message
+    assert name == "targets" and expected[fault] in message
 
 
 def drop(sequence, first: int, last: int) -> None:

@@ -1,0 +1,102 @@
+"""Statistics by hand, and the token view against the sequence that trains."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.build import build_split
+from pipeline.plan import Options
+from pipeline.shard_reader import find_sample, shards_at
+from prospect.config import DataConfig
+from prospect.layout import Tokens
+from prospect.report.stats import statistics
+from prospect.report.token_view import sequence_of, token_rows, token_view
+from tests.fakes import RAW_CLIP, clip_texts, pieces, raw_clip, word_tokenizer, write_root
+from tests.pipeline.test_validate import check
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("inspect")
+    silent = raw_clip(video_uid="v1", frames_file="frames/v1.arrow", fps=4, conversation=[])
+    write_root(folder / "data", [raw_clip(video_uid="v0", frames_file="frames/v0.arrow"), silent])
+    options = Options(max_silent_frames=4, max_shard_samples=7)
+    build_split(folder / "data", "x", "train", folder / "shards", options=options)
+    return folder / "shards" / "x" / "train"
+
+
+def test_statistics_by_hand(split):
+    """Clip v0 has 18 frames at 2 a second, 4..6 and 10..12 of them in events; v1 has 18 silent ones at 4 a second."""
+    found = statistics(shards_at(str(split)))
+    distributions = found.pop("distributions")
+    assert found == {
+        "shards": 2,
+        "clips": 2,
+        "samples": 12,
+        "kinds": {"dst_update": 2, "assistant": 1, "silent": 9},
+        "frames": 36,
+        "silent_frames": 30,
+        "silence_ratio": 0.8333,
+        "seconds": 13.5,
+    }
+    updates = distributions["updates a clip"]
+    assert (updates["min"], updates["mean"], updates["max"]) == (0, 1.5, 3), "two transitions stand in one turn"
+    assert [(b["from"], b["to"], b["count"]) for b in updates["histogram"]] == [
+        (0, 0, 1),
+        (1, 1, 0),
+        (2, 2, 0),
+        (3, 3, 1),
+    ]
+    words = distributions["words an utterance"]
+    assert (words["min"], words["max"]) == (2, 2), "'Well begun.'"
+    runs = distributions["frames a silent sample"]
+    assert (runs["min"], runs["max"], runs["mean"]) == (2, 4, round(30 / 9, 2))
+
+
+def test_a_shard_and_its_split_give_the_same_statistics(split):
+    whole = statistics(shards_at(str(split)))
+    parts = [statistics(shards_at(str(path))) for path in sorted(split.glob("*.tar"))]
+    for name in ("clips", "samples", "frames", "silent_frames", "seconds"):
+        assert sum(part[name] for part in parts) == whole[name]
+
+
+def tokens_of(key: str, split: Path, **data):
+    clip, _ = check(raw_clip())
+    tokenizer = word_tokenizer([*clip_texts(clip), *(turn["content"] for turn in RAW_CLIP["conversation"][:1])])
+    sample, _, samples = find_sample(shards_at(str(split)), key)
+    tokens = Tokens(tokenizer, 2)
+    return sequence_of(sample, samples, tokens, DataConfig(reserve=40, **data)), tokenizer, tokens
+
+
+def test_the_token_view_shows_what_is_trained(split):
+    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0002", split)
+    assert len(sequence.frames) == 18, "the whole clip fits"
+    rows = token_rows(sequence, tokenizer)
+    assert [row["text"] for row in rows] == [tokenizer.decode([i]) for i in sequence.ids]
+    labelled = [
+        (row["position"], row["should_update_dst"], row["when_to_speak"])
+        for row in rows
+        if row["when_to_speak"] is not None
+    ]
+    assert [label[1:] for label in labelled][:5] == [(0, 0), (0, 0), (1, 0), (0, 1), (0, 0)]
+    spoken = "".join(p for p, row in zip(pieces(tokenizer, sequence.ids), rows, strict=True) if row["target"] == "lm")
+    assert spoken == " Well begun.<end_of_utterance>"
+    text = token_view(sequence, tokenizer, tokens.image)
+    assert "[frame 6](1, 0)" in text.plain and "[frame 4][frame 5][frame 6]" in text.plain
+    assert f"{len(sequence)} tokens, 18 frames of 2 <image> tokens" in text.plain
+    styles = {text.plain[span.start : span.end]: str(span.style) for span in text.spans}
+    assert styles["[frame 6]"] == "on red" and styles["[frame 3]"] == "on blue" and styles["[frame 4]"] == "on grey37"
+    assert styles[" begun."] == "green" and styles[" S1->start"] == "magenta"
+
+
+def test_a_small_window_shows_the_part_where_the_sample_ends(split):
+    sequence, _, _ = tokens_of("v0-c000-8d619e48-0004", split, max_seq_len=90)
+    assert sequence.frames[-1] >= 12 > sequence.frames[0] > 2
+
+
+def test_turn_packing_shows_the_samples_own_sequence(split):
+    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0001", split, packing="turn")
+    assert sequence.frames == [4, 5, 6]
+    assert (
+        "[frame 6](1, 0)DST: S1->start<end_of_utterance>⏎(0, 1)" in token_view(sequence, tokenizer, tokens.image).plain
+    )
