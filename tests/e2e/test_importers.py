@@ -1,0 +1,63 @@
+"""Data of others, from import to training."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import TINY, fail, succeed
+from tests.fakes import REAL, write_frames
+from tests.pipeline.importers.test_video import write_video
+
+needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations")
+
+
+@needs_real_data
+def test_proassists_dialogues_build_and_train(tmp_path):
+    """Speaking alone; the dataset's folder has another name than its clips' `dataset`."""
+    source = REAL / "proassist_prepared" / "assembly101_val.jsonl"
+    out = succeed(tmp_path, "import", "proassist", source, "--out", "data/prepared", "--split", "train")
+    assert "data/prepared/train_training.jsonl: 3 clips" in out
+    for line in (tmp_path / "data" / "prepared" / "train_training.jsonl").read_text().splitlines():
+        clip = json.loads(line)
+        write_frames(tmp_path / "data" / "prepared" / clip["frames_file"], 909, size=32)
+    assert "3 clips, no problems" in succeed(tmp_path, "validate", "--data-root", "data")
+    out = succeed(tmp_path, "build-shards", "--split", "train", "--data-root", "data")
+    assert "3 clips, 171 samples (0 dst_update, 78 assistant, 93 silent)" in out
+    options = [f"--set=data.{s}" for s in ("dataset=prepared", "root=data", "eval_splits=[train]", "max_seq_len=8192")]
+    assert "no problems" in succeed(
+        tmp_path, "inspect-shard", "shards/prepared/train", "--verify", "--data-root", "data"
+    )
+    assert "audit of the train split" in succeed(tmp_path, "audit", "--set", "data.toy=null", *options)
+    succeed(
+        tmp_path,
+        "train",
+        *TINY,
+        *options,
+        "--set",
+        "name=p",
+        "--set",
+        "train.global_batch_size=3",
+        "--set",
+        "train.micro_batch_size=1",
+    )
+    metrics = json.loads((tmp_path / "runs" / "p" / "metrics.json").read_text())["train"]
+    assert metrics["num_dst_updates"] == 0 and metrics["dst_gen_loss"] is None and metrics["perplexity"] > 1
+
+
+def test_videos_become_frames_files_and_a_broken_one_is_named(tmp_path):
+    write_video(tmp_path / "a.mp4", list(range(0, 3000, 100)))
+    (tmp_path / "b.mp4").write_text("no video")
+    arguments = ("extract-frames", "a.mp4", "b.mp4", "--out", "frames", "--fps", 1, "--size", 64)
+    message = fail(tmp_path, *arguments)
+    assert "1 of 2 videos have no frames file:" in message and "b.mp4: [Errno" in message
+    assert [p.name for p in (tmp_path / "frames").iterdir()] == ["a.arrow"]
+    (tmp_path / "b.mp4").unlink()
+    assert "frames/a.arrow: 3 frames, there already" in succeed(tmp_path, *arguments[:2], *arguments[3:])
+
+
+def test_an_import_that_fails_leaves_nothing(tmp_path):
+    (tmp_path / "x_val.jsonl").write_text('{"video_uid": "v"}\n{"vid')
+    message = fail(tmp_path, "import", "proassist", "x_val.jsonl", "--out", "data/x")
+    assert "x_val.jsonl line 2 column 2: not valid JSON" in message
+    assert not list(Path(tmp_path / "data" / "x").glob("*"))

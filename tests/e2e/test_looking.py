@@ -1,0 +1,121 @@
+"""inspect-shard and audit as a user calls them, on shards here, on S3 and behind HTTP."""
+
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.e2e.conftest import PROSPECT, fail, succeed
+
+TOY = ("--set", "data.toy=null")
+
+
+@pytest.fixture(scope="module")
+def website(toy: Path):
+    """The toy world's shards behind HTTP."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=toy / "shards")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_json_has_a_line_a_sample(toy):
+    lines = succeed(toy, "inspect-shard", "shards/toyworld/val", "--json").splitlines()
+    records = [json.loads(line) for line in lines]
+    manifest = json.loads((toy / "shards" / "toyworld" / "val" / "manifest.json").read_text())
+    assert len(records) == manifest["num_samples"]
+    assert {r["kind"] for r in records} == {"dst_update", "assistant", "silent"} and all(r["key"] for r in records)
+
+
+def test_statistics(toy):
+    found = json.loads(succeed(toy, "inspect-shard", "shards/toyworld/val", "--stats", "--json"))
+    manifest = json.loads((toy / "shards" / "toyworld" / "val" / "manifest.json").read_text())
+    assert (found["kinds"], found["clips"]) == (manifest["kinds"], manifest["num_clips"])
+    shown = succeed(toy, "inspect-shard", "shards/toyworld/val/val-000000.tar", "--stats")
+    assert "silence ratio" in shown and "updates a clip" in shown and "█" in shown
+
+
+def test_the_tokens_of_a_sample(toy):
+    arguments = ("inspect-shard", "shards/toyworld/train", "--key", "-c000-88b810cc-0000", "--tokens", *TOY)
+    shown = succeed(toy, *arguments)
+    assert "Task Steps:" in shown and "](0, 1)Assistant: " in shown and "](1, 0)DST: S" in shown
+    rows = json.loads(succeed(toy, *arguments, "--json"))
+    assert [row["position"] for row in rows] == list(range(len(rows))) and rows[0]["text"] == "<|im_start|>"
+
+
+def test_verify(toy):
+    assert "no problems" in succeed(toy, "inspect-shard", "shards/toyworld/val", "--verify", "--data-root", "data/toy")
+    assert "no problems" in succeed(toy, "inspect-shard", "shards/toyworld/val/val-000000.tar", "--verify")
+    message = fail(toy, "inspect-shard", "shards/toyworld/val", "--verify", "--data-root", "nowhere")
+    assert "frames.file: found 'frames/toy-val" in message and "build broken shards again with --force" in message
+
+
+def test_questions_that_do_not_go_together(toy):
+    assert "--tokens: shows one sample; pass its --key too" in fail(
+        toy, "inspect-shard", "shards/toyworld/val", "--tokens"
+    )
+    assert "--frames: shows one" in fail(toy, "inspect-shard", "shards/toyworld/val", "--frames", "x.png")
+    message = fail(toy, "inspect-shard", "shards/toyworld/val", "--stats", "--verify")
+    assert "--stats and --verify: pass one of them" in message
+
+
+def test_a_url_works_as_a_path_does(toy, website):
+    here = succeed(toy, "inspect-shard", "shards/toyworld/val", "--json")
+    assert succeed(toy, "inspect-shard", f"{website}/toyworld/val", "--json") == here
+    assert succeed(toy, "inspect-shard", f"{website}/toyworld/val/val-000000.tar", "--json") == here
+    assert "no problems" in succeed(toy, "inspect-shard", f"{website}/toyworld/val", "--verify")
+    key = json.loads(here.splitlines()[3])["key"]
+    succeed(toy, "inspect-shard", f"{website}/toyworld/val/val-000000.tar", "--key", key, "--frames", "url.png")
+    with Image.open(toy / "url.png") as sheet:
+        assert sheet.size[0] >= 640
+    assert f"{website}/toyworld/none.tar: no such file" in fail(toy, "inspect-shard", f"{website}/toyworld/none.tar")
+    assert "expected the shards of a finished build" in fail(toy, "inspect-shard", f"{website}/toyworld")
+    assert "bogus://x: cannot be opened" in fail(toy, "inspect-shard", "bogus://x/y.tar")
+
+
+def test_an_s3_url_works_too(toy, s3):
+    succeed(toy, "build-shards", "--split", "val", "--out", "s3://bucket/looked", "--embed-frames")
+    assert "no problems" in succeed(toy, "inspect-shard", "s3://bucket/looked/toyworld/val", "--verify")
+    there = succeed(toy, "inspect-shard", "s3://bucket/looked/toyworld/val/val-000000.tar", "--json")
+    assert there == succeed(toy, "inspect-shard", "shards/toyworld/val", "--json")
+
+
+def test_a_pager_that_closes_early_is_no_error(toy):
+    piped = subprocess.run(
+        f"{PROSPECT} inspect-shard shards/toyworld/train --json | head -1",
+        shell=True,
+        cwd=toy,
+        capture_output=True,
+        text=True,
+    )
+    assert piped.stderr == "" and piped.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("packing", ["clip", "turn"])
+def test_the_toy_world_passes_the_audit(toy, packing):
+    out = succeed(toy, "audit", *TOY, "--set", f"data.packing={packing}")
+    counts = [line.split("│")[-3:-1] for line in out.splitlines() if line.startswith("│")]
+    assert len(counts) >= 8 and all(violations.strip() in ("0", "") for _, violations in counts)
+    assert sum(int(number.strip().replace(",", "") or 0) for number, _ in counts) > 5000
+
+
+def test_the_audit_fails_where_annotations_and_shards_differ(toy, tmp_path):
+    shutil.copytree(toy / "data", tmp_path / "data")
+    path = tmp_path / "data" / "toy" / "toyworld" / "val_training.json"
+    clips = json.loads(path.read_text())
+    clips[2]["conversation"][-1]["content"] = "Something else."
+    path.write_text(json.dumps(clips))
+    message = fail(toy, "audit", "--split", "val", *TOY, "--set", f"data.root={tmp_path}/data/toy")
+    assert "rebuild toy-val-0-00002-c000: clip of the annotations: found" in message and "1 violations" in message
+    path.unlink()
+    out = succeed(toy, "audit", "--split", "val", *TOY, "--set", f"data.root={tmp_path}/data/toy")
+    assert "not compared with annotations" in out
