@@ -18,7 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,11 +115,12 @@ def build_split(
             for name, lines in zip(names, _ranges(spool, plan), strict=True)
         )
         shards: list[ShardInfo] = []
-        for shard in engine.map(_write_or_keep, tasks):
-            shards.append(shard)
-            progress("writing shards", len(shards), len(names))
-
-        kinds, frames = _write_index(folder, work, names)
+        index = _Index()
+        with folder.new_file(m.INDEX) as path, pq.ParquetWriter(path, m.SCHEMA, compression="zstd") as writer:
+            for shard in engine.map(_write_or_keep, tasks):
+                shards.append(shard)
+                index.add(writer, work, shard.name)  # while the workers are at the shards that follow
+                progress("writing shards", len(shards), len(names))
         manifest = {
             "format": m.FORMAT,
             "sample_format": s.FORMAT,
@@ -128,15 +129,15 @@ def build_split(
             "fingerprint": fingerprint,
             "options": asdict(options),
             "sources": [asdict(source) for source in sources],
-            "frames_files": [asdict(frames[name].source) for name in sorted(frames)],
+            "frames_files": [asdict(index.frames[name].source) for name in sorted(index.frames)],
             "num_clips": sum(shard.clips for shard in shards),
             "num_samples": sum(shard.samples for shard in shards),
-            "kinds": kinds,
+            "kinds": dict(index.kinds),
             "skipped_by_field": skipped_by_field(plan.skipped),
             "skipped": plan.skipped,
             "shards": [asdict(shard) for shard in shards],
         }
-        for frames_source in frames.values():
+        for frames_source in index.frames.values():
             hashes.remember(Path(frames_source.path), frames_source.source)
         hashes.save()
         write_bytes(folder, m.MANIFEST, m.json_bytes(manifest))
@@ -262,22 +263,22 @@ def _clips(task: _ShardTask) -> Iterator[tuple[Clip, FrameFile | None]]:
         yield clip, open_frames(find_frames_file(clip.frames_file, task.roots)) if embed else None
 
 
-def _write_index(folder: Folder, work: Folder, names: list[str]) -> tuple[dict[str, int], dict[str, FramesSource]]:
-    """index.parquet, a row group a shard, from the rows of the shards.
+@dataclass(slots=True)
+class _Index:
+    """index.parquet, a row group a shard, from the rows of the shards; and what they add up to."""
 
-    Returns the counts by kind, and the embedded frames files by name.
+    kinds: Counter[str] = field(default_factory=lambda: Counter({kind: 0 for kind in s.KINDS}))
+    frames: dict[str, FramesSource] = field(default_factory=dict)  # embedded frames files by name
 
-    Raises:
-        ProspectError: a frames file was changed between two shards that embed it.
-    """
-    kinds: Counter[str] = Counter({kind: 0 for kind in s.KINDS})
-    frames: dict[str, FramesSource] = {}
-    with folder.new_file(m.INDEX) as path, pq.ParquetWriter(path, m.SCHEMA, compression="zstd") as writer:
-        for name in names:
-            table, embedded = read_rows(work, name)
-            kinds.update(table.column("kind").to_pylist())
-            writer.write_table(table, row_group_size=table.num_rows)
-            for found in embedded:
-                if frames.setdefault(found.source.name, found).source != found.source:
-                    raise ProspectError(f"{found.path}: was changed during the build; run the same command again")
-    return dict(kinds), frames
+    def add(self, writer: pq.ParquetWriter, work: Folder, name: str) -> None:
+        """Append a finished shard's rows.
+
+        Raises:
+            ProspectError: a frames file was changed between two shards that embed it.
+        """
+        table, embedded = read_rows(work, name)
+        self.kinds.update(table.column("kind").to_pylist())
+        writer.write_table(table, row_group_size=table.num_rows)
+        for found in embedded:
+            if self.frames.setdefault(found.source.name, found).source != found.source:
+                raise ProspectError(f"{found.path}: was changed during the build; run the same command again")

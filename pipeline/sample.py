@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from pipeline.clips import Clip, Role, Step, Turn, in_sequence_order, prompt_text
@@ -56,8 +57,13 @@ def labels_of(kind: Kind) -> dict[str, int]:
 
 def clip_key(clip: Clip) -> str:
     """The part of a sample's key that its clip gives: readable, without dots, and unique by a hash."""
-    digest = hashlib.sha256(f"{clip.dataset}/{clip.id}".encode()).hexdigest()
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', clip.id[:KEY_PREFIX_LENGTH])}-{digest[:8]}"
+    return _clip_key(clip.dataset, clip.id)
+
+
+@lru_cache(maxsize=64)  # one clip's samples are written one after the other
+def _clip_key(dataset: str, clip_id: str) -> str:
+    digest = hashlib.sha256(f"{dataset}/{clip_id}".encode()).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', clip_id[:KEY_PREFIX_LENGTH])}-{digest[:8]}"
 
 
 def encode(sample: TurnSample) -> bytes:

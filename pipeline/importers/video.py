@@ -120,7 +120,7 @@ def _extract(task: _Task) -> Outcome:
 def _made_from(task: _Task) -> dict[bytes, bytes]:
     size = task.video.stat().st_size if task.video.is_file() else 0
     about = {"video": task.video.name, "video_bytes": size, **asdict(task.settings)}
-    return {f"prospect.{key}".encode(): str(value).encode() for key, value in about.items()}
+    return {f"frames.{key}".encode(): str(value).encode() for key, value in about.items()}
 
 
 def _write(task: _Task, writer: Any) -> int:
