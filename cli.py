@@ -2,6 +2,10 @@
 
 import json
 import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -94,7 +98,7 @@ def build_shards(
                 ensure_toy(data_root, show)
         with _engine(engine, workers, ray_address) as running:
             for name, _ in annotated(data_root, dataset, split):
-                with progress_bar(console) as show:
+                with progress_bar(console) as show, _skip_command():
                     build = build_split(
                         data_root,
                         name,
@@ -131,9 +135,11 @@ def validate(
             with _engine(engine, workers, ray_address) as running:
                 plan = check_splits(data_root, annotated(data_root, dataset, split), frames_root, running, show)
         if plan.problems:
-            again = f"prospect build-shards --data-root {data_root} --on-invalid skip --split {split or 'SPLIT'}"
-            fix = f"{len(plan.skipped)} of {plan.num_clips} clips affected; correct them, or leave them out: {again}"
-            raise InvalidInput(plan.problems, fix)
+            places = (("--data-root", data_root), ("--dataset", dataset), ("--frames-root", frames_root))
+            given = [str(part) for option, value in places if value is not None for part in (option, value)]
+            again = ["prospect", "build-shards", *given, "--on-invalid", "skip", "--split", split or "SPLIT"]
+            fix = f"{len(plan.skipped)} of {plan.num_clips} clips affected; correct them, or leave them out: "
+            raise InvalidInput(plan.problems, fix + shlex.join(again))
         console.print(f"{plan.num_clips} clips, no problems")
 
 
@@ -298,6 +304,16 @@ def compare(
 
     with clear_errors():
         console.print(comparison(runs or finished_runs(Path("runs")), split))
+
+
+@contextmanager
+def _skip_command() -> Iterator[None]:
+    """Problems in the input end with the command that leaves the clips out: this one, and the option."""
+    try:
+        yield
+    except InvalidInput as error:
+        again = shlex.join(["prospect", *sys.argv[1:], "--on-invalid", "skip"])
+        raise InvalidInput(error.problems, f"{error.fix}: {again}", error.place) from None
 
 
 def _check_inspect_options(key: str | None, **given: bool) -> None:

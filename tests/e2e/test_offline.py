@@ -4,6 +4,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import webdataset
 from PIL import Image
 
 from tests.e2e.conftest import fail, run, succeed
@@ -36,6 +37,7 @@ def test_make_toy_leaves_what_is_there(toy):
 
 
 @needs_real_data
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its file open
 @pytest.mark.parametrize(("form", "column", "embed"), [("stream", "frame", []), ("file", "images", ["--embed-frames"])])
 def test_the_real_clip(tmp_path, form, column, embed):
     uid = json.loads((REAL / "assembly101" / "train_training.json").read_text())[0]["video_uid"]
@@ -45,9 +47,22 @@ def test_the_real_clip(tmp_path, form, column, embed):
     assert "1 clips, 31 samples (12 dst_update, 8 assistant, 11 silent) in 1 shard" in out
     shard = tmp_path / "shards" / "assembly101" / "train"
     index = pl.read_parquet(shard / "index.parquet")
-    starts = index.filter(pl.col("target").str.contains("->start", literal=True))
-    assert starts.select("target", "end_frame").rows() == [
-        (f"S{i + 1}->start", frame) for i, frame in enumerate([195, 214, 305, 371, 396, 425])
+    events = index.filter(pl.col("kind") != "silent").select("end_frame", "target")
+    assert [(frame, target[:18]) for frame, target in events.rows()] == [
+        (195, "S1->start"), (195, "Great! Let's get s"),
+        (214, "S1->complete"), (214, "S2->start"), (214, "Now, let's screw t"),
+        (226, "Next, attach the w"), (262, "Great job on the f"),
+        (305, "S2->complete"), (305, "S3->start"), (305, "Now, let's attach "),
+        (371, "S3->complete"), (371, "S4->start"), (371, "Great progress! No"),
+        (396, "S4->complete"), (396, "S5->start"), (396, "Now, let's attach "),
+        (425, "S5->complete"), (425, "S6->start"), (425, "Almost done! Now, "),
+        (451, "S6->complete"),
+    ]  # fmt: skip
+    assert len(uid) >= 90, "real ids do not fit a tar header by themselves"
+    samples = list(webdataset.WebDataset(str(shard / "train-000000.tar"), shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == index["key"].to_list()
+    assert [sum(name.endswith(".jpg") for name in sample) for sample in samples] == [
+        frames if embed else 0 for frames in index["num_frames"]
     ]
     table = succeed(tmp_path, "inspect-shard", shard / "train-000000.tar")
     assert "212..214" in table and "Now, let's screw the chassis together." in table
@@ -96,7 +111,11 @@ def test_bad_input_is_named_and_nothing_written(tmp_path):
     where = "train_training.json clip 0 (video_uid 'v1', clip_idx 0) turn 4 (DST_UPDATE): "
     assert where + "content.id: found step 'S9', expected one of S1, S2" in message
     assert where + "content.S1: found S1->start while S1 is in_progress, expected S1 not_started" in message
-    assert "1 of 1 clips affected; correct them, or leave them out with --on-invalid skip" in message
+    assert (
+        "1 of 1 clips affected; correct them, or leave them out with --on-invalid skip: prospect build-shards"
+        in message
+    )
+    assert message.endswith(f"--split train --data-root {root} --on-invalid skip\n")
 
     annotations.write_text(json.dumps([raw_clip(end_frame_idx=20)]))
     assert "end_frame_idx: found 20, expected at most 19, the last frame of" in build()

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import webdataset
 
+from pipeline import sample as sample_module
 from pipeline import shard_writer
 from pipeline.build import build_split
 from pipeline.errors import InvalidInput, ProspectError
@@ -127,6 +128,13 @@ def test_a_rerun_has_nothing_to_do_and_another_plan_is_refused(root, tmp_path):
         build(root, out)
     assert digests(out) == before
     assert build(root, out, force=True).manifest["num_clips"] == 3
+
+
+def test_another_format_version_is_noticed(root, tmp_path, monkeypatch):
+    build(root, tmp_path / "out")
+    monkeypatch.setattr(sample_module, "FORMAT", "prospect.turn/2")
+    with pytest.raises(ProspectError, match=r"found shards of another input or other options .*--force"):
+        build(root, tmp_path / "out")
 
 
 def test_an_interrupted_build_goes_on_and_ends_in_the_same_bytes(root, tmp_path, monkeypatch):

@@ -133,6 +133,7 @@ def test_aliases_of_real_data_are_accepted():
     for key in ("start_frame_idx", "end_frame_idx", "frames_file"):
         del raw[key]
     raw["conversation"][3]["role"] = "ASSISTANT"
+    raw["dst"][1]["type"] = "STEP"
     clip, found = check(raw)
     assert found == []
     assert (clip.start_frame, clip.end_frame, clip.frames_file) == (2, 19, "frames/v1.arrow")
