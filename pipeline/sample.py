@@ -4,12 +4,13 @@ The JSON's keys and their order are fixed (shards/README.md documents them); `FO
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
+
+import orjson
 
 from pipeline.clips import Clip, Role, Step, Turn, in_sequence_order, prompt_text
 from pipeline.dst import State
@@ -96,7 +97,7 @@ def encode(sample: TurnSample) -> bytes:
         "trailing": [turn_record(turn) for turn in sample.trailing],
         "frames": {"file": clip.frames_file, "indices": list(sample.frames)},
     }
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
+    return orjson.dumps(record)
 
 
 def decode(data: bytes, where: str) -> TurnSample:
@@ -109,7 +110,7 @@ def decode(data: bytes, where: str) -> TurnSample:
         ProspectError: not a turn sample of this format.
     """
     try:
-        record = json.loads(data)
+        record = orjson.loads(data)
         if record["format"] != FORMAT:
             raise ProspectError(
                 f"{where}: found format {record['format']!r}, expected {FORMAT!r}; build the shards again"

@@ -5,7 +5,7 @@ the frames file. Nothing is raised here for bad input: the caller decides what t
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError, model_validator
 
@@ -19,6 +19,9 @@ ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "dst_update": "dst_update",
 }
+
+
+Index = Annotated[StrictInt, Field(le=2**31 - 1)]
 
 
 class RawModel(BaseModel):
@@ -38,8 +41,8 @@ class RawUpdate(RawModel):
 class RawTurn(RawModel):
     role: StrictStr
     content: StrictStr | list[RawUpdate]
-    start_frame: StrictInt | None = None
-    end_frame: StrictInt | None = None
+    start_frame: Index | None = None
+    end_frame: Index | None = None
     dst_state: dict[str, StrictStr] | None = None
 
 
@@ -47,13 +50,13 @@ class RawClip(RawModel):
     """A clip as annotated (DESIGN §2); keys not named here are metadata."""
 
     video_uid: StrictStr = Field(min_length=1)
-    clip_idx: StrictInt = Field(default=0, ge=0)
+    clip_idx: Index = Field(default=0, ge=0)
     id: StrictStr | None = Field(default=None, min_length=1)
     dataset: StrictStr | None = Field(default=None, min_length=1)
-    fps: StrictInt | StrictFloat = Field(default=2, gt=0)
+    fps: StrictInt | StrictFloat = Field(default=2, gt=0, le=1000)
     frames_file: StrictStr = Field(min_length=1)
-    start_frame_idx: StrictInt = Field(ge=0)
-    end_frame_idx: StrictInt = Field(ge=0)
+    start_frame_idx: Index = Field(ge=0)
+    end_frame_idx: Index = Field(ge=0)
     dst: list[RawStep] = []
     initial_dst_state: dict[str, StrictStr] | None = None
     conversation: list[RawTurn]
