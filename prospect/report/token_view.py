@@ -1,7 +1,7 @@
 """The token sequence of a sample as the model sees it, from the code that trains, with what is learned at each token.
 
     context  plain           LM target  green        DST target  magenta
-    decision 0, 0  on blue   decision 1  on red      frame without a label  on grey
+    decision 0,0  on blue    decision 1  on red      frame without a label  on grey
 
 A decision is learned at the last token of a block; the labels of both heads follow it in brackets.
 """
@@ -30,8 +30,8 @@ from prospect.layout import (
 TARGETS = {CONTEXT: "dim", LM_TARGET: "green", DST_TARGET: "magenta"}
 NAMES = {CONTEXT: "context", LM_TARGET: "lm", DST_TARGET: "dst_gen"}
 LEGEND = (
-    ("context", "dim"), ("LM target", "green"), ("DST target", "magenta"), ("decision 0, 0", "on blue"),
-    ("decision 1", "on red"), ("frame without a label", "on grey37"),
+    ("context", "dim"), ("LM target", "green"), ("DST target", "magenta"), ("decision 0,0", "white on blue"),
+    ("decision 1", "white on red"), ("frame without a label", "white on grey37"),
 )  # fmt: skip
 
 
@@ -90,10 +90,10 @@ def token_view(sequence: TokenSequence, tokenizer: Any, image_token: int) -> Tex
         style = TARGETS[sequence.target_kind[position]]
         piece = tokenizer.decode([token])
         if sequence.at_frame[position]:
-            piece, style = f"[frame {next(frames)}]", "on grey37"
+            piece, style = f"[frame {next(frames)}]", "white on grey37"
         label = ""
         if update != IGNORE:
-            label, style = f"({update}, {speak})", "on red" if update or speak else "on blue"
+            label, style = f"({update},{speak})", "white on red" if update or speak else "white on blue"
         text.append(piece.replace("\n", "⏎"), style=style).append(label, style="bold")
         text.append("\n" * piece.count("\n"))
     return text

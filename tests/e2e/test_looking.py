@@ -47,7 +47,7 @@ def test_statistics(toy):
 def test_the_tokens_of_a_sample(toy):
     arguments = ("inspect-shard", "shards/toyworld/train", "--key", "-c000-88b810cc-0000", "--tokens", *TOY)
     shown = succeed(toy, *arguments)
-    assert "Task Steps:" in shown and "](0, 1)Assistant: " in shown and "](1, 0)DST: S" in shown
+    assert "Task Steps:" in shown and "](0,1)Assistant: " in shown and "](1,0)DST: S" in shown
     rows = json.loads(succeed(toy, *arguments, "--json"))
     assert [row["position"] for row in rows] == list(range(len(rows))) and rows[0]["text"] == "<|im_start|>"
 

@@ -82,10 +82,14 @@ def test_the_token_view_shows_what_is_trained(split):
     spoken = "".join(p for p, row in zip(pieces(tokenizer, sequence.ids), rows, strict=True) if row["target"] == "lm")
     assert spoken == " Well begun.<end_of_utterance>"
     text = token_view(sequence, tokenizer, tokens.image)
-    assert "[frame 6](1, 0)" in text.plain and "[frame 4][frame 5][frame 6]" in text.plain
+    assert "[frame 6](1,0)" in text.plain and "[frame 4][frame 5][frame 6]" in text.plain
     assert f"{len(sequence)} tokens, 18 frames of 2 <image> tokens" in text.plain
     styles = {text.plain[span.start : span.end]: str(span.style) for span in text.spans}
-    assert styles["[frame 6]"] == "on red" and styles["[frame 3]"] == "on blue" and styles["[frame 4]"] == "on grey37"
+    assert (
+        styles["[frame 6]"] == "white on red"
+        and styles["[frame 3]"] == "white on blue"
+        and styles["[frame 4]"] == "white on grey37"
+    )
     assert styles[" begun."] == "green" and styles[" S1->start"] == "magenta"
 
 
@@ -97,6 +101,4 @@ def test_a_small_window_shows_the_part_where_the_sample_ends(split):
 def test_turn_packing_shows_the_samples_own_sequence(split):
     sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0001", split, packing="turn")
     assert sequence.frames == [4, 5, 6]
-    assert (
-        "[frame 6](1, 0)DST: S1->start<end_of_utterance>⏎(0, 1)" in token_view(sequence, tokenizer, tokens.image).plain
-    )
+    assert "[frame 6](1,0)DST: S1->start<end_of_utterance>⏎(0,1)" in token_view(sequence, tokenizer, tokens.image).plain
