@@ -24,14 +24,17 @@ class _Settings(BaseModel):
 class NegativeRate(_Settings):
     """Share of silent frames learned from: `start`, or a schedule from `start` to `end` over the run."""
 
-    schedule: Literal["constant", "linear"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
     start: float = Field(default=0.5, ge=0, le=1)
     end: float | None = Field(default=None, ge=0, le=1)
+    step_at: float | None = Field(default=None, gt=0, lt=1)  # of `step`: share of the run after which `end` holds
 
     @model_validator(mode="after")
     def _ends(self) -> "NegativeRate":
         if (self.schedule == "constant") != (self.end is None):
-            raise ValueError("a constant rate has a start alone, a linear one start and end")
+            raise ValueError("a constant rate has a start alone, any other schedule start and end")
+        if (self.schedule == "step") != (self.step_at is not None):
+            raise ValueError("a step schedule has step_at, the share of the run after which end holds; no other has it")
         return self
 
 
@@ -49,6 +52,7 @@ class DataConfig(_Settings):
     frame_wrap: Literal["none", "smolvlm"] = "none"
     negatives: NegativeRate = NegativeRate()
     shuffle_window: Positive = 16  # shards whose sequences are permuted together
+    bucket_batches: Positive = 16  # global batches whose sequences are sorted by length together; 1: none
     num_workers: int = Field(default=2, ge=0)
     blind: bool = False  # grey frames: what can be known without seeing
 

@@ -27,6 +27,7 @@ class DataPosition:
     seed: int
     global_batch_size: int
     shuffle_window: int
+    bucket_batches: int
     max_steps: int  # the learning rate and a linear negative rate depend on it
     negatives: str
 

@@ -134,7 +134,9 @@ def _set_up(
         return SequenceReader(split, plan_sequences(split, tokens, data, cache), tokens, data, size, sampling)
 
     reader = read(data.train_split, None)
-    order = make_order(reader.plan, config.train.seed, data.shuffle_window, config.train.global_batch_size)
+    order = make_order(
+        reader.plan, config.train.seed, data.shuffle_window, config.train.global_batch_size, data.bucket_batches
+    )
     if not order.steps_per_epoch:
         raise ProspectError(
             f"{splits[data.train_split].folder}: {len(reader)} sequences are fewer than one global batch; lower "
@@ -151,6 +153,7 @@ def _set_up(
         seed=config.train.seed,
         global_batch_size=config.train.global_batch_size,
         shuffle_window=data.shuffle_window,
+        bucket_batches=data.bucket_batches,
         max_steps=min(max_steps, config.train.max_steps or max_steps),
         negatives=data.negatives.model_dump_json(),
     )

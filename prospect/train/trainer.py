@@ -69,6 +69,7 @@ class ProspectTrainer(Trainer):
         self.weights = LossWeights(loss.lm, loss.dst_gen, loss.dst_binary, loss.speak_binary)
         self._logged: dict[str, torch.Tensor] = {}
         self._logged_steps = 0
+        self._tokens = torch.zeros(2, dtype=torch.int64)  # since the last log: real ones, and with padding
         self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
         self.add_callback(_TrueEpoch(order.steps_per_epoch))
 
@@ -99,6 +100,8 @@ class ProspectTrainer(Trainer):
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         if not batches:
             return [], None
+        self._tokens += torch.tensor([sum(int(b["attention_mask"].sum()) for b in batches),
+                                      sum(b["attention_mask"].numel() for b in batches)])  # fmt: skip
         counts = torch.stack(
             [count_targets(b["target_kind"], b["update_labels"], b["speak_labels"]) for b in batches]
         ).sum(0)
@@ -123,16 +126,19 @@ class ProspectTrainer(Trainer):
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds the four losses (means over the steps since the last log) and the negative rate."""
+        """Adds, over the steps since the last log, the four losses (means) and padding's share of tokens; the rate."""
         steps = self.state.global_step - self._logged_steps
         if "loss" in logs and steps:
             mine = torch.stack([*self._logged.values()]) / steps
             logs |= dict(zip(self._logged, self._sum_over_ranks(mine).tolist(), strict=True))
+            real, padded = self._sum_over_ranks(self._tokens.to(self.args.device)).tolist()
+            logs["padding_waste"] = 1 - real / padded
             logs["negative_rate"] = rate_at(
                 self.config.data.negatives, self.state.global_step - 1, self.position.max_steps
             )
         if "loss" in logs:
             self._logged, self._logged_steps = {}, self.state.global_step
+            self._tokens.zero_()
         super().log(logs, start_time)
 
     # Evaluation

@@ -20,17 +20,44 @@ def test_a_frame_of_the_right_size_is_not_resampled():
     assert np.array_equal(decode_frame(jpeg(3), 64, "x"), expected)
 
 
-@pytest.mark.parametrize("size", [384, 640])
-def test_resized_pixels_are_those_of_transformers_processor(size):
-    """Square frames: within one grey level of the PIL image processor (its resize and rescale, no splitting)."""
-    data = jpeg(5, size=size)
+def photo(size: int) -> bytes:
+    """Smooth colour with a camera's noise."""
+    rng = np.random.default_rng(0)
+    smooth = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)).resize(
+        (size, size), Image.Resampling.BICUBIC
+    )
+    out = io.BytesIO()
+    noisy = np.asarray(smooth, np.int16) + rng.normal(0, 8, (size, size, 3))
+    Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "mean", "most"),
+    [
+        (96, 0.05, 1),  # enlarged
+        (200, 0.05, 1),  # made smaller, decoded whole
+        (384, 0.6, 5),  # decoded at 6/8 of its size
+        (640, 0.6, 5),  # at 4/8
+    ],
+)
+def test_resized_pixels_are_those_of_transformers_processor(size, mean, most):
+    """Against the PIL image processor (its resize and rescale, no splitting), in grey levels of 255."""
+    data = photo(size)
     processor = SmolVLMImageProcessorPil(
         do_resize=True, size={"longest_edge": 128}, do_image_splitting=False, max_image_size={"longest_edge": 128},
         do_normalize=False, do_rescale=False, resample=Image.Resampling.LANCZOS,
     )  # fmt: skip
     theirs = np.asarray(processor(Image.open(io.BytesIO(data)), return_tensors="np")["pixel_values"])[0, 0]
-    ours = decode_frame(data, 128, "x")
-    assert np.abs(theirs.astype(float) - ours.astype(float)).max() <= 1
+    difference = np.abs(theirs.astype(float) - decode_frame(data, 128, "x").astype(float))
+    assert difference.mean() <= mean and difference.max() <= most
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_jpegs_that_are_not_rgb_are_read_as_rgb(mode):
+    out = io.BytesIO()
+    Image.new("RGB", (64, 64), (40, 40, 40)).convert(mode).save(out, "JPEG")
+    assert np.abs(decode_frame(out.getvalue(), 64, "x").astype(int) - 40).max() <= 3
 
 
 def test_grey_png_is_read_as_rgb():

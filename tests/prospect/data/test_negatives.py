@@ -27,3 +27,10 @@ def test_schedules():
     linear = NegativeRate(schedule="linear", start=0.1, end=0.9)
     assert [rate_at(linear, step, 5) for step in range(5)] == pytest.approx([0.1, 0.3, 0.5, 0.7, 0.9])
     assert rate_at(linear, 9, 5) == 0.9
+    cosine = NegativeRate(schedule="cosine", start=0.2, end=1.0)
+    assert [rate_at(cosine, step, 5) for step in (0, 1, 2, 4, 9)] == pytest.approx(
+        [0.2, 0.31716, 0.6, 1.0, 1.0], abs=1e-5
+    )
+    step_up = NegativeRate(schedule="step", start=0.1, end=0.5, step_at=0.5)
+    assert [rate_at(step_up, step, 5) for step in range(5)] == [0.1, 0.1, 0.5, 0.5, 0.5]
+    assert rate_at(linear, 0, 1) == 0.1, "a run of one step"

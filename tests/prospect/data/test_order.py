@@ -1,4 +1,4 @@
-from itertools import islice
+from itertools import islice, pairwise
 
 import numpy as np
 import polars as pl
@@ -6,11 +6,11 @@ import pytest
 
 from prospect.data.order import evaluation_batches, make_order
 
-PLAN = pl.DataFrame({"shard": [f"s{i // 10}" for i in range(43)]})
+PLAN = pl.DataFrame({"shard": [f"s{i // 10}" for i in range(43)], "num_tokens": [100 + 37 * i % 91 for i in range(43)]})
 
 
-def order(seed=0, window=2, batch=8):
-    return make_order(PLAN, seed, window, batch)
+def order(seed=0, window=2, batch=8, buckets=1):
+    return make_order(PLAN, seed, window, batch, buckets)
 
 
 def test_an_epoch_has_every_sequence_once_and_depends_on_seed_and_epoch_alone():
@@ -72,3 +72,40 @@ def test_evaluation_repeats_and_drops_nothing():
 
 def test_micro_batches_are_lazy():
     assert len(list(islice(order().micro_batches(0, 10**9, 8), 3))) == 3
+
+
+def test_buckets_hold_the_same_sequences_sorted_by_length_in_global_batches():
+    """43 sequences in batches of 8: 3 dropped, then buckets of 2 batches (16, 16 and 8 sequences)."""
+    plain, bucketed = order().epoch(0), order(buckets=2).epoch(0)
+    assert list(bucketed[40:]) == list(plain[40:]), "which are dropped does not depend on their length"
+    for start in (0, 16, 32):
+        bucket = bucketed[start : min(start + 16, 40)]
+        assert sorted(bucket) == sorted(plain[start : min(start + 16, 40)])
+        batches = [PLAN["num_tokens"].to_numpy()[bucket[i : i + 8]] for i in range(0, len(bucket), 8)]
+        assert all(list(batch) == sorted(batch) for batch in batches)
+        in_order = sorted(batches, key=lambda batch: batch[0])
+        assert all(a[-1] <= b[0] for a, b in pairwise(in_order)), "batches do not overlap in length"
+    assert np.array_equal(order(buckets=2).epoch(0), bucketed) and not np.array_equal(
+        order(buckets=2).epoch(1), bucketed
+    )
+
+
+@pytest.mark.parametrize(("start", "ranks"), [(0, 1), (3, 2), (7, 4)])
+def test_buckets_change_nothing_about_ranks_and_seeking(start, ranks):
+    whole = list(order(buckets=3).micro_batches(0, 12, 8))
+    parts = [list(order(buckets=3).micro_batches(start, 12, 2, rank, ranks)) for rank in range(ranks)]
+    steps = [[r.sequence for of_rank in parts for batch in of_rank for r in batch if r.step == n] for n in range(12)]
+    assert [sorted(step) for step in steps[start:]] == [sorted(r.sequence for r in batch) for batch in whole[start:]]
+
+
+def waste(lengths, buckets, micro=2):
+    plan = pl.DataFrame({"shard": ["s"] * len(lengths), "num_tokens": lengths})
+    planned = make_order(plan, 0, 16, 16, buckets)
+    batches = [[lengths[r.sequence] for r in b] for b in planned.micro_batches(0, planned.steps_per_epoch, micro)]
+    return 1 - sum(map(sum, batches)) / sum(len(batch) * max(batch) for batch in batches)
+
+
+@pytest.mark.parametrize("micro", [2, 4, 8])
+def test_padding_waste_is_under_a_tenth_on_clips_of_mixed_length(micro):
+    lengths = np.random.default_rng(0).integers(200, 4096, 2000).tolist()
+    assert waste(lengths, 1, micro) > 0.2 > 0.1 > waste(lengths, 16, micro)

@@ -88,7 +88,7 @@ def test_the_last_checkpoints_are_kept_each_with_its_position(folder):
 def test_resuming_with_another_stream_names_both_values(tmp_path):
     values = {
         "step": 0, "epoch": 0, "plan": "p", "packing": "clip", "tokens_per_frame": 1, "max_seq_len": 9, "seed": 0,
-        "global_batch_size": 2, "shuffle_window": 1, "max_steps": 5, "negatives": "n",
+        "global_batch_size": 2, "shuffle_window": 1, "bucket_batches": 1, "max_steps": 5, "negatives": "n",
     }  # fmt: skip
     saved = DataPosition(**values | {"step": 3})
     saved.save(tmp_path)
