@@ -5,8 +5,8 @@ samples of a clip stands in its first row alone. Rows are in shard order, and a 
 """
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -42,6 +42,7 @@ SCHEMA = pa.schema(
         ("member_names", pa.list_(pa.string())),  # KEY.json first, then embedded frames
         ("data_offsets", pa.list_(pa.int64())),  # of the members' bytes in the shard
         ("data_sizes", pa.list_(pa.int64())),
+        ("data_crc32s", pa.list_(pa.uint32())),  # checked at every read
         ("key", pa.string()),
         ("clip_id", pa.string()),
         ("sample_idx", pa.int64()),
@@ -60,14 +61,24 @@ SCHEMA = pa.schema(
 )
 
 
-def index_row(sample: TurnSample, since: int, shard: str, members: list[tuple[str, int, int]]) -> dict[str, Any]:
-    """The sample's row; `since` is how many turns the rows before it cover, members are (name, offset, size)."""
+class WrittenMember(NamedTuple):
+    """A file in a shard: where its bytes are, and their checksum."""
+
+    name: str
+    offset: int
+    size: int
+    crc32: int
+
+
+def index_row(sample: TurnSample, since: int, shard: str, members: Sequence[WrittenMember]) -> dict[str, Any]:
+    """The sample's row; `since` is how many turns the rows before it cover."""
     clip = sample.clip
     return {
         "shard": shard,
-        "member_names": [name for name, _, _ in members],
-        "data_offsets": [offset for _, offset, _ in members],
-        "data_sizes": [size for _, _, size in members],
+        "member_names": [member.name for member in members],
+        "data_offsets": [member.offset for member in members],
+        "data_sizes": [member.size for member in members],
+        "data_crc32s": [member.crc32 for member in members],
         "key": sample.key,
         "clip_id": clip.id,
         "sample_idx": sample.sample_idx,

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import IO, Any
@@ -20,7 +21,7 @@ from pipeline.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.expand import expand
 from pipeline.frame_store import FrameFile
-from pipeline.manifest import SCHEMA, covered_turns, index_row
+from pipeline.manifest import SCHEMA, WrittenMember, covered_turns, index_row
 from pipeline.sample import TurnSample, encode
 from pipeline.sources import FramesSource
 from pipeline.storage import Folder
@@ -99,8 +100,7 @@ def _members(sample: TurnSample, frames: FrameFile | None) -> Iterable[tuple[str
             yield f"{sample.key}.{position:03d}.jpg", frames.read(index)
 
 
-def _append(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[str, int, int]:
-    """Returns the member's name, the offset of its bytes, and its size."""
+def _append(tar: tarfile.TarFile, name: str, data: bytes) -> WrittenMember:
     member = tarfile.TarInfo(name)
     member.size = len(data)
     member.mtime = 0
@@ -109,7 +109,7 @@ def _append(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[str, int, int
         tar.addfile(member, io.BytesIO(data))
     except ValueError as error:
         raise ProspectError(f"{name}: does not fit a USTAR header ({error})") from None
-    return name, header + tarfile.BLOCKSIZE, len(data)
+    return WrittenMember(name, header + tarfile.BLOCKSIZE, len(data), zlib.crc32(data))
 
 
 class _HashingFile:

@@ -6,6 +6,7 @@ Problems are collected, not raised, so that one report names them all.
 
 import hashlib
 import io
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,8 +26,9 @@ from pipeline.shard_reader import Member, ShardFile, read_samples
 from pipeline.storage import Folder
 
 ROW_FIELDS = ["sample_idx", "kind", "start_frame", "end_frame", "next"]  # as in the sample
-COLUMNS = ["shard", "member_names", "data_offsets", "data_sizes", "key", "clip_id", "num_frames", "should_update_dst",
-           "when_to_speak", *ROW_FIELDS]  # fmt: skip
+MEMBER_FIELDS = ["member_names", "data_offsets", "data_sizes", "data_crc32s"]
+LABELS = ["should_update_dst", "when_to_speak"]
+COLUMNS = ["shard", "key", "clip_id", "num_frames", *MEMBER_FIELDS, *LABELS, *ROW_FIELDS]
 
 
 @dataclass(slots=True)
@@ -158,6 +160,7 @@ def _check_row(file: str, sample: TurnSample, members: list[Member], row: dict[s
         "member_names": [member.name for member in members],
         "data_offsets": [member.offset for member in members],
         "data_sizes": [len(member.data) for member in members],
+        "data_crc32s": [zlib.crc32(member.data) for member in members],
     }
     for name, value in found.items():
         if row[name] != value:

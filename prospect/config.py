@@ -54,6 +54,8 @@ class DataConfig(_Settings):
     shuffle_window: Positive = 16  # shards whose sequences are permuted together
     bucket_batches: Positive = 16  # global batches whose sequences are sorted by length together; 1: none
     num_workers: int = Field(default=2, ge=0)
+    on_error: Literal["error", "skip"] = "error"  # what a broken sample does: stop the run, or be counted and left out
+    max_consecutive_errors: Positive = 10  # with skip: so many in a row stop the run all the same
     blind: bool = False  # grey frames: what can be known without seeing
 
 

@@ -1,7 +1,8 @@
 """What a plan of sequences reads: the index of a split, clips rebuilt from it, and members read by offset."""
 
 import os
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -24,39 +25,51 @@ class Split:
     manifest: dict[str, Any]
     index: pl.DataFrame
 
+    def where(self, row: int) -> str:
+        """Shard and key of a row, for errors."""
+        shard, key = self.index.select("shard", "key").row(row)
+        return f"{self.folder / shard} sample {key}"
+
     def sample(self, row: int) -> TurnSample:
         """The sample of an index row, read from its shard by offset.
 
         Raises:
             ProspectError: the shard does not hold what the index says; names shard and key.
         """
-        where, (data,) = self.members(row, slice(0, 1))
-        sample = decode(data, where)
+        (data,) = self.members(row, [0])
+        sample = decode(data, self.where(row))
         expected = self.index.item(row, "key")
         if sample.key != expected:
-            raise ProspectError(f"{where}: found sample {sample.key}, expected {expected}; build the shards again")
+            raise ProspectError(
+                f"{self.where(row)}: found sample {sample.key}, expected {expected}; build the shards again"
+            )
         return sample
 
-    def embedded_frames(self, row: int) -> list[bytes]:
-        """The images of a row's frames, in order; empty when the shards hold none."""
-        return self.members(row, slice(1, None))[1]
+    def members(self, row: int, which: Sequence[int]) -> list[bytes]:
+        """The bytes of some members of a row: 0 its JSON, 1 + i the image of its frame i where images are embedded.
 
-    def members(self, row: int, which: slice) -> tuple[str, list[bytes]]:
-        """Where (shard and key, for errors) and the bytes of some members of a row."""
-        shard, key, offsets, sizes = self.index.select("shard", "key", "data_offsets", "data_sizes").row(row)
-        path = self.folder / shard
-        found = []
+        Raises:
+            ProspectError: they are not there, or not the bytes that were written; names shard and key.
+        """
+        shard, *columns = self.index.select("shard", "data_offsets", "data_sizes", "data_crc32s").row(row)
+        places = list(zip(*columns, strict=True))
         try:
-            with path.open("rb", buffering=0) as file:
-                for offset, size in list(zip(offsets, sizes, strict=True))[which]:
-                    found.append(os.pread(file.fileno(), size, offset))
-                    if len(found[-1]) != size:
-                        raise ProspectError(f"{path} sample {key}: the shard ends early; build the shards again")
+            with (self.folder / shard).open("rb", buffering=0) as file:
+                return [self._read(file.fileno(), row, *places[member]) for member in which]
         except FileNotFoundError:
             raise ProspectError(
-                f"{path}: the index lists this shard, it is not there; build the shards again"
+                f"{self.where(row)}: the index lists this shard, it is not there; build the shards again"
             ) from None
-        return f"{path} sample {key}", found
+
+    def _read(self, file: int, row: int, offset: int, size: int, crc32: int) -> bytes:
+        data = os.pread(file, size, offset)
+        if len(data) != size:
+            raise ProspectError(f"{self.where(row)}: the shard ends early; build the shards again")
+        if zlib.crc32(data) != crc32:
+            raise ProspectError(
+                f"{self.where(row)}: found other bytes than were written (crc32 at {offset}); build the shards again"
+            )
+        return data
 
 
 def read_split(shards: Path, dataset: str, split: str, data_root: Path) -> Split:

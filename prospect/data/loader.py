@@ -7,6 +7,8 @@ B batch, T tokens (longest of the batch), F frames of the batch, S pixels a side
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -23,7 +25,7 @@ from prospect.data.frames import blind_frames, decode_frame
 from prospect.data.index import Split
 from prospect.data.negatives import is_kept, rate_at
 from prospect.data.order import Request
-from prospect.layout import IGNORE, Part, Tokens, TokenSequence, clip_sequence, turn_sequence
+from prospect.layout import IGNORE, Block, Part, Tokens, TokenSequence, clip_sequence, turn_sequence
 
 Batch = dict[str, Any]
 
@@ -71,11 +73,20 @@ class SequenceReader(Dataset[Item | ProspectError]):
             return error
 
     def read(self, request: Request) -> Item:
+        """The sequence of a request.
+
+        Raises:
+            ProspectError: its sample or frames are broken; names shard and key.
+        """
         planned = self.plan.row(request.sequence, named=True)
         row = planned["row"] + planned["num_rows"] - 1  # a clip's last sample knows all of its turns
         sample = self.split.sample(row)
-        sequence = self.layout(request, planned, sample)
-        return Item(sample.key, sequence, self._frames(sequence, planned, sample))
+        try:
+            sequence = self.layout(request, planned, sample)
+            return Item(sample.key, sequence, self._frames(sequence, planned, sample))
+        except ProspectError as error:
+            where = self.split.where(row)
+            raise ProspectError(str(error) if where in str(error) else f"{where}: {error}") from None
 
     def layout(self, request: Request, planned: dict[str, Any], sample: TurnSample) -> TokenSequence:
         clip = sample.clip
@@ -84,7 +95,11 @@ class SequenceReader(Dataset[Item | ProspectError]):
             return turn_sequence(self.tokens, sample, planned["following"], keep)
         part = Part(planned["first_frame"], planned["last_frame"], tuple(planned["state"]), planned["num_tokens"])
         sequence = clip_sequence(self.tokens, clip, part)
-        assert len(sequence) == part.num_tokens, f"{sample.key}: {len(sequence)} tokens, planned {part.num_tokens}"
+        if len(sequence) != part.num_tokens:
+            raise ProspectError(
+                f"found {len(sequence)} tokens, planned {part.num_tokens} from the index, which disagrees with its "
+                "shard; build the shards again"
+            )
         sequence.drop_decisions(keep)
         return sequence
 
@@ -92,33 +107,48 @@ class SequenceReader(Dataset[Item | ProspectError]):
         """Pixels of the sequence's frames, each decoded once: (F, 3, S, S)."""
         if self.data.blind or not sequence.frames:
             return blind_frames(len(sequence.frames), self.image_size)
-        read = self._embedded(planned) if self._has_embedded_frames else self._from_arrow(sample)
-        return np.stack([decode_frame(read(f), self.image_size, f"{sample.key} frame {f}") for f in sequence.frames])
+        images = (
+            self._embedded(sequence.frames, planned)
+            if self._has_embedded_frames
+            else self._from_arrow(sequence.frames, sample)
+        )
+        return np.stack(
+            [decode_frame(data, self.image_size, f"frame {f}") for f, data in zip(sequence.frames, images, strict=True)]
+        )
 
     @property
     def _has_embedded_frames(self) -> bool:
         return bool(self.split.manifest["options"]["embed_frames"])
 
-    def _embedded(self, planned: dict[str, Any]) -> Callable[[int], bytes]:
+    def _embedded(self, frames: list[int], planned: dict[str, Any]) -> Iterator[bytes]:
+        """The stored images of `frames`, each row's read together."""
         first, end = planned["row"], planned["row"] + planned["num_rows"]
         ranges = self.split.index[first:end].select("start_frame", "end_frame").rows()
-        places = {f: (first + i, f - start) for i, (start, last) in enumerate(ranges) for f in range(start, last + 1)}
+        places = {
+            f: (first + i, 1 + f - start) for i, (start, last) in enumerate(ranges) for f in range(start, last + 1)
+        }
+        for row, together in groupby((places[frame] for frame in frames), key=itemgetter(0)):
+            yield from self.split.members(row, [member for _, member in together])
 
-        def read(frame: int) -> bytes:
-            row, position = places[frame]
-            return self.split.members(row, slice(1 + position, 2 + position))[1][0]
-
-        return read
-
-    def _from_arrow(self, sample: TurnSample) -> Callable[[int], bytes]:
+    def _from_arrow(self, frames: list[int], sample: TurnSample) -> Iterator[bytes]:
         roots = search_roots(self.data.frames_root, self.data.root, self.split.manifest["dataset"])
-        return open_frames(find_frames_file(sample.clip.frames_file, roots)).read
+        return map(open_frames(find_frames_file(sample.clip.frames_file, roots)).read, frames)
 
 
-def collate(items: list[Item | ProspectError], pad: int) -> Batch | ProspectError:
-    """The batch of `items`, or the first error among them."""
-    error = next((item for item in items if isinstance(item, ProspectError)), None)
-    return error or stack_items([item for item in items if isinstance(item, Item)], pad)
+def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: bool = False) -> Batch | ProspectError:
+    """The batch of `items`, with the errors among them (None for a good item) under "errors".
+
+    Without `skip` the first error takes the batch's place. With it a broken item becomes a sequence of one token that
+    nothing is learned from: every rank still has its micro-batch.
+    """
+    errors = [item if isinstance(item, ProspectError) else None for item in items]
+    first = next((error for error in errors if error), None)
+    if first and not skip:
+        return first
+    nothing = Item("", TokenSequence(), blind_frames(0, image_size))
+    nothing.sequence.add(Block([pad]))
+    good = [nothing if isinstance(item, ProspectError) else item for item in items]
+    return stack_items(good, pad) | {"errors": errors}
 
 
 def stack_items(items: list[Item], pad: int) -> Batch:
@@ -165,22 +195,46 @@ class MicroBatches(Sampler[list[Request]]):
 
 
 class Loader(DataLoader[Any]):
-    """Raises a worker's error here, without the traceback that DataLoader writes into its message."""
+    """Hands on what the workers made of broken samples: raised here, without the traceback that DataLoader writes into
+    an error's message, or, where they are skipped, told to `on_skip` and counted."""
+
+    on_skip: Callable[[str], None]
+    max_consecutive_errors: int
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        in_a_row = 0
         for batch in super().__iter__():
             if isinstance(batch, ProspectError):
                 raise batch
+            for error in batch.pop("errors"):
+                in_a_row = in_a_row + 1 if error else 0
+                if error:
+                    self.on_skip(str(error))
+                if in_a_row >= self.max_consecutive_errors:
+                    raise ProspectError(
+                        f"{error}; broken sample number {in_a_row} in a row (data.max_consecutive_errors): is a folder "
+                        "or a disk gone?"
+                    )
             yield batch
 
 
-def make_loader(reader: SequenceReader, batches: MicroBatches, pad: int, num_workers: int) -> Loader:
-    return Loader(
+def make_loader(
+    reader: SequenceReader,
+    batches: MicroBatches,
+    pad: int,
+    num_workers: int,
+    on_skip: Callable[[str], None] = lambda error: None,
+) -> Loader:
+    """The DataLoader of `batches`; `on_skip` is told of each broken sample that `data.on_error: skip` leaves out."""
+    skip = reader.data.on_error == "skip"
+    loader = Loader(
         reader,
         batch_sampler=batches,
-        collate_fn=partial(collate, pad=pad),
+        collate_fn=partial(collate, pad=pad, image_size=reader.image_size, skip=skip),
         num_workers=num_workers,
         multiprocessing_context="forkserver" if num_workers else None,
         persistent_workers=num_workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
+    loader.on_skip, loader.max_consecutive_errors = on_skip, reader.data.max_consecutive_errors
+    return loader

@@ -103,6 +103,8 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
     metrics["baselines"] = {
         name: baselines(training_clips, list(clips_of(splits[name].index))) for name in config.data.eval_splits
     }
+    if trainer.num_skipped:
+        metrics["num_skipped"] = trainer.num_skipped
     metrics["wall_s"] = round(time.monotonic() - started, 1)
     if ranks.is_main_process:
         write_atomically(folder / METRICS, json_bytes(metrics))

@@ -82,6 +82,12 @@ class RunLog(TrainerCallback):
             file.write(f"{line}\n")
         self._console.print(f"step {step} {split}: loss {metrics['loss']:.4f}, {headlines(metrics)}", soft_wrap=True)
 
+    def skipped(self, step: int, error: str) -> None:
+        """A broken sample that was left out: one line of skipped.jsonl, and on the console."""
+        with self._path.with_name("skipped.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "error": error}) + "\n")
+        self._console.print(f"step {step} skipped: {error}", soft_wrap=True, markup=False, highlight=False)
+
     def close(self) -> None:
         self._bar.stop()
         self._board.close()

@@ -9,6 +9,7 @@ What differs from the stock Trainer, and why:
 - Losses are logged without a host synchronisation per step.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from prospect.train.metrics import MetricTerms
 from prospect.train.resume import DataPosition
 from prospect.train.runlog import RunLog
 
+logger = logging.getLogger(__name__)
 MODEL_INPUTS = ("input_ids", "attention_mask", "frames", "target_kind", "update_labels", "speak_labels")
 
 
@@ -69,6 +71,7 @@ class ProspectTrainer(Trainer):
         self.weights = LossWeights(loss.lm, loss.dst_gen, loss.dst_binary, loss.speak_binary)
         self._logged: dict[str, torch.Tensor] = {}
         self._logged_steps = 0
+        self.num_skipped = 0  # broken samples left out on this rank, evaluations included
         self._tokens = torch.zeros(2, dtype=torch.int64)  # since the last log: real ones, and with padding
         self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
         self.add_callback(_TrueEpoch(order.steps_per_epoch))
@@ -91,7 +94,16 @@ class ProspectTrainer(Trainer):
         return self._loader(self.reader, MicroBatches(requests, count))
 
     def _loader(self, reader: SequenceReader, batches: MicroBatches) -> Loader:
-        return make_loader(reader, batches, self.tokenizer_.pad_token_id, self.config.data.num_workers)
+        pad, workers = self.tokenizer_.pad_token_id, self.config.data.num_workers
+        return make_loader(reader, batches, pad, workers, self._skipped)
+
+    def _skipped(self, error: str) -> None:
+        """A broken sample was left out (`data.on_error: skip`)."""
+        self.num_skipped += 1
+        if self.run_log:
+            self.run_log.skipped(self.state.global_step, error)
+        else:
+            logger.warning("rank %d skipped: %s", self.args.process_index, error)
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device

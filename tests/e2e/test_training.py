@@ -186,7 +186,7 @@ def test_a_broken_shard_is_named(toy):
     data[:] = data.replace(b'"format"', b'"fXrmat"')
     shard.write_bytes(data)
     message = fail(toy, "train", *TINY, "--set", "name=broken", "--set", "data.shards=broken")
-    assert "train-000000.tar sample toy-train-0-" in message and "found no key 'format'" in message
+    assert "train-000000.tar sample toy-train-0-" in message and "found other bytes than were written" in message
 
 
 @needs_real_data
@@ -214,3 +214,16 @@ def test_help_names_every_command(tmp_path):
     out = run(tmp_path, "--help").stdout
     for command in ("make-toy", "build-shards", "inspect-shard", "train", "compare"):
         assert command in out
+
+
+def test_broken_samples_can_be_left_out_of_a_run(toy, tmp_path):
+    shutil.copytree(toy / "shards", tmp_path / "shards")
+    shutil.copytree(toy / "data", tmp_path / "data")
+    (tmp_path / "data" / "toy" / "toyworld" / "frames" / "toy-train-0-00003.arrow").unlink()
+    message = fail(tmp_path, "train", *TINY, "--set", "name=stops")
+    assert "sample toy-train-0-00003-c000-" in message and "toy-train-0-00003.arrow' not found" in message
+    out = succeed(tmp_path, "train", *TINY, "--set", "name=skips", "--set", "data.on_error=skip")
+    assert "skipped: " in out and "toy-train-0-00003.arrow' not found" in out
+    lines = (tmp_path / "runs" / "skips" / "skipped.jsonl").read_text().splitlines()
+    metrics = json.loads((tmp_path / "runs" / "skips" / "metrics.json").read_text())
+    assert metrics["num_skipped"] == len(lines) >= 2

@@ -1,11 +1,19 @@
+import io
+import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+import pyarrow as pa
 import pytest
 import torch
 
 from pipeline.errors import ProspectError
 from pipeline.expand import expand
+from pipeline.frame_store import find_frames_file, open_frames
+from pipeline.shard_reader import ShardFile, read_samples, shards_at
+from pipeline.storage import LocalFolder
 from prospect.config import DataConfig, NegativeRate
 from prospect.data import loader
 from prospect.data.frames import decode_frame
@@ -101,7 +109,7 @@ def test_blind_frames_hide_the_pixels(root, tokenizer):
 def test_collate_pads_right_and_masks_by_length(root, tokenizer):
     turns = reader(root, tokenizer, packing="turn")
     short, long = turns.read(Request(0, 0, 0)), turns.read(Request(4, 0, 0))
-    batch = collate([short, long], pad=tokenizer.eos_token_id)
+    batch = collate([short, long], pad=tokenizer.eos_token_id, image_size=32)
     lengths = [len(short.sequence), len(long.sequence)]
     assert batch["attention_mask"].sum(1).tolist() == lengths
     assert batch["input_ids"][0, : lengths[0]].tolist() == short.sequence.ids
@@ -120,11 +128,11 @@ def test_order_and_content_do_not_depend_on_workers(root, tokenizer, workers):
     packed = reader(root, tokenizer, sampling=Sampling(NegativeRate(), 0, 10))
     requests = [[Request(2, 0, 0), Request(0, 0, 0)], [Request(1, 0, 1)]]
     batches = list(make_loader(packed, MicroBatches(lambda: iter(requests), 2), pad=0, num_workers=workers))
-    expected = [collate([packed.read(r) for r in rs], 0) for rs in requests]
+    expected = [collate([packed.read(r) for r in rs], 0, 32) for rs in requests]
     for batch, other in zip(batches, expected, strict=True):
         assert batch["keys"] == other["keys"]
         for name, value in other.items():
-            assert name == "keys" or torch.equal(batch[name], value)
+            assert name in ("keys", "errors") or torch.equal(batch[name], value)
 
 
 def test_an_error_leaves_a_worker_as_it_is(root, tokenizer):
@@ -181,3 +189,120 @@ def test_missing_shards_name_the_command_that_builds_them():
         ProspectError, match="prospect build-shards --split val --data-root data --dataset x --out nowhere"
     ):
         read_split(Path("nowhere"), "x", "val", Path("data"))
+
+
+def shard_of(root: Path, key: str) -> tuple[Path, int]:
+    """The shard and the place of the JSON of the clip's last sample."""
+    split = read_split(root / "shards", "x", "train", root)
+    row = split.index["key"].str.starts_with(key).arg_true()[-1]
+    return split.folder / split.index.item(row, "shard"), split.index.item(row, "data_offsets")[0]
+
+
+@pytest.fixture
+def copied(root, tmp_path) -> Path:
+    """Shards with frames (embedded) and without (shards), and data, to break."""
+    shutil.copytree(root / "embedded", tmp_path / "embedded")
+    shutil.copytree(root / "plain", tmp_path / "shards")
+    shutil.copytree(root / "data", tmp_path / "data")
+    open_frames.cache_clear()
+    return tmp_path
+
+
+def flip(path: Path, place: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_flipped_byte_is_named_with_shard_and_key(copied, tokenizer):
+    shard, place = shard_of(copied, "v1-")
+    flip(shard, place + 700)
+    packed = reader(copied, tokenizer, "shards")
+    with pytest.raises(
+        ProspectError, match=rf"{shard.name} sample v1-c000-\w+-\d+: found other bytes than were written"
+    ):
+        packed.read(Request(1, 0, 0))
+    assert packed.read(Request(0, 0, 0)).key.startswith("v0-")
+
+
+def test_a_flipped_byte_in_an_embedded_image_is_named(copied, tokenizer):
+    packed = reader(copied, tokenizer, "embedded")
+    path = packed.split.folder / packed.split.index.item(0, "shard")
+    flip(path, packed.split.index.item(0, "data_offsets")[1] + 300)
+    with pytest.raises(ProspectError, match=r"sample v0-c000-\w+-0000: found other bytes than were written"):
+        packed.read(Request(0, 0, 0))
+
+
+def test_a_missing_frames_file_and_an_undecodable_image_are_named(copied, tokenizer):
+    (copied / "data" / "x" / "frames" / "v2.arrow").unlink()
+    packed = reader(copied, tokenizer, "shards")
+    with pytest.raises(
+        ProspectError, match=r"train-\d+\.tar sample v2-c000-\w+-\d+: frames file 'frames/v2.arrow' not found"
+    ):
+        packed.read(Request(2, 0, 0))
+    table = pa.table({"frame": pa.array([b"\xff\xd8 no jpeg"] * 20, pa.binary())})
+    with pa.ipc.new_stream(str(copied / "data" / "x" / "frames" / "v2.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    with pytest.raises(ProspectError, match=r"train-\d+\.tar sample v2-c000-\w+-\d+: frame 2: cannot be decoded"):
+        packed.read(Request(2, 0, 0))
+
+
+def test_an_index_that_disagrees_with_its_shard_is_named(copied, tokenizer):
+    path = copied / "shards" / "x" / "train" / "index.parquet"
+    index = pl.read_parquet(path)
+    index.with_columns(pl.col("target").str.replace("Well begun.", "Well", literal=True)).write_parquet(path)
+    packed = reader(copied, tokenizer, "shards")
+    with pytest.raises(
+        ProspectError, match=r"sample v0-.*: found \d+ tokens, planned \d+ from the index, which disagrees"
+    ):
+        packed.read(Request(0, 0, 0))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_skip_leaves_a_broken_sample_out_and_counts_it(copied, tokenizer, workers):
+    (copied / "data" / "x" / "frames" / "v1.arrow").unlink()
+    packed = reader(copied, tokenizer, "shards", on_error="skip")
+    requests = [[Request(0, 0, 0), Request(1, 0, 0)], [Request(1, 0, 1)], [Request(2, 0, 2)]]
+    told: list[str] = []
+    batches = list(make_loader(packed, MicroBatches(lambda: iter(requests), 3), 0, workers, told.append))
+    assert batches[0]["keys"][1] == "" and len(told) == 2 and "v1.arrow" in told[0]
+    alone = collate([packed.read(Request(0, 0, 0))], 0, 32)
+    assert torch.equal(batches[0]["input_ids"][:1], alone["input_ids"])
+    assert torch.equal(batches[0]["frames"], alone["frames"])
+    assert (batches[0]["update_labels"][1] == IGNORE).all() and batches[0]["attention_mask"][1].sum() == 1
+    assert batches[1]["frames"].shape == (0, 3, 32, 32) and batches[1]["input_ids"].shape == (1, 1)
+    assert not batches[1]["target_kind"].any(), "nothing is learned from it"
+
+
+def test_too_many_broken_samples_in_a_row_stop_the_run(copied, tokenizer):
+    (copied / "data" / "x" / "frames" / "v1.arrow").unlink()
+    packed = reader(copied, tokenizer, "shards", on_error="skip", max_consecutive_errors=3)
+    requests = [[Request(1, 0, 0), Request(1, 0, 0)], [Request(0, 0, 1)], [Request(1, 0, 2)] * 3]
+    batches = iter(make_loader(packed, MicroBatches(lambda: iter(requests), 3), 0, 0))
+    next(batches), next(batches)
+    with pytest.raises(ProspectError, match=r"v1\.arrow.*; broken sample number 3 in a row"):
+        next(batches)
+
+
+def test_no_pickle_is_loaded_and_no_shell_asked(copied, tokenizer, tmp_path, monkeypatch):
+    """LESSONS: webdataset unpickles `.pyd` members and runs `pipe:` URLs."""
+    mark = tmp_path / "ran"
+    evil = b"cposix\nsystem\n(S'touch " + str(mark).encode() + b"'\ntR."
+    packed = reader(copied, tokenizer, "embedded")
+    shard = packed.split.folder / packed.split.index.item(0, "shard")
+    with tarfile.open(shard, "a") as tar:
+        for name in ("v0-c000-0000.pyd", "v0-c000-0000.pickle", "v0-c000-0000.json"):
+            info = tarfile.TarInfo(name)
+            info.size = len(evil)
+            tar.addfile(info, io.BytesIO(evil))
+    assert packed.read(Request(0, 0, 0)).key.startswith("v0-"), "members that the index does not list are not read"
+    with pytest.raises(ProspectError, match="not a turn sample"):
+        list(read_samples(ShardFile(LocalFolder(shard.parent), shard.name)))
+    for place in (f"pipe:touch {mark}", f"pipe:touch {mark} |"):
+        with pytest.raises(ProspectError, match="no such file"):
+            shards_at(place)
+        with pytest.raises(ProspectError, match="not found"):
+            find_frames_file(place, [tmp_path])
+        with pytest.raises(ProspectError, match="found no finished shards"):
+            read_split(Path(place), "x", "train", tmp_path)
+    assert not mark.exists()
