@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=ABOUT)
 imports = typer.Typer(no_args_is_help=True, help="Annotations of other projects to clips.")
 app.add_typer(imports, name="import")
-console = Console()
+console = Console(markup=False)  # paths and texts of users are printed as they are
 CORES = os.cpu_count() or 1
 TOY_ROOT = Path("data/toy")
 TOY_SHARDS = Path("shards/toyworld/train")
@@ -57,7 +57,9 @@ def make_toy(
         if counts is None:
             console.print(f"nothing to do: {out}/toyworld is there already (remove it to make it again)")
         else:
-            console.print(f"{out}/toyworld: " + ", ".join(f"{n} {split} clips" for split, n in counts.items()))
+            console.print(
+                f"{out}/toyworld: " + ", ".join(f"{n} {split} clips" for split, n in counts.items()), markup=False
+            )
 
 
 @app.command()
@@ -165,8 +167,8 @@ def import_proassist(
 def extract_frames(
     videos: Annotated[list[Path], typer.Argument(help="Video files, in any container that FFmpeg reads.")],
     out: Annotated[Path, typer.Option(help="Folder of the frames files, VIDEO.arrow each.")],
-    fps: Annotated[float, typer.Option(min=0.01, help="Frames a second.")] = 2,
-    size: Annotated[int, typer.Option(min=16, help="Pixels a side; frames are squares.")] = 384,
+    fps: Annotated[float, typer.Option(min=0.01, max=1000, help="Frames a second.")] = 2,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="Pixels a side; frames are squares.")] = 384,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs.")] = 90,
     workers: Workers = CORES,
     force: Annotated[bool, typer.Option(help="Make frames files again that are there.")] = False,
@@ -182,7 +184,9 @@ def extract_frames(
         for outcome in outcomes:
             if not outcome.error:
                 what = "there already" if outcome.kept else "written"
-                console.print(f"{out / outcome.video.stem}.arrow: {outcome.rows} frames, {what}", soft_wrap=True)
+                console.print(
+                    f"{out / outcome.video.stem}.arrow: {outcome.rows} frames, {what}", soft_wrap=True, markup=False
+                )
         if broken:
             lines = "".join(f"\n  {outcome.video}: {outcome.error}" for outcome in broken)
             raise ProspectError(f"{len(broken)} of {len(outcomes)} videos have no frames file:{lines}")
@@ -228,7 +232,7 @@ def inspect_shard(
             for row in inspect.sample_rows(shards):
                 print(json.dumps(row, ensure_ascii=False))
         elif key is None:
-            wide = Console(width=None if console.is_terminal else 200)
+            wide = Console(markup=False, width=None if console.is_terminal else 200)
             wide.print(inspect.sample_table(shards))
         else:
             sample, images, clip = find_sample(shards, key)
@@ -291,7 +295,8 @@ def train(
             console.print(f"nothing to do: {run.folder} is finished; --overwrite starts it over")
         if settings.data.eval_splits:
             console.print(comparison([run.folder], settings.data.eval_splits[-1]))
-        console.print(f"metrics: {run.folder}/metrics.json, curves: tensorboard --logdir {run.folder.parent}")
+        places = f"metrics: {run.folder}/metrics.json, curves: tensorboard --logdir {run.folder.parent}"
+        console.print(places)
 
 
 @app.command()
@@ -382,7 +387,11 @@ def _print_build(folder: str, manifest: dict[str, Any], up_to_date: bool) -> Non
     )
     if manifest["skipped"]:
         reasons = ", ".join(f"{name} {count}" for name, count in manifest["skipped_by_field"].items())
-        console.print(f"  left out {len(manifest['skipped'])} clips with problems ({reasons}); listed in manifest.json")
+        console.print(
+            f"  left out {len(manifest['skipped'])} clips with problems ({reasons}); listed in manifest.json (once "
+            "they are corrected: --force)",
+            soft_wrap=True,
+        )
 
 
 if __name__ == "__main__":

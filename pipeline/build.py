@@ -14,10 +14,11 @@ import errno
 import fcntl
 import hashlib
 import json
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,10 +32,19 @@ from pipeline.clips import Clip
 from pipeline.engine import Engine, LocalEngine
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.frame_store import FrameFile, find_frames_file, open_frames, search_roots
-from pipeline.plan import Options, Plan, Progress, annotation_file, read_clips, scan, skipped_by_field
+from pipeline.plan import (
+    Options,
+    Plan,
+    Progress,
+    annotation_file,
+    other_annotations,
+    read_clips,
+    scan,
+    skipped_by_field,
+)
 from pipeline.shard_writer import ShardInfo, read_finished, read_rows, write_shard
-from pipeline.sources import FramesSource, Source, SourceHashes
-from pipeline.storage import Folder, LocalFolder, open_folder, write_bytes
+from pipeline.sources import CACHE, FramesSource, Source, SourceHashes
+from pipeline.storage import Folder, LocalFolder, open_folder, sha256_in, write_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,16 +96,19 @@ def build_split(
     work = open_folder(out) / dataset / f".{split}.build"  # of a build under way; gone once the manifest stands
     hashes = SourceHashes(folder, verify)
     sources = [hashes.source(annotations, annotations.name)]
+    if options.on_invalid == "skip":  # the videos of other splits are left out, so the shards depend on those
+        sources += [hashes.source(path, path.name) for path in other_annotations(annotations, split)]
     fingerprint = _fingerprint(options, sources)
     if not force and folder.size(m.MANIFEST) is not None:
         manifest = m.read_manifest(folder)
         _refuse_other(folder, manifest["fingerprint"], fingerprint)
         _refuse_changed_frames(folder, manifest, hashes, roots)
+        _refuse_changed_shards(folder, manifest, verify)
         hashes.save()
-        if work.size("fingerprint") is not None:
-            work.remove()  # killed after its last step but this one
+        _remove_leftovers(work)
         return Build(folder, manifest, up_to_date=True)
 
+    before = _folders_there(work)
     with _sole_builder(work) as scratch:
         is_new = _start(folder, work, fingerprint, force)
         spool = scratch / "clips.jsonl"
@@ -104,10 +117,10 @@ def build_split(
             _stop_on_problems(plan, options)
         except BaseException:
             if is_new:
-                _undo_start(work, out)
+                _undo_start(work, before)
             raise
         if is_new:
-            _remove_build(folder)  # --force; not before the input is known to be good
+            _remove_build(folder, split)  # --force; not before the input is known to be good
             write_bytes(work, "fingerprint", fingerprint.encode())
         names = [f"{split}-{n:06d}.tar" for n in range(len(plan.shards))]
         tasks = (
@@ -135,11 +148,15 @@ def build_split(
             "kinds": dict(index.kinds),
             "skipped_by_field": skipped_by_field(plan.skipped),
             "skipped": plan.skipped,
+            "index": {"bytes": folder.size(m.INDEX), "sha256": hashlib.sha256(folder.read(m.INDEX)).hexdigest()},
             "shards": [asdict(shard) for shard in shards],
         }
-        for frames_source in index.frames.values():
-            hashes.remember(Path(frames_source.path), frames_source.source)
+        for found in index.frames.values():
+            hashes.remember(Path(found.path), found.source.sha256, found.stamp)
         hashes.save()
+        for name in set(folder.names()) - set(names):
+            if _is_shard(name, split):
+                folder.delete(name)  # of an interrupted build whose plan had more shards
         write_bytes(folder, m.MANIFEST, m.json_bytes(manifest))
         work.remove()
     return Build(folder, manifest, up_to_date=False)
@@ -197,18 +214,43 @@ def _sole_builder(work: Folder) -> Iterator[Path]:
         yield work.path
 
 
+def _refuse_changed_shards(folder: Folder, manifest: dict[str, Any], verify: bool) -> None:
+    """The shards and the index are there, and of their size; with `verify` every byte is as written."""
+    for name, record in [(m.INDEX, manifest["index"]), *((shard["name"], shard) for shard in manifest["shards"])]:
+        found = folder.size(name)
+        if found == record["bytes"] and verify and sha256_in(folder, name) != record["sha256"]:
+            found = -1
+        if found != record["bytes"]:
+            what = {None: "nothing", -1: "other bytes"}.get(found, f"{found} bytes")
+            raise ProspectError(
+                f"{folder}/{name}: found {what}, expected the {record['bytes']} bytes that were built; pass --force to "
+                "build them again"
+            )
+
+
+def _remove_leftovers(work: Folder) -> None:
+    """The work folder of a build that was killed after its manifest stood, or with --force before anything changed."""
+    if isinstance(work, LocalFolder) and not work.path.is_dir():
+        return
+    with suppress(ProspectError), _sole_builder(work):  # not one that is at work now
+        work.remove()
+
+
 def _start(folder: Folder, work: Folder, fingerprint: str, force: bool) -> bool:
     """Take up an interrupted build of the same plan (False), or begin one from nothing (True)."""
-    if not force and work.size("fingerprint") is not None:
-        _refuse_other(folder, work.read("fingerprint").decode(), fingerprint)
-        for place in (folder, work):
-            if isinstance(place, LocalFolder):
-                place.remove_partials()
-        return False
-    if not force and folder.names():
+    if work.size("fingerprint") is not None and folder.size(m.MANIFEST) is None:
+        found = work.read("fingerprint").decode()
+        if not force:
+            _refuse_other(folder, found, fingerprint)
+        if found == fingerprint:
+            for place in (folder, work):
+                if isinstance(place, LocalFolder):
+                    place.remove_partials()
+            return False
+    elif not force and folder.names():
         raise ProspectError(
-            f"{folder}: found files but neither a manifest nor an interrupted build; pass --force to remove them, "
-            "or another --out"
+            f"{folder}: found {', '.join(folder.names()[:3])} but neither a manifest nor an interrupted build; choose "
+            "another --out (--force removes shards, and leaves other files)"
         )
     for name in work.names():
         if name != "lock":
@@ -216,19 +258,32 @@ def _start(folder: Folder, work: Folder, fingerprint: str, force: bool) -> bool:
     return True
 
 
-def _remove_build(folder: Folder) -> None:
-    """The manifest first: what is left after a kill is no finished build."""
-    if folder.size(m.MANIFEST) is not None:
-        folder.delete(m.MANIFEST)
-    folder.remove()
+def _remove_build(folder: Folder, split: str) -> None:
+    """What builds and plans make, the manifest first, so that what is left after a kill is no finished build."""
+    there = folder.names()
+    ours = (m.MANIFEST, m.INDEX, CACHE)
+    for name in sorted(there, key=lambda name: name != m.MANIFEST):
+        if name in ours or _is_shard(name, split) or (name.startswith(".plan-") and name.endswith(".parquet")):
+            folder.delete(name)
 
 
-def _undo_start(work: Folder, out: Path | str) -> None:
-    """Remove the work folder, and the folders above it up to `out` that are empty then."""
+def _is_shard(name: str, split: str) -> bool:
+    return re.fullmatch(rf"{split}-\d{{6,}}\.tar", name) is not None
+
+
+def _folders_there(work: Folder) -> set[Path]:
+    """Which of the folders that a build may have to make are there already."""
+    return {p for p in (work.path, *work.path.parents) if p.exists()} if isinstance(work, LocalFolder) else set()
+
+
+def _undo_start(work: Folder, before: set[Path]) -> None:
+    """Remove the work folder, and the folders above it that this build made."""
     work.remove()
     if isinstance(work, LocalFolder):
-        for folder in (work.path.parent, Path(out)):
-            if not any(folder.iterdir()):
+        for folder in work.path.parents:
+            if folder in before:
+                break
+            with suppress(OSError):
                 folder.rmdir()
 
 
@@ -253,8 +308,10 @@ def _ranges(spool: Path, plan: Plan) -> Iterator[bytes]:
 
 def _write_or_keep(task: _ShardTask) -> ShardInfo:
     """Runs in a worker."""
-    finished = read_finished(task.folder, task.work, task.name)
-    return finished or write_shard(task.folder, task.work, task.name, _clips(task), task.max_silent_frames)
+    plan = hashlib.sha256(task.clips).hexdigest()
+    find = partial(find_frames_file, roots=task.roots)
+    finished = read_finished(task.folder, task.work, task.name, plan, find)
+    return finished or write_shard(task.folder, task.work, task.name, _clips(task), task.max_silent_frames, plan)
 
 
 def _clips(task: _ShardTask) -> Iterator[tuple[Clip, FrameFile | None]]:

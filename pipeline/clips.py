@@ -76,27 +76,28 @@ def in_sequence_order(turns: Sequence[Turn], start_frame: int) -> tuple[Turn, ..
     return tuple(sorted(turns, key=place))
 
 
-def read_raw_clips(path: Path) -> Iterator[dict[str, Any]]:
-    """The clips of an annotation file (array, single object, or .jsonl), one at a time, unchecked.
+def read_raw_clips(path: Path) -> Iterator[Any]:
+    """The entries of an annotation file (array, single object, or .jsonl), one at a time, unchecked.
 
     Raises:
-        ProspectError: the file is no JSON (with line and column), or an entry is no object.
+        ProspectError: the file is no JSON (with line and column).
     """
-    raws = _read_jsonl(path) if path.suffix == ".jsonl" else _read_json(path)
-    for index, raw in enumerate(raws):
-        if not isinstance(raw, dict):
-            raise ProspectError(f"{path} clip {index}: found {type(raw).__name__}, expected a JSON object")
-        yield raw
+    return _read_jsonl(path) if path.suffix == ".jsonl" else _read_json(path)
 
 
 def _read_jsonl(path: Path) -> Iterator[Any]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, 1):
+            try:
+                line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                if line.strip():
                     yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise _not_json(path, number, error.colno, error.msg) from None
+            except json.JSONDecodeError as error:
+                raise _not_json(path, number, error.colno, error.msg) from None
+            except UnicodeDecodeError as error:
+                raise _not_json(path, number, error.start + 1, "found bytes that are not UTF-8") from None
+            except (ValueError, RecursionError) as error:
+                raise _not_json(path, number, 1, str(error)) from None
 
 
 def _read_json(path: Path) -> Iterator[Any]:
@@ -112,7 +113,10 @@ def _read_json(path: Path) -> Iterator[Any]:
         try:
             yield from ijson.items(file, "item" if first == b"[" else "", buf_size=READ_BYTES, use_float=True)
         except (ijson.JSONError, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0]
+            said = error.args[0] if error.args else error
+            reason = (said.decode(errors="replace") if isinstance(said, bytes) else str(said)).splitlines()[0]
+            if "overflow" in reason:
+                reason = "a number beyond what this parser holds, 64 bits; .jsonl takes larger ones"
             raise _not_json(path, *_position_of_error(path, start, file.tell()), reason) from None
 
 

@@ -5,7 +5,6 @@ Both IPC formats are read (*stream*, which HF `datasets` writes, and *file*). Th
 """
 
 import base64
-import binascii
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 
 from pipeline.errors import ProspectError
 
+BASE64 = "^[A-Za-z0-9+/]*={0,2}$"
 COLUMNS = ("frame", "frames", "image", "images")
 MAX_OPEN_FILES = 64  # memory-mapped files kept open per process
 
@@ -38,19 +38,7 @@ class FrameFile:
                 f"{path}: cannot be read as Arrow ({first_line}), expected an Arrow IPC stream or file with one row a "
                 f"frame; write it again"
             ) from None
-        name = next((c for c in COLUMNS if c in table.column_names), None)
-        if name is None:
-            raise ProspectError(
-                f"{path}: found columns {', '.join(table.column_names) or 'none'}, expected one of {', '.join(COLUMNS)}"
-            )
-        self._column = table.column(name)
-        self._is_text = pa.types.is_string(self._column.type) or pa.types.is_large_string(self._column.type)
-        is_bytes = pa.types.is_binary(self._column.type) or pa.types.is_large_binary(self._column.type)
-        is_struct = pa.types.is_struct(self._column.type) and self._column.type.get_field_index("bytes") >= 0
-        if not (self._is_text or is_bytes or is_struct):
-            raise ProspectError(
-                f"{path}: column {name!r} is {self._column.type}, expected base64 text, bytes, or a struct with 'bytes'"
-            )
+        self._column, self._is_text = _images(path, table)
 
     def __len__(self) -> int:
         return len(self._column)
@@ -60,24 +48,65 @@ class FrameFile:
         if not 0 <= index < len(self):
             raise ProspectError(f"{self.path}: found frame index {index}, expected 0..{len(self) - 1}")
         value = self._column[index].as_py()
-        if isinstance(value, dict):
-            value = value["bytes"]
-        if self._is_text and value is not None:
-            try:
-                value = base64.b64decode(value, validate=True)
-            except binascii.Error as error:
-                raise ProspectError(f"{self.path} frame {index}: not valid base64 ({error})") from None
         if not value:
             raise ProspectError(f"{self.path} frame {index}: found an empty value, expected image bytes")
-        return bytes(value)
+        if not self._is_text:
+            return bytes(value)
+        try:
+            return base64.b64decode(value, validate=True)
+        except ValueError as error:
+            raise ProspectError(f"{self.path} frame {index}: not valid base64 ({error})") from None
+
+    def first_bad(self, first: int, last: int, read: bool) -> tuple[int, str] | None:
+        """The first of the frames first..last (inclusive) that holds nothing, and what it holds.
+
+        `read`: look at the values too, not at their lengths alone, and report base64 text that is none.
+        """
+        values = self._column.slice(first, last - first + 1)
+        good = pc.fill_null(pc.greater(pc.binary_length(values), 0), False)
+        if self._is_text and read:
+            good = pc.and_(good, pc.fill_null(pc.match_substring_regex(values, BASE64), False))
+        place = pc.index(good, False).as_py()
+        if place < 0:
+            return None
+        value = values[place].as_py()
+        return first + place, "an empty value" if not value else "text that is not base64"
 
     def stored_bytes(self, first: int, last: int) -> int:
         """Bytes of the images of frames first..last (inclusive), within three a frame for base64."""
-        values = self._column.slice(first, last - first + 1)
-        if pa.types.is_struct(values.type):
-            values = pc.struct_field(values, "bytes")
-        total = pc.sum(pc.binary_length(values)).as_py() or 0
+        total = pc.sum(pc.binary_length(self._column.slice(first, last - first + 1))).as_py() or 0
         return total * 3 // 4 if self._is_text else total
+
+
+def _images(path: Path, table: pa.Table) -> tuple[pa.ChunkedArray, bool]:
+    """The column of images as binary values, and whether they are base64 text."""
+    name = next((c for c in COLUMNS if c in table.column_names), None)
+    if name is None or table.column_names.count(name) > 1:
+        raise ProspectError(
+            f"{path}: found columns {', '.join(table.column_names) or 'none'}, expected one of {', '.join(COLUMNS)}"
+        )
+    column = table.column(name)
+    try:
+        column.validate(full=not _is_text(column.type))  # full: also that every offset lies in the file
+        if _is_text(column.type):
+            column = column.cast(pa.large_binary() if pa.types.is_large_string(column.type) else pa.binary())
+            column.validate(full=True)
+            return column, True
+        if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+            column = pc.struct_field(column, "bytes")
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0]
+        raise ProspectError(f"{path}: its column {name!r} is damaged ({reason}); write the file again") from None
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise ProspectError(
+            f"{path}: column {name!r} is {table.column(name).type}, expected base64 text, bytes, or a struct with "
+            "'bytes' of bytes"
+        )
+    return column, False
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 @lru_cache(maxsize=MAX_OPEN_FILES)
@@ -94,19 +123,26 @@ def find_frames_file(frames_file: str, roots: Sequence[Path]) -> Path:
     """
     parts = PurePosixPath(frames_file).parts
     if Path(frames_file).is_absolute():
-        if Path(frames_file).is_file():
+        if _is_file(Path(frames_file)):
             return Path(frames_file)
         parts = parts[1:]
     for root in roots:
         for first in range(len(parts)):
             candidate = root.joinpath(*parts[first:])
-            if candidate.is_file():
+            if _is_file(candidate):
                 return candidate
     tried = ", ".join(str(root) for root in roots)
     raise ProspectError(
         f"frames file {frames_file!r} not found: tried it, and every shorter suffix of it, under {tried}; pass "
         "--frames-root (data.frames_root in train) with the folder that holds it"
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # e.g. a name that is too long
+        return False
 
 
 def search_roots(frames_root: Path | None, data_root: Path | None, dataset: str) -> list[Path]:

@@ -18,6 +18,8 @@ from pipeline.storage import Folder
 FORMAT = "prospect.shards/1"
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
+KEYS = {"dataset", "fingerprint", "frames_files", "index", "kinds", "num_clips", "num_samples", "options", "shards",
+        "skipped", "skipped_by_field", "sources", "split"}  # fmt: skip
 
 _TURNS = pa.list_(
     pa.struct([("role", pa.string()), ("text", pa.string()), ("start_frame", pa.int64()), ("end_frame", pa.int64())])
@@ -131,8 +133,13 @@ def read_manifest(folder: Folder) -> dict[str, Any]:
         ) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ProspectError(f"{folder}/{MANIFEST}: expected format {FORMAT!r}; build the shards again with --force")
+    if missing := KEYS - manifest.keys():
+        raise ProspectError(
+            f"{folder}/{MANIFEST}: found no {', '.join(sorted(missing))}; build the shards again with --force"
+        )
     return manifest
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode()
+    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    return text.encode(errors="backslashreplace")  # a lone surrogate in the input, as JSON escapes it

@@ -5,7 +5,6 @@ so that a shard is a byte range of it: memory does not grow with the input, and 
 file nor the checks. Nothing else is written.
 """
 
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,8 +20,8 @@ from pipeline.clips import SPLITS, Clip, prompt_text, read_raw_clips
 from pipeline.engine import Engine
 from pipeline.errors import Problem, ProspectError
 from pipeline.expand import expand
-from pipeline.frame_store import find_frames_file, open_frames, search_roots
-from pipeline.sample import clip_key
+from pipeline.frame_store import FrameFile, find_frames_file, open_frames, search_roots
+from pipeline.sample import clip_key, key_of
 from pipeline.storage import naming
 from pipeline.validate import check_clip
 
@@ -67,6 +66,10 @@ def annotation_file(data_root: Path, dataset: str, split: str) -> Path:
     if not data_root.is_dir():
         raise ProspectError(f"data root {data_root}: no such folder; pass --data-root with the folder of your datasets")
     folder = data_root / dataset
+    if Path(dataset).name != dataset:
+        raise ProspectError(
+            f"--dataset {dataset}: expected the name of a folder in {data_root}, e.g. {Path(dataset).name}"
+        )
     if not folder.is_dir():
         there = ", ".join(datasets(data_root, split)) or "none"
         raise ProspectError(f"{folder}: no such dataset; {data_root} has these with a {split} split: {there}")
@@ -102,9 +105,20 @@ def annotated(data_root: Path, dataset: str | None, split: str | None) -> list[t
     return found
 
 
+def other_annotations(source: Path, split: str) -> list[Path]:
+    """The annotation files of the dataset's other splits."""
+    found = (_split_file(source.parent, other) for other in SPLITS if other != split)
+    return [path for path in found if path]
+
+
 def _split_file(folder: Path, split: str) -> Path | None:
-    paths = (folder / f"{split}_training{suffix}" for suffix in (".json", ".jsonl"))
-    return next((path for path in paths if path.is_file()), None)
+    paths = [folder / f"{split}_training{suffix}" for suffix in (".json", ".jsonl")]
+    there = [path for path in paths if path.is_file()]
+    if len(there) > 1:
+        raise ProspectError(
+            f"{folder}: found {there[0].name} and {there[1].name}, expected one of them; remove the other"
+        )
+    return there[0] if there else None
 
 
 def scan(
@@ -118,13 +132,13 @@ def scan(
 ) -> Plan:
     """Check all clips of `source`, spool the valid ones, and cut them into shards. Roots are searched for frames."""
     plan, keys = Plan(), dict[str, int]()
-    elsewhere = _videos_of_other_splits(source.parent, split)
+    elsewhere = _videos_of_other_splits(source, split)
     samples = size = 0
     with naming(spool), spool.open("wb") as file:
         start = 0
         for checked in chain.from_iterable(engine.map(_check_batch, _batches(source, options, tuple(roots)))):
             index = plan.num_clips
-            problems = checked.problems or _check_identity(checked, index, source.name, keys, elsewhere)
+            problems = [*checked.problems, *_check_identity(checked, index, source.name, keys, elsewhere)]
             plan.num_clips += 1
             on_clip(plan.num_clips, None)
             if problems:
@@ -152,7 +166,7 @@ class _Batch:
     file: str
     dataset: str
     first: int  # place of the first clip in the file
-    raws: list[dict[str, Any]]
+    raws: list[Any]
     options: Options
     roots: tuple[Path, ...]
 
@@ -180,17 +194,38 @@ def _batches(source: Path, options: Options, roots: tuple[Path, ...]) -> Iterato
 
 def _check_batch(batch: _Batch) -> list[_Checked]:
     """Runs in a worker."""
-    num_frames = partial(_num_frames, roots=batch.roots)
+    find = partial(_open_frames, roots=batch.roots)
     checked = []
     for index, raw in enumerate(batch.raws, batch.first):
-        clip, problems = check_clip(raw, index=index, file=batch.file, dataset=batch.dataset, num_frames=num_frames)
+        if not isinstance(raw, dict):
+            problem = Problem(batch.file, f"clip {index}", "", "clip", type(raw).__name__, "a JSON object")
+            checked.append(_Checked(None, None, [problem]))
+            continue
+        clip, problems = check_clip(
+            raw,
+            index=index,
+            file=batch.file,
+            dataset=batch.dataset,
+            open_frames=find,
+            read_frames=batch.options.embed_frames,
+        )
         found = raw.get("video_uid"), raw.get("clip_idx", 0)
         if clip is None:
-            checked.append(_Checked(*found, problems))
+            checked.append(_Checked(*found, problems, *_identity_of(raw, batch.dataset)))
             continue
         line = _CLIP.dump_json(clip) + b"\n"
         checked.append(_Checked(*found, [], clip.id, clip_key(clip), line, *_weigh(clip, batch.options, batch.roots)))
     return checked
+
+
+def _identity_of(raw: dict[str, Any], dataset: str) -> tuple[str, str]:
+    """Id and key of a clip with problems, as far as it says; two clips of one id are a problem whatever else is."""
+    video, part = raw.get("video_uid"), raw.get("clip_idx", 0)
+    named = raw.get("id") or (f"{video}-c{part:03d}" if isinstance(video, str) and isinstance(part, int) else None)
+    of = raw.get("dataset") or dataset
+    if not isinstance(named, str) or not isinstance(of, str):
+        return "", ""
+    return named, key_of(of, named.encode(errors="replace").decode())
 
 
 def _skipped(checked: _Checked, index: int, problems: list[Problem]) -> dict[str, Any]:
@@ -226,14 +261,13 @@ def check_splits(
     return total
 
 
-def valid_clips(source: Path) -> Iterator[Clip]:
-    """The clips of an annotation file that pass the checks, those of frames files aside."""
+def valid_clips(source: Path) -> Iterator[tuple[int, Clip]]:
+    """Place in the annotation file and clip, of those that pass the checks (frames are not looked at)."""
     for index, raw in enumerate(read_raw_clips(source)):
-        clip, _ = check_clip(
-            raw, index=index, file=source.name, dataset=source.parent.name, num_frames=lambda name: sys.maxsize
-        )
-        if clip is not None:
-            yield clip
+        if isinstance(raw, dict):
+            clip, _ = check_clip(raw, index=index, file=source.name, dataset=source.parent.name, open_frames=None)
+            if clip is not None:
+                yield index, clip
 
 
 def read_clips(lines: bytes) -> Iterator[Clip]:
@@ -247,17 +281,16 @@ def skipped_by_field(skipped: list[dict[str, Any]]) -> dict[str, int]:
     return dict(sorted(Counter(name for entry in skipped for name in entry["fields"]).items()))
 
 
-def _num_frames(frames_file: str, roots: Sequence[Path]) -> int:
-    return len(open_frames(find_frames_file(frames_file, roots)))
+def _open_frames(frames_file: str, roots: Sequence[Path]) -> FrameFile:
+    return open_frames(find_frames_file(frames_file, roots))
 
 
-def _videos_of_other_splits(folder: Path, split: str) -> dict[str, str]:
+def _videos_of_other_splits(source: Path, split: str) -> dict[str, str]:
     """video_uid -> the annotation file of another split that has it."""
     found: dict[str, str] = {}
-    for other in SPLITS:
-        path = _split_file(folder, other)
-        if other != split and path:
-            found |= {raw["video_uid"]: path.name for raw in read_raw_clips(path) if "video_uid" in raw}
+    for path in other_annotations(source, split):
+        videos = (raw.get("video_uid") for raw in read_raw_clips(path) if isinstance(raw, dict))
+        found |= {video: path.name for video in videos if isinstance(video, str)}
     return found
 
 
@@ -265,7 +298,9 @@ def _check_identity(
     checked: _Checked, index: int, file: str, keys: dict[str, int], elsewhere: dict[str, str]
 ) -> list[Problem]:
     """A clip's key is new, and its video stands in no other split. Records the key."""
-    problems = []
+    problems: list[Problem] = []
+    if not checked.key:
+        return problems
     where = f"clip {index} (video_uid {checked.video_uid!r}, clip_idx {checked.clip_idx})"
     if checked.key in keys:
         found = f"id {checked.id!r}, as clip {keys[checked.key]}"

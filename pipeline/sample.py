@@ -58,11 +58,12 @@ def labels_of(kind: Kind) -> dict[str, int]:
 
 def clip_key(clip: Clip) -> str:
     """The part of a sample's key that its clip gives: readable, without dots, and unique by a hash."""
-    return _clip_key(clip.dataset, clip.id)
+    return key_of(clip.dataset, clip.id)
 
 
 @lru_cache(maxsize=64)  # one clip's samples are written one after the other
-def _clip_key(dataset: str, clip_id: str) -> str:
+def key_of(dataset: str, clip_id: str) -> str:
+    """`clip_key` from the two names that it depends on."""
     digest = hashlib.sha256(f"{dataset}/{clip_id}".encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', clip_id[:KEY_PREFIX_LENGTH])}-{digest[:8]}"
 
@@ -156,6 +157,8 @@ def turn_from_record(record: dict[str, Any]) -> Turn:
 def _from_record(record: dict[str, Any]) -> TurnSample:
     about = record["clip"]
     start_frame, end_frame = record["start_frame"], record["end_frame"]
+    if not (isinstance(start_frame, int) and isinstance(end_frame, int) and record["kind"] in KINDS):
+        raise TypeError(f"start_frame {start_frame!r}, end_frame {end_frame!r}, kind {record['kind']!r}")
     history = tuple(map(turn_from_record, record["history"]))
     trailing = tuple(map(turn_from_record, record["trailing"]))
     target = None

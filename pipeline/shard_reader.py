@@ -25,7 +25,7 @@ class ShardFile:
     def dataset(self) -> str:
         """Of a shard that stands as builds put it, OUT/DATASET/SPLIT/NAME: the folder's name."""
         place = str(self.folder) if is_url(str(self.folder)) else str(Path(str(self.folder)).absolute())
-        return place.rstrip("/").split("/")[-2]
+        return "".join(place.rstrip("/").split("/")[-2:-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,6 @@ def read_members(shard: ShardFile) -> Iterator[Member]:
             for info in tar:
                 file = tar.extractfile(info)
                 yield Member(info.name, info.offset_data, file.read() if file else b"")
-    except FileNotFoundError:
-        raise ProspectError(f"{shard}: no such file, expected a shard (.tar) made by build-shards") from None
     except (tarfile.TarError, EOFError) as error:
         raise ProspectError(
             f"{shard}: not a shard, or cut short ({error}), expected a tar made by build-shards"

@@ -38,11 +38,12 @@ class SourceHashes:
     def source(self, path: Path, name: str) -> Source:
         stamp, place = _stamp(path), str(path.resolve())
         if self._known.get(place, [None])[0] != stamp:
-            self.remember(path, Source(name, stamp[0], sha256_of(path)))
+            self.remember(path, sha256_of(path), stamp)
         return Source(name, stamp[0], self._known[place][1])
 
-    def remember(self, path: Path, source: Source) -> None:
-        self._known[str(path.resolve())] = [_stamp(path), source.sha256]
+    def remember(self, path: Path, sha256: str, stamp: list[int]) -> None:
+        """`stamp`: size and modification time when it was read."""
+        self._known[str(path.resolve())] = [stamp, sha256]
         self._changed = True
 
     def save(self) -> None:

@@ -4,6 +4,7 @@ A file appears under its name only complete. Locally: partial file, fsync, renam
 local file, as a stream that fails half-way would be closed, hence published, by fsspec.
 """
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -24,7 +25,7 @@ class Folder(Protocol):
     def __truediv__(self, name: str) -> "Folder": ...
 
     def names(self) -> list[str]:
-        """Files in it, sorted; empty where there is no such folder. Partial files are not listed."""
+        """Files and folders in it, sorted; empty where there is no such folder. Partial files are not listed."""
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None when it is not there."""
@@ -32,7 +33,7 @@ class Folder(Protocol):
     def read(self, name: str) -> bytes: ...
 
     def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """A file to read from its beginning; raises ProspectError or FileNotFoundError where it is not there."""
+        """A file to read from its beginning; raises ProspectError where it is not there."""
 
     def new_file(self, name: str) -> AbstractContextManager[Path]:
         """A local path to write; the file gets its name when the block ends without an error."""
@@ -56,7 +57,7 @@ class LocalFolder:
     def names(self) -> list[str]:
         if not self.path.is_dir():
             return []
-        return sorted(p.name for p in self.path.iterdir() if p.is_file() and not p.name.endswith(PARTIAL))
+        return sorted(p.name for p in self.path.iterdir() if not p.name.endswith(PARTIAL))
 
     def size(self, name: str) -> int | None:
         path = self.path / name
@@ -66,7 +67,10 @@ class LocalFolder:
         return (self.path / name).read_bytes()
 
     def open(self, name: str) -> IO[bytes]:
-        return (self.path / name).open("rb")
+        try:
+            return (self.path / name).open("rb")
+        except FileNotFoundError:
+            raise ProspectError(f"{self.path / name}: no such file") from None
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
@@ -110,7 +114,7 @@ class RemoteFolder:
                 found = files.ls(path, detail=True)
             except FileNotFoundError:
                 return []
-        return sorted(entry["name"].rsplit("/", 1)[-1] for entry in found if entry["type"] == "file")
+        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found)
 
     def size(self, name: str) -> int | None:
         with _remote(self.url) as (files, path):
@@ -168,6 +172,15 @@ def write_bytes(folder: Folder, name: str, data: bytes) -> None:
     """A whole small file."""
     with folder.new_file(name) as path:
         path.write_bytes(data)
+
+
+def sha256_in(folder: Folder, name: str) -> str:
+    """sha256 of a file, read piece by piece."""
+    digest = hashlib.sha256()
+    with folder.open(name) as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

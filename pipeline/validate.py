@@ -5,9 +5,20 @@ the frames file. Nothing is raised here for bad input: the caller decides what t
 """
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.clips import Clip, Role, Step, Turn, in_sequence_order
 from pipeline.dst import MOVES, STATES, STEP_ID, State, Update, apply_updates, as_transition, format_updates
@@ -30,7 +41,7 @@ class RawModel(BaseModel):
 
 class RawStep(RawModel):
     id: StrictStr
-    name: StrictStr = Field(min_length=1)
+    name: Annotated[StrictStr, Field(pattern=r"^[^\r\n]*\S[^\r\n]*$")]
 
 
 class RawUpdate(RawModel):
@@ -40,10 +51,21 @@ class RawUpdate(RawModel):
 
 class RawTurn(RawModel):
     role: StrictStr
-    content: StrictStr | list[RawUpdate]
+    content: Annotated[
+        Annotated[StrictStr, Tag("text")] | Annotated[list[RawUpdate], Tag("updates")],
+        Discriminator(lambda value: "updates" if isinstance(value, list) else "text"),
+    ]
     start_frame: Index | None = None
     end_frame: Index | None = None
     dst_state: dict[str, StrictStr] | None = None
+
+
+class Frames(Protocol):
+    """What the checks need to know of a frames file (`frame_store.FrameFile`)."""
+
+    def __len__(self) -> int: ...
+
+    def first_bad(self, first: int, last: int, read: bool) -> tuple[int, str] | None: ...
 
 
 class RawClip(RawModel):
@@ -78,7 +100,13 @@ class RawClip(RawModel):
 
 
 def check_clip(
-    raw: Mapping[str, Any], *, index: int, file: str, dataset: str, num_frames: Callable[[str], int]
+    raw: Mapping[str, Any],
+    *,
+    index: int,
+    file: str,
+    dataset: str,
+    open_frames: Callable[[str], Frames] | None,
+    read_frames: bool = False,
 ) -> tuple[Clip | None, list[Problem]]:
     """The clip, or every problem that it has.
 
@@ -86,7 +114,8 @@ def check_clip(
         index: the clip's place in the file, from 0.
         file: the annotation file as the user would name it.
         dataset: for clips that do not name theirs (the folder's name).
-        num_frames: rows of the Arrow file that a `frames_file` names; raises ProspectError when it cannot be read.
+        open_frames: the Arrow file that a `frames_file` names, or a ProspectError; None: frames are not looked at.
+        read_frames: look at every frame's value, as its images are to be embedded.
     """
     where = f"clip {index} (video_uid {raw.get('video_uid')!r}, clip_idx {raw.get('clip_idx', 0)})"
     report = Report(file, where)
@@ -98,7 +127,7 @@ def check_clip(
         return None, report.problems
 
     initial_state = _check_steps(clip, report)
-    _check_frames(clip, report, num_frames)
+    _check_frames(clip, report, open_frames, read_frames)
     turns = _check_turns(clip, initial_state, report)
     if report.problems:
         return None, report.problems
@@ -134,7 +163,7 @@ class Report:
             turn = raw["conversation"][place[1]]
             self.turn = f"turn {place[1]} ({turn.get('role') if isinstance(turn, dict) else type(turn).__name__})"
             place = place[2:]
-        field = ".".join(map(str, place)) or "turn"
+        field = ".".join(str(part) for part in place if part not in ("text", "updates")) or "turn"
         if message == "Field required":
             self.add(field, "nothing", "this key")
         else:
@@ -180,16 +209,21 @@ def _unknown_step(step_id: str, ids: Collection[str], field: str, report: Report
     report.add(field, f"step {step_id!r}", expected)
 
 
-def _check_frames(clip: RawClip, report: Report, num_frames: Callable[[str], int]) -> None:
-    if clip.start_frame_idx > clip.end_frame_idx:
-        report.add("end_frame_idx", clip.end_frame_idx, f"start_frame_idx {clip.start_frame_idx} or later")
+def _check_frames(clip: RawClip, report: Report, open_frames: Callable[[str], Frames] | None, read: bool) -> None:
+    first, last = clip.start_frame_idx, clip.end_frame_idx
+    if first > last:
+        report.add("end_frame_idx", last, f"start_frame_idx {first} or later")
+    if open_frames is None:
+        return
     try:
-        rows = num_frames(clip.frames_file)
+        frames = open_frames(clip.frames_file)
     except ProspectError as error:
         report.add("frames_file", repr(clip.frames_file), f"a readable Arrow file of the clip's frames ({error})")
         return
-    if clip.end_frame_idx >= rows:
-        report.add("end_frame_idx", clip.end_frame_idx, f"at most {rows - 1}, the last frame of {clip.frames_file}")
+    if last >= len(frames):
+        report.add("end_frame_idx", last, f"at most {len(frames) - 1}, the last frame of {clip.frames_file}")
+    elif first <= last and (bad := frames.first_bad(first, last, read)):
+        report.add("frames_file", f"{bad[1]} in frame {bad[0]} of {clip.frames_file!r}", "an image in every frame")
 
 
 def _check_turns(clip: RawClip, initial_state: dict[str, State], report: Report) -> list[Turn]:

@@ -10,8 +10,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, StrictInt, StrictStr, ValidationError
 
@@ -27,7 +28,7 @@ PROGRESS = re.compile(r"\s*The time elapsed since the start of the task is .*", 
 class PreparedTurn(RawModel):
     role: StrictStr
     content: StrictStr | None = None
-    start: StrictInt | None = None  # of a "frames" turn
+    start: Annotated[StrictInt, Field(ge=0)] | None = None  # of a "frames" turn
     end: StrictInt | None = None  # exclusive
     time: float | None = None
     labels: StrictStr | None = None
@@ -48,7 +49,7 @@ class Prepared(RawModel):
     video_uid: StrictStr = Field(min_length=1)
     clip_idx: StrictInt = Field(default=0, ge=0)
     frames_file: StrictStr = Field(min_length=1)
-    fps: float = Field(default=2, gt=0)
+    fps: float = Field(default=2, gt=0, le=1000)
     conversation: list[PreparedTurn] = Field(min_length=1)
     metadata: Metadata = Metadata()
 
@@ -73,18 +74,25 @@ def import_proassist(
         there = [path for suffix in (".json", ".jsonl") if (path := out / f"{name}_training{suffix}").exists()]
         if there and (not force or there[0].suffix == ".json"):
             raise ProspectError(f"{there[0]}: is there already; pass --force to write over a .jsonl, or another --out")
-    counts: dict[str, Counter[str]] = {}
+    counts = {name: Counter(clips=0) for name in by_split}
     problems: list[Problem] = []
-    for name, paths in by_split.items():
-        counts[name] = Counter(clips=0)
-        target = LocalFolder(out).new_file(f"{name}_training.jsonl")
-        with target as path, path.open("w", encoding="utf-8") as lines:
-            for clip in _convert(paths, counts[name], problems):
-                lines.write(json.dumps(clip, ensure_ascii=False) + "\n")
+    is_new = not out.exists()
+    try:
+        with ExitStack() as targets:  # all files get their names, or none
+            for name, paths in by_split.items():
+                path = targets.enter_context(LocalFolder(out).new_file(f"{name}_training.jsonl"))
+                with path.open("w", encoding="utf-8", errors="backslashreplace") as lines:
+                    for clip in _convert(paths, counts[name], problems):
+                        lines.write(json.dumps(clip, ensure_ascii=False) + "\n")
+                if not counts[name]["clips"] and not problems:
+                    raise ProspectError(f"{paths[0]}: found no dialogue, expected at least one; nothing was written")
             if problems:
-                raise InvalidInput(
-                    problems, f"nothing was written: correct {', '.join(p.name for p in paths)}, then import again"
-                )
+                again = ", ".join(path.name for paths in by_split.values() for path in paths)
+                raise InvalidInput(problems, f"nothing was written: correct {again}, then import again")
+    except BaseException:
+        if is_new and out.is_dir() and not any(out.iterdir()):
+            out.rmdir()
+        raise
     return counts
 
 
@@ -109,11 +117,17 @@ def _split_of(file: Path) -> str:
 
 def _convert(files: Sequence[Path], counts: Counter[str], problems: list[Problem]) -> Iterator[dict[str, Any]]:
     latest: dict[tuple[str, str | None], str] = {}  # the last progress text of a dialogue's clips so far
+    places: dict[str, str] = {}  # clip id -> where it stands
     for file in files:
         if not file.is_file():
             raise ProspectError(f"{file}: no such file, expected one of ProAssist's prepared .jsonl files")
         for index, raw in enumerate(read_raw_clips(file)):
-            where = f"line {index + 1} (video_uid {raw.get('video_uid')!r}, clip_idx {raw.get('clip_idx', 0)})"
+            if not isinstance(raw, dict):
+                problems.append(
+                    Problem(file.name, f"dialogue {index}", "", "dialogue", type(raw).__name__, "a JSON object")
+                )
+                continue
+            where = f"dialogue {index} (video_uid {raw.get('video_uid')!r}, clip_idx {raw.get('clip_idx', 0)})"
             report = Report(file.name, where)
             try:
                 sample = Prepared.model_validate(raw)
@@ -127,6 +141,10 @@ def _convert(files: Sequence[Path], counts: Counter[str], problems: list[Problem
                 continue
             dialogue = sample.video_uid, sample.metadata.user_id
             clip = _clip(sample, raw, latest.get(dialogue), counts, report)
+            if clip and clip["id"] in places:
+                report.add("clip_idx, user_id", f"id {clip['id']!r}, as {places[clip['id']]}", "each dialogue once")
+            if clip:
+                places.setdefault(clip["id"], f"{file.name} dialogue {index}")
             problems += report.problems
             for turn in sample.conversation:
                 latest[dialogue] = turn.progress or latest.get(dialogue, "")
@@ -189,8 +207,8 @@ def _turns(
             continue
         if turn.role not in ("system", "user", "assistant"):
             report.add("role", repr(turn.role), "system, user, assistant or frames")
-        if turn.content is None:
-            report.add("content", "nothing", "a text")
+        if turn.content is None or not turn.content.strip():
+            report.add("content", "nothing" if turn.content is None else repr(turn.content), "a text")
             continue
         if end is None and turn.role != "system":
             report.add("role", repr(turn.role), "a frames turn before the first user or assistant turn")

@@ -5,6 +5,7 @@ k / fps seconds after the first frame, i.e. the last frame shown until then. A f
 what it was made from, so a rerun keeps it.
 """
 
+import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from pipeline.storage import LocalFolder
 Item = TypeVar("Item")
 SCHEMA = pa.schema([("frame", pa.binary()), ("index", pa.int64()), ("time", pa.float64())])
 BATCH_ROWS = 64
+ENDS_BYTES = 1 << 20  # of a video, at either end, that tell it from another of its size
 MAX_MISSING_S = 2.0  # of a video's end, before it counts as cut short
 
 
@@ -102,24 +104,41 @@ def _extract(task: _Task) -> Outcome:
     made_from = _made_from(task)
     try:
         if not task.force and (task.out / name).exists():
-            with pa.OSFile(str(task.out / name)) as file:
-                reader = pa.ipc.open_stream(file)
-                if (reader.schema.metadata or {}) != made_from:
-                    raise ProspectError(
-                        f"{task.out / name}: was made from another video or with other settings; --force makes it again"
-                    )
-                return Outcome(task.video, sum(batch.num_rows for batch in reader), kept=True)
+            return Outcome(task.video, _rows_there(task.out / name, made_from), kept=True)
         with LocalFolder(task.out).new_file(name) as path:
             with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, SCHEMA.with_metadata(made_from)) as writer:
                 rows = _write(task, writer)
             return Outcome(task.video, rows)
-    except (av.FFmpegError, ProspectError, pa.ArrowInvalid) as error:
+    except (av.FFmpegError, ProspectError, IsADirectoryError) as error:
         return Outcome(task.video, 0, error=str(error))
 
 
+def _rows_there(path: Path, made_from: dict[bytes, bytes]) -> int:
+    """Rows of a frames file of an earlier run.
+
+    Raises:
+        ProspectError: it is none, or was made from something else.
+    """
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+            metadata, rows = reader.schema.metadata or {}, sum(batch.num_rows for batch in reader)
+    except (OSError, pa.ArrowInvalid):
+        raise ProspectError(f"{path}: is there, but is no frames file of ours; remove it, or pass --force") from None
+    if metadata != made_from:
+        raise ProspectError(f"{path}: was made from another video or with other settings; --force makes it again")
+    return rows
+
+
 def _made_from(task: _Task) -> dict[bytes, bytes]:
+    """What a frames file depends on: the video by size and by its ends, and the settings."""
     size = task.video.stat().st_size if task.video.is_file() else 0
-    about = {"video": task.video.name, "video_bytes": size, **asdict(task.settings)}
+    digest = hashlib.blake2b(digest_size=16)
+    if size:
+        with task.video.open("rb") as file:
+            digest.update(file.read(ENDS_BYTES))
+            file.seek(max(size - ENDS_BYTES, 0))
+            digest.update(file.read())
+    about = {"video": task.video.name, "bytes": size, "ends": digest.hexdigest(), **asdict(task.settings)}
     return {f"frames.{key}".encode(): str(value).encode() for key, value in about.items()}
 
 
@@ -166,7 +185,8 @@ def _shown(container: Any, stream: Any) -> Iterator[tuple[Fraction, Fraction, An
     if first is None or end is None:
         raise ProspectError("has no video frames")
     stated = stream.duration * stream.time_base if stream.duration else Fraction(container.duration or 0, 1_000_000)
-    if end - first < stated - max(MAX_MISSING_S, 0.05 * float(stated)):
+    # Matroska states when the last frame ends, others how long the video is; they differ where it does not start at 0.
+    if max(end - first, end) < stated - max(MAX_MISSING_S, 0.05 * float(stated)):
         raise ProspectError(
             f"is cut short: it states {float(stated):.1f} s, its frames end at {float(end - first):.1f} s"
         )

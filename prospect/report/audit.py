@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.clips import ACTIVE_ROLES, Clip, Role, Turn
 from pipeline.dst import State, apply_updates, parse_updates
@@ -95,7 +96,7 @@ def audit_table(found: Audit, split: str) -> Table:
     table = Table("check", "of", "compared", "violations", title=f"audit of the {split} split")
     for name, about in CHECKS.items():
         count = len(found.violations[name])
-        table.add_row(name, about, f"{found.looked_at[name]:,}", f"[bold red]{count:,}[/]" if count else "0")
+        table.add_row(name, about, f"{found.looked_at[name]:,}", Text(f"{count:,}", "bold red" if count else ""))
     if found.notes:
         table.caption = "; ".join(found.notes)
     return table
@@ -104,14 +105,14 @@ def audit_table(found: Audit, split: str) -> Table:
 def audit(
     reader: SequenceReader,
     blueprint: Blueprint,
-    annotated: Iterator[Clip] | None,
+    annotated: Iterator[tuple[int, Clip]] | None,
     progress: Progress = lambda stage, done, total: None,
 ) -> Audit:
     """Audit every clip of the reader's split.
 
     Args:
         reader: of the split, without sampling, so that every decision is labelled.
-        annotated: the clips of the annotation file, in its order; None: it is not there to be compared.
+        annotated: place and clip of those of the annotation file, in its order; None: it is not there to be compared.
     """
     found, model_count = Audit(), blueprint.tokens_a_frame()
     index = reader.split.index
@@ -120,13 +121,16 @@ def audit(
         sequences[index.item(row, "clip_id")].append(number)
     stored = (clip for shard in of_split(LocalFolder(reader.split.folder)) for clip in read_clips_of(shard))
     total = reader.split.manifest["num_clips"]
+    left_out = {entry["clip"] for entry in reader.split.manifest["skipped"]}
+    kept = (clip for place, clip in annotated if place not in left_out) if annotated is not None else None
     for done, clip in enumerate(clips_of(index), 1):
         _audit_stored(clip, next(stored, []), found)
-        if annotated is not None:
-            same = next((other for other in annotated if other.id == clip.id), None)  # those between were left out
-            found.check("rebuild", clip, "clip of the annotations", clip, same)
+        if kept is not None:
+            found.check("rebuild", clip, "clip of the annotations", clip, next(kept, None))
         _audit_clip(reader, blueprint, model_count, clip, sequences[clip.id], found)
         progress("auditing clips", done, total)
+    for clip in kept or ():
+        found.check("rebuild", clip, "annotated clip", "not in the shards", "in the shards, or among those left out")
     return found
 
 
@@ -306,11 +310,14 @@ def _is_target(sequence: TokenSequence, piece: Piece) -> bool:
 def _check_whole(
     clip: Clip, packing: str, frames: list[int], texts: list[tuple[Role | None, str]], found: Audit
 ) -> None:
-    """All frames of the clip are there, and all its texts in order (`turn` packing: those that are targets)."""
+    """All frames of the clip are there, and all its texts in order (`turn` packing: those that are targets).
+
+    A system turn after the clip's last frame is in no sequence: nothing comes after it.
+    """
     every = range(clip.start_frame, clip.end_frame + 1)
     if packing == "clip":
         found.check("truncation", clip, "frames", frames, list(every))
-        expected = [(turn.role, turn.text) for turn in clip.turns]
+        expected = [(t.role, t.text) for t in clip.turns if t.end_frame is None or t.end_frame <= clip.end_frame]
     else:
         found.check("truncation", clip, "frames", sorted(set(frames)), list(every))
         expected = [(turn.role, turn.text) for turn in clip.turns if turn.role in ACTIVE_ROLES]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from pipeline.errors import ProspectError
 
@@ -27,7 +28,7 @@ def comparison(runs: list[Path], split: str) -> Table:
     table = Table("", *COLUMNS.values(), title=f"{split} split, teacher-forced")
     found = [(folder, _metrics(folder, split)) for folder in runs]
     for folder, metrics in found:
-        table.add_row(f"[bold]{folder.name}[/]", *_cells(metrics[split]))
+        table.add_row(Text(folder.name, "bold"), *_cells(metrics[split]))
     first = found[0][1]
     table.add_section()
     table.add_row("untrained", *_cells(first["untrained"].get(split, {})))

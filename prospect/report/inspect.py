@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.frame_store import find_frames_file, open_frames, search_roots
@@ -41,7 +40,7 @@ def sample_table(shards: Sequence[ShardFile]) -> Table:
             str(row["should_update_dst"]),
             str(row["when_to_speak"]),
             f"{row['start_frame']}..{row['end_frame']}",
-            escape(row["target"] or ""),
+            row["target"] or "",
         )
     return table
 

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import ProspectError
 from pipeline.manifest import INDEX, MANIFEST
 from pipeline.sample import KINDS
 from pipeline.shard_reader import ShardFile, read_samples
@@ -81,7 +82,10 @@ def _samples(shards: Sequence[ShardFile]) -> pl.DataFrame:
     """One row a sample: from the index of a finished split that is looked at whole, else from the shards."""
     folder = shards[0].folder
     if len(shards) > 1 and folder.size(MANIFEST) is not None:
-        index = pl.read_parquet(folder.read(INDEX), columns=["clip", *(c for c in SCHEMA if c != "fps")])
+        try:
+            index = pl.read_parquet(folder.read(INDEX), columns=["clip", *(c for c in SCHEMA if c != "fps")])
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise ProspectError(f"{folder}/{INDEX}: cannot be read ({error}); see --verify") from None
         fps = pl.col("clip").struct.field("fps").forward_fill().alias("fps")
         return index.with_columns(fps).select(*SCHEMA)
     rows = [

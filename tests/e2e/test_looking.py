@@ -119,3 +119,9 @@ def test_the_audit_fails_where_annotations_and_shards_differ(toy, tmp_path):
     path.unlink()
     out = succeed(toy, "audit", "--split", "val", *TOY, "--set", f"data.root={tmp_path}/data/toy")
     assert "not compared with annotations" in out
+
+
+def test_paths_with_brackets_are_printed_as_they_are(toy, tmp_path):
+    out = succeed(toy, "build-shards", "--split", "val", "--out", tmp_path / "a[/b]c[red]")
+    assert "a[/b]c[red]/toyworld/val: 8 clips" in out
+    assert "no problems" in succeed(toy, "inspect-shard", tmp_path / "a[/b]c[red]" / "toyworld" / "val", "--verify")

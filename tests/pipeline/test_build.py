@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 import webdataset
 
@@ -16,6 +17,7 @@ from pipeline import sample as sample_module
 from pipeline import shard_writer
 from pipeline.build import build_split
 from pipeline.errors import InvalidInput, ProspectError
+from pipeline.frame_store import open_frames
 from pipeline.plan import Options
 from pipeline.sources import CACHE
 from tests.fakes import raw_clip, write_frames, write_root
@@ -238,3 +240,178 @@ def test_the_offline_stage_imports_no_torch():
 def test_imports_run_one_way():
     for path in (Path(__file__).parents[2] / "pipeline").rglob("*.py"):
         assert "prospect." not in path.read_text().replace("prospect.turn", "").replace("prospect.shards", ""), path
+
+
+def interrupted_after(monkeypatch, shards: int):
+    """A build dies when it begins shard number `shards`."""
+    write, begun = shard_writer.write_shard, []
+
+    def dies(*arguments, **more):
+        begun.append(1)
+        if len(begun) > shards:
+            raise KeyboardInterrupt
+        return write(*arguments, **more)
+
+    monkeypatch.setattr("pipeline.build.write_shard", dies)
+
+
+def test_a_build_resumed_under_another_plan_writes_its_shards_again(root, tmp_path, monkeypatch):
+    """A frames file that was missing comes back: other clips go into the same shard."""
+    skip = Options(max_silent_frames=4, max_shard_samples=20, on_invalid="skip")
+    missing = root / "x" / "frames" / "v0.arrow"
+    data = missing.read_bytes()
+    missing.unlink()
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            build(root, tmp_path / "out", skip)
+    missing.write_bytes(data)
+    assert build(root, tmp_path / "out", skip).manifest["num_clips"] == 7
+    build(root, tmp_path / "whole", skip)
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_a_resumed_build_embeds_the_frames_that_it_finds_now(root, tmp_path, monkeypatch):
+    embed = Options(max_silent_frames=4, max_shard_samples=20, embed_frames=True)
+    for name in ("one", "two"):
+        for i in range(7):
+            write_frames(tmp_path / name / "frames" / f"v{i}.arrow", 20, size=64 if name == "one" else 32)
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            build(root, tmp_path / "out", embed, frames_root=tmp_path / "one")
+    build(root, tmp_path / "out", embed, frames_root=tmp_path / "two")
+    build(root, tmp_path / "whole", embed, frames_root=tmp_path / "two")
+    assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+def test_a_frames_file_changed_after_its_shard_was_written_is_noticed(root, tmp_path, monkeypatch):
+    embed = Options(max_silent_frames=4, max_shard_samples=20, embed_frames=True)
+    write = shard_writer.write_shard
+    frames = root / "x" / "frames" / "v0.arrow"
+
+    def change(folder, rows, name, *more):
+        info = write(folder, rows, name, *more)
+        if name == "train-000003.tar":
+            data = bytearray(frames.read_bytes())
+            data[len(data) // 2] ^= 1
+            frames.write_bytes(data)
+        return info
+
+    monkeypatch.setattr("pipeline.build.write_shard", change)
+    build(root, tmp_path / "out", embed)
+    with pytest.raises(ProspectError, match=r"its shards embed .*v0.arrow, which was changed since"):
+        build(root, tmp_path / "out", embed)
+
+
+def test_files_of_the_user_are_never_removed(root, tmp_path):
+    """OUT is the data root, and the split's folder holds frames."""
+    folder = root / "x" / "train" / "frames"
+    write_frames(folder / "v1.arrow", 20)
+    with pytest.raises(ProspectError, match="x/train: found frames but neither a manifest nor an interrupted build"):
+        build(root, root)
+    build(root, root, force=True)
+    assert (folder / "v1.arrow").exists()
+    (root / "x" / "train" / "notes.txt").write_text("mine")
+    build(root, root, Options(max_silent_frames=5), force=True)
+    assert (root / "x" / "train" / "notes.txt").exists() and (folder / "v1.arrow").exists()
+
+
+@pytest.mark.parametrize("form", ["stream", "struct"])
+def test_a_frame_without_an_image_stops_a_forced_build_before_anything_is_removed(root, tmp_path, form):
+    embed = Options(embed_frames=True)
+    build(root, tmp_path / "out", embed)
+    before = digests(tmp_path / "out")
+    values = ["not base64!"] * 20 if form == "stream" else [{"bytes": None}] * 20
+    table = pa.table(
+        {"frame": pa.array(values, pa.string() if form == "stream" else pa.struct({"bytes": pa.binary()}))}
+    )
+    with pa.ipc.new_stream(str(root / "x" / "frames" / "v3.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    open_frames.cache_clear()
+    with pytest.raises(InvalidInput, match=r"clip 3 .*frames_file: found .* in frame 2 of 'frames/v3.arrow'"):
+        build(root, tmp_path / "out", embed, force=True)
+    assert digests(tmp_path / "out") == before
+
+
+def test_missing_or_changed_shards_are_noticed_by_a_rerun(root, tmp_path):
+    folder = build(root, tmp_path / "out").folder.path
+    shard = folder / "train-000001.tar"
+    data = shard.read_bytes()
+    shard.write_bytes(data[:-1] + b"x")
+    assert build(root, tmp_path / "out").up_to_date, "of its size; --verify reads it"
+    with pytest.raises(ProspectError, match=r"train-000001.tar: found other bytes, expected the \d+ bytes"):
+        build(root, tmp_path / "out", verify=True)
+    shard.unlink()
+    with pytest.raises(ProspectError, match=r"train-000001.tar: found nothing, expected .* pass --force"):
+        build(root, tmp_path / "out")
+
+
+def test_a_forced_build_goes_on_too(root, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    build(root, out, Options(max_silent_frames=5))
+    with monkeypatch.context() as patch:
+        interrupted_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            build(root, out, force=True)
+    kept = out / "x" / "train" / "train-000001.tar"
+    written = kept.stat().st_mtime_ns
+    build(root, out, force=True)
+    assert kept.stat().st_mtime_ns == written
+    build(root, tmp_path / "whole")
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_what_a_killed_forced_build_left_is_removed(root, tmp_path):
+    build(root, tmp_path / "out")
+    work = tmp_path / "out" / "x" / ".train.build"
+    work.mkdir()
+    (work / "clips.jsonl").write_text("")
+    (work / "lock").write_text("")
+    assert build(root, tmp_path / "out").up_to_date and not work.exists()
+
+
+def test_identities_are_compared_whatever_else_is_wrong(root, tmp_path):
+    clips = many_clips(3)
+    clips[1] |= {"video_uid": "v0", "fps": 0}
+    clips[2] |= {"video_uid": "v0", "end_frame_idx": 99}
+    (root / "x" / "train_training.json").write_text(json.dumps([*clips, None, 3]))
+    (root / "x" / "val_training.json").write_text(json.dumps([{"video_uid": "v0"}, {"video_uid": ["a"]}, 7]))
+    with pytest.raises(InvalidInput) as caught:
+        build(root, tmp_path / "out")
+    found = [(p.clip.split(" (")[0], p.field) for p in caught.value.problems]
+    assert found == [
+        ("clip 0", "video_uid"),
+        *[("clip 1", field) for field in ("fps", "id", "video_uid")],
+        *[("clip 2", field) for field in ("end_frame_idx", "id", "video_uid")],
+        ("clip 3", "clip"),
+        ("clip 4", "clip"),
+    ]
+
+
+def test_surrogates_in_a_skipped_clip_do_not_stop_the_manifest(root, tmp_path):
+    lines = [json.dumps(clip) for clip in (*many_clips(2), raw_clip(video_uid="v\ud800"))]
+    (root / "x" / "train_training.json").unlink()
+    (root / "x" / "train_training.jsonl").write_text("\n".join(lines))
+    build(root, tmp_path / "out", Options(on_invalid="skip"))
+    manifest = json.loads((tmp_path / "out" / "x" / "train" / "manifest.json").read_text())
+    assert manifest["skipped"][0]["video_uid"] == "v\ud800"
+
+
+def test_ambiguous_names_are_refused(root, tmp_path):
+    with pytest.raises(ProspectError, match="--dataset x/: expected the name of a folder"):
+        build_split(root, "x/", "train", tmp_path / "out")
+    (root / "x" / "train_training.jsonl").write_text("{}")
+    with pytest.raises(ProspectError, match=r"found train_training.json and train_training.jsonl, expected one"):
+        build(root, tmp_path / "out")
+
+
+@pytest.mark.parametrize("place", [".", "link"])
+def test_problems_are_told_whatever_out_is(root, tmp_path, place, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    monkeypatch.chdir(tmp_path / "empty")
+    (root / "x" / "train_training.json").write_text(json.dumps([raw_clip(fps=0)]))
+    with pytest.raises(InvalidInput, match="fps: found 0"):
+        build(root, Path(place) if place == "." else tmp_path / place)
+    assert list((tmp_path / "empty").iterdir()) == []

@@ -58,7 +58,10 @@ def test_a_single_object_is_one_clip_and_numbers_keep_their_type(tmp_path):
         ("a.jsonl", '{"a": 1}\n{"b"', r"a\.jsonl line 2 column 5: not valid JSON"),
         ("a.json", "", r"a\.json line 1 column 1: not valid JSON"),
         ("a.json", '[{"a": 1}', r"a\.json line 1 column 10: not valid JSON"),
-        ("a.json", "[1]", r"a\.json clip 0: found int, expected a JSON object"),
+        ("a.jsonl", '{"a": 1}\n{"b": \n', r"a\.jsonl line 2 column 7: not valid JSON"),
+        ("a.jsonl", "[" * 100_000, r"a\.jsonl line 1 column 1: not valid JSON \(maximum recursion"),
+        ("a.jsonl", "1" * 5000, r"a\.jsonl line 1 column 1: not valid JSON \(Exceeds the limit"),
+        ("a.json", '[{"a": 99999999999999999999}]', r"a\.json line 1 column \d+: .* 64 bits"),
     ],
 )
 def test_broken_json_is_named_with_its_place(tmp_path, name, text, message):
@@ -80,3 +83,13 @@ def test_a_file_cut_short_is_named_with_its_end(tmp_path):
     (tmp_path / "a.json").write_text("[\n" + '{"video_uid": "a"},\n' * 9000 + '{"video_uid": "b')
     with pytest.raises(ProspectError, match=r"a\.json line 9002 column 17: not valid JSON"):
         list(read_raw_clips(tmp_path / "a.json"))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_bytes_that_are_not_utf8_are_named(tmp_path, name):
+    (tmp_path / name).write_bytes(
+        b'{"a": "x"}\n{"a": "\xff"}' if name == "a.jsonl" else b'[{"a": "x"},\n{"a": "\xff"}]'
+    )
+    with pytest.raises(ProspectError, match=rf"{name} line 2 column \d+: not valid JSON") as caught:
+        list(read_raw_clips(tmp_path / name))
+    assert "b'" not in str(caught.value)

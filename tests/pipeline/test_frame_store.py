@@ -79,3 +79,70 @@ def test_a_missing_file_lists_the_places(tmp_path):
         ProspectError, match=rf"'a/v\.arrow' not found: .*under {tmp_path}/one, {tmp_path}/two; pass --frames-root"
     ):
         find_frames_file("a/v.arrow", [tmp_path / "one", tmp_path / "two"])
+
+
+def write(path, table):
+    with pa.ipc.new_stream(str(path), table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "message"),
+    [
+        ([1], pa.int64(), "column 'frame' is int64, expected base64 text"),
+        (
+            [{"bytes": 1}],
+            pa.struct({"bytes": pa.int64()}),
+            "expected base64 text, bytes, or a struct with 'bytes' of bytes",
+        ),
+        ([{"bytes": "x"}], pa.struct({"bytes": pa.string()}), "or a struct with 'bytes' of bytes"),
+        ([{"path": "x"}], pa.struct({"path": pa.string()}), "or a struct with 'bytes' of bytes"),
+    ],
+)
+def test_columns_of_other_types_are_named(tmp_path, values, kind, message):
+    with pytest.raises(ProspectError, match=message):
+        FrameFile(write(tmp_path / "a.arrow", pa.table({"frame": pa.array(values, kind)})))
+
+
+def test_two_columns_of_one_name_are_named(tmp_path):
+    table = pa.Table.from_arrays([pa.array([b"x"]), pa.array([b"y"])], names=["frame", "frame"])
+    with pytest.raises(ProspectError, match="found columns frame, frame, expected one of"):
+        FrameFile(write(tmp_path / "a.arrow", table))
+
+
+@pytest.mark.parametrize("text", ["not base64!", "ä", "eA"])
+def test_text_that_is_not_base64_is_named(tmp_path, text):
+    frames = FrameFile(write(tmp_path / "a.arrow", pa.table({"frame": ["eA==", text, "eA=="]})))
+    assert frames.read(0) == b"x"
+    with pytest.raises(ProspectError, match=r"a\.arrow frame 1: not valid base64"):
+        frames.read(1)
+
+
+def test_the_first_bad_frame_is_found(tmp_path):
+    frames = FrameFile(write(tmp_path / "a.arrow", pa.table({"frame": ["eA==", "?", "", None, "eA=="]})))
+    assert frames.first_bad(0, 4, read=True) == (1, "text that is not base64")
+    assert frames.first_bad(0, 4, read=False) == (2, "an empty value")
+    assert frames.first_bad(3, 3, read=False) == (3, "an empty value")
+    assert frames.first_bad(0, 0, read=True) is None is frames.first_bad(4, 4, read=True)
+    images = FrameFile(write(tmp_path / "b.arrow", pa.table({"image": [{"bytes": b"x"}, {"bytes": None}, None]})))
+    assert images.first_bad(0, 2, read=True) == (1, "an empty value")
+    with pytest.raises(ProspectError, match="frame 2: found an empty value"):
+        images.read(2)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.string()])
+def test_offsets_out_of_the_file_are_damage_not_a_crash(tmp_path, kind):
+    """Such a file ended the whole process when a frame was read."""
+    path = write(tmp_path / "a.arrow", pa.table({"frame": pa.array(["eA==" * 30] * 9, kind)}))
+    data = path.read_bytes()
+    offsets = b"".join((120 * i).to_bytes(4, "little") for i in range(10))
+    place = data.index(offsets) + 4 * 5
+    path.write_bytes(data[:place] + (2**31 - 9).to_bytes(4, "little") + data[place + 4 :])
+    with pytest.raises(ProspectError, match=r"a\.arrow: its column 'frame' is damaged"):
+        FrameFile(path)
+
+
+def test_a_name_that_is_too_long_is_not_found(tmp_path):
+    with pytest.raises(ProspectError, match="not found"):
+        find_frames_file("x" * 300 + ".arrow", [tmp_path])

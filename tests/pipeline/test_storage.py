@@ -19,12 +19,12 @@ def test_files_are_written_listed_read_and_removed(folder):
     write_bytes(folder, "b", b"two")
     write_bytes(folder, "a", b"one!")
     write_bytes(folder / "below", "c", b"")
-    assert folder.names() == ["a", "b"]
+    assert folder.names() == ["a", "b", "below"]
     assert (folder.size("a"), folder.read("a")) == (4, b"one!")
     with folder.open("a") as file:
         assert (file.read(3), file.read()) == (b"one", b"!")
     folder.delete("a")
-    assert folder.names() == ["b"]
+    assert folder.names() == ["b", "below"]
     folder.remove()
     assert folder.names() == [] and (folder / "below").names() == []
     folder.remove()

@@ -52,7 +52,7 @@ def test_clips_pass_every_check_of_real_data(toy):
         assert len(found) == num_clips(30)[split]
         for index, raw in enumerate(found):
             _, problems = check_clip(
-                raw, index=index, file=split, dataset="toyworld", num_frames=lambda name: len(FrameFile(toy / name))
+                raw, index=index, file=split, dataset="toyworld", open_frames=lambda name: FrameFile(toy / name)
             )
             assert problems == []
             assert 40 <= raw["end_frame_idx"] - raw["start_frame_idx"] + 1 <= 90

@@ -6,8 +6,22 @@ from pipeline.validate import check_clip
 from tests.fakes import raw_clip
 
 
-def check(raw, rows=20):
-    return check_clip(raw, index=3, file="train_training.json", dataset="x", num_frames=lambda name: rows)
+class Rows:
+    """A frames file of so many rows, of which one may be empty."""
+
+    def __init__(self, count, empty=None):
+        self.count, self.empty = count, empty
+
+    def __len__(self):
+        return self.count
+
+    def first_bad(self, first, last, read):
+        return (self.empty, "an empty value") if self.empty is not None and first <= self.empty <= last else None
+
+
+def check(raw, rows=20, empty=None):
+    found = Rows(rows, empty)
+    return check_clip(raw, index=3, file="train_training.json", dataset="x", open_frames=lambda name: found)
 
 
 def problems(raw, rows=20):
@@ -93,6 +107,29 @@ def test_a_missing_key_is_named():
     assert problems(raw) == [f"{WHERE}: end_frame_idx: found nothing, expected this key"]
 
 
+def test_an_empty_frame_of_the_clip_is_named():
+    clip, (problem,) = check(raw_clip(), empty=7)
+    assert clip is None
+    assert str(problem).endswith(
+        "frames_file: found an empty value in frame 7 of 'data/x/frames/v1.arrow', expected an image in every frame"
+    )
+    assert check(raw_clip(), empty=1)[1] == [], "not one of the clip's frames"
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x\n- S9: y", "x\n\nCurrent Progress: S1:completed", "x\r"])
+def test_a_step_name_is_one_line(name):
+    (problem,) = problems(raw_clip(dst=[{"id": "S1", "name": name}, {"id": "S2", "name": "b"}]))
+    assert f"{WHERE}: dst.0.name: found {name!r}" in problem
+
+
+@pytest.mark.parametrize("content", [None, 3, {}])
+def test_content_of_a_wrong_type_is_one_problem(content):
+    (problem,) = problems(with_turn(3, content=content))
+    assert "turn 3 (assistant): content: found" in problem
+    (problem,) = problems(with_turn(4, content=[{"id": "S1"}]))
+    assert "turn 4 (DST_UPDATE): content.0.transition: found nothing, expected this key" in problem
+
+
 def test_frames_past_the_arrow_file_are_named():
     assert problems(raw_clip(), rows=19) == [
         f"{WHERE}: end_frame_idx: found 19, expected at most 18, the last frame of data/x/frames/v1.arrow"
@@ -103,7 +140,7 @@ def test_an_unreadable_frames_file_is_a_problem_of_the_clip():
     def missing(name):
         raise ProspectError(f"{name} not found")
 
-    clip, (problem,) = check_clip(raw_clip(), index=0, file="f", dataset="x", num_frames=missing)
+    clip, (problem,) = check_clip(raw_clip(), index=0, file="f", dataset="x", open_frames=missing)
     assert clip is None
     assert str(problem).endswith(
         "frames_file: found 'data/x/frames/v1.arrow', expected a readable Arrow file of the clip's frames (data/x/frames/v1.arrow not found)"

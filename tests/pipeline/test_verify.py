@@ -116,27 +116,104 @@ def test_a_sample_that_is_missing(copy):
     assert any("kinds." in text for text in found) and any(": key: found " in text for text in found)
 
 
-def test_a_sample_that_says_something_else(copy):
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (b'"kind":"silent"', b'"kind":"silenT"', "tar: found"),
+        (b'"should_update_dst":0', b'"should_update_dst":1', "-0000: sample: found"),
+        (b'"indices":[2,3]', b'"indices":[2,9]', "-0000: sample: found"),
+        (b'"prompt":"You', b'"prompt":"We!', "-0000: sample: found"),
+        (b'"next":"user"', b'"next":"end" ', "sample: found"),
+        (b'"dst_state":[["S1","not_started"]', b'"dst_state":[["S1","in_progress"]', "that its clip does not make"),
+        (b'"start_frame":2,"end_frame":3,"prompt', b'"start_frame":3,"end_frame":3,"prompt', "sample: found"),
+        (b"Hello", b"Hullo", "its turns are not the first of its clip's"),
+    ],
+)
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_sample_that_says_something_else(copy, old, new, expected, alone, tmp_path):
+    """`alone`: the shard by itself, without manifest and index."""
+    done = []
+
     def change(name, data):
-        return name, data.replace(b'"kind":"silent"', b'"kind":"silenT"') if name.endswith("-0000.json") else data
+        once = old in data and name.endswith("json") and (not done or done == [name])
+        if once:
+            done[:] = [name]
+        return name, data.replace(old, new) if once else data
 
     rewrite(tar_of(copy), change)
-    found = problems(copy)
-    assert any(
-        text.startswith("index.parquet v0-c000") and "kind: found silent, expected silenT" in text for text in found
-    )
+    assert done
+    if alone:
+        shard = tar_of(copy).rename(tmp_path / "alone.tar")
+        verified = verify_shard(shards_at(str(shard))[0], search_roots(None, copy / "data", "x"))
+        found = [str(problem) for problem in verified.problems]
+    else:
+        found = problems(copy)
+    assert any(expected in text for text in found), found
 
 
-def test_an_index_that_disagrees(copy):
+def test_a_lone_shard_that_was_cut_between_two_members(copy, tmp_path):
+    data = tar_of(copy).read_bytes()
+    with tarfile.open(tar_of(copy)) as tar:
+        first = next(m for m in tar if m.name.startswith("v1-") and m.name.endswith("-0000.json"))
+    (tmp_path / "cut.tar").write_bytes(data[: first.offset])
+    (shard,) = shards_at(str(tmp_path / "cut.tar"))
+    found = [str(p) for p in verify_shard(shard, search_roots(None, copy / "data", "x")).problems]
+    assert found == ["cut.tar: end: found other bytes, expected two blocks of zeros: the file is cut short or damaged"]
+
+
+def test_a_shard_in_its_folder_is_checked_against_the_manifest(copy):
+    rewrite(tar_of(copy), lambda name, data: (name, data))
+    data = bytearray(tar_of(copy).read_bytes())
+    data[-1] = 1
+    tar_of(copy).write_bytes(data)
+    (shard,) = shards_at(str(tar_of(copy)))
+    (problem,) = verify_shard(shard, search_roots(None, copy / "data", "x")).problems
+    assert str(problem).startswith("train-000000.tar: sha256: found ")
+
+
+def test_a_clip_that_stands_twice(copy):
+    tar_of(copy, 1).write_bytes(tar_of(copy, 0).read_bytes())
+    assert any("key: found a second sample of it, expected each key once" in text for text in problems(copy))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pl.col("end_frame") + 1,
+        pl.col("target").str.to_uppercase(),
+        pl.col("data_crc32s").list.eval(pl.element() + 1),
+        pl.col("next").str.to_uppercase(),
+        pl.col("key").str.replace("v0", "v9"),
+    ],
+)
+def test_an_index_that_disagrees(copy, change):
     path = copy / "shards" / "x" / "train" / "index.parquet"
     index = pl.read_parquet(path)
-    index.with_columns(pl.col("end_frame") + 1).write_parquet(path, row_group_size=21)
+    index.with_columns(change).write_parquet(path, row_group_size=21)
     found = problems(copy)
-    assert len(found) == 35 and "end_frame: found 4, expected 3, as in train-000000.tar" in found[0]
+    assert found[0].startswith("index.parquet: sha256: found ") and len(found) > 7
+    assert f" {change.meta.output_name()}: found " in "".join(found)
+
+
+def test_an_index_that_cannot_be_used(copy):
+    path = copy / "shards" / "x" / "train" / "index.parquet"
+    index = pl.read_parquet(path)
     index.head(30).write_parquet(path, row_group_size=21)
-    assert "index.parquet: rows: found 30, expected 35, as the manifest says" in problems(copy)
+    assert "index.parquet: rows: found 30, expected 35" in problems(copy)
+    index.drop("next").write_parquet(path, row_group_size=21)
+    assert any("index.parquet: columns: found" in text for text in problems(copy))
     path.write_bytes(b"no parquet")
     assert any("index.parquet: file: found Parquet" in text for text in problems(copy))
+
+
+def test_a_manifest_that_disagrees(copy):
+    path = copy / "shards" / "x" / "train" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps(manifest | {"num_clips": 999}))
+    assert problems(copy) == ["manifest.json: num_clips: found 999, expected 5, the shards'"]
+    path.write_text(json.dumps({"format": "prospect.shards/1"}))
+    with pytest.raises(ProspectError, match=r"manifest\.json: found no dataset, fingerprint, .*--force"):
+        verify(copy)
 
 
 def test_frames_that_are_not_there(copy):

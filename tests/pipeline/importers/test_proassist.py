@@ -112,11 +112,11 @@ def test_every_mistake_is_named_and_nothing_written(tmp_path):
         prepared(conversation=[{"role": "user", "content": "Hi"}, frames, gap, {"role": "robot", "content": "Oh"}]),
         {"video_uid": "w"},
         prepared(conversation=[{"role": "system", "content": "Hi"}]),
-        prepared(conversation=[gap, {"role": "assistant"}]),
+        prepared(clip_idx=5, conversation=[gap, {"role": "assistant"}]),
     ]
     with pytest.raises(InvalidInput) as caught:
         convert(tmp_path, samples)
-    where = "dialog-klg-sum_train_L4096_I1.jsonl line 1 (video_uid 'v', clip_idx 0)"
+    where = "dialog-klg-sum_train_L4096_I1.jsonl dialogue 0 (video_uid 'v', clip_idx 0)"
     found = [str(problem) for problem in caught.value.problems]
     assert found[:4] == [
         f"{where} turn 0 (user): role: found 'user', expected a frames turn before the first user or assistant turn",
@@ -131,7 +131,31 @@ def test_every_mistake_is_named_and_nothing_written(tmp_path):
         "conversation: found no frames turn, expected one at least",
         "content: found nothing, expected a text",
     ]
-    assert list((tmp_path / "tea").iterdir()) == []
+    assert not (tmp_path / "tea").exists()
+
+
+def test_several_splits_are_written_together_or_not_at_all(tmp_path):
+    (tmp_path / "a_train.jsonl").write_text(json.dumps(prepared()))
+    (tmp_path / "b_val.jsonl").write_text("\n" + json.dumps(prepared()) + "\nnull\n" + json.dumps(prepared()))
+    files = [tmp_path / "a_train.jsonl", tmp_path / "b_val.jsonl"]
+    with pytest.raises(InvalidInput, match="nothing was written") as caught:
+        import_proassist(files, tmp_path / "tea")
+    assert [str(p).split(": found")[0] for p in caught.value.problems] == [
+        "b_val.jsonl dialogue 1: dialogue",
+        "b_val.jsonl dialogue 2 (video_uid 'v', clip_idx 0): clip_idx, user_id",
+    ]
+    assert not (tmp_path / "tea").exists()
+    (tmp_path / "b_val.jsonl").write_text("")
+    with pytest.raises(ProspectError, match=r"b_val\.jsonl: found no dialogue"):
+        import_proassist(files, tmp_path / "tea")
+    assert not (tmp_path / "tea").exists()
+
+
+def test_a_lone_surrogate_in_metadata_is_kept_as_json_escapes_it(tmp_path):
+    sample = prepared()
+    sample["metadata"]["note"] = "\ud800"
+    (clip,), _ = convert(tmp_path, [sample])
+    assert clip["metadata"]["note"] == "\ud800"
 
 
 def test_the_split_is_the_files_or_the_users(tmp_path):

@@ -101,6 +101,26 @@ def test_other_settings_are_refused(tmp_path):
     assert outcome.error == "" and Image.open(io.BytesIO(FrameFile(tmp_path / "v.arrow").read(0))).size == (16, 16)
 
 
+def test_what_stands_in_the_way_is_named(tmp_path):
+    videos = [write_video(tmp_path / f"{name}.mp4", list(range(0, 1000, 100))) for name in ("a", "b", "c", "d")]
+    out = tmp_path / "out"
+    (out / "b.arrow").mkdir(parents=True)
+    (out / "a.arrow").write_text("no arrow")
+    extract([videos[2]], out)
+    write_video(videos[2], list(range(20, 1020, 100)))
+    a, b, c, d = (outcome.error for outcome in extract(videos, out))
+    assert a.endswith("a.arrow: is there, but is no frames file of ours; remove it, or pass --force")
+    assert "b.arrow: is there, but is no frames file of ours" in b
+    assert "c.arrow: was made from another video" in c and d == ""
+
+
+@pytest.mark.parametrize("name", ["v.mkv", "v.mp4"])
+def test_a_video_whose_time_starts_late_is_whole(tmp_path, name):
+    video = write_video(tmp_path / name, list(range(5000, 7000, 100)))
+    (outcome,) = extract([video], tmp_path / "out")
+    assert (outcome.rows, outcome.error) == (4, "")
+
+
 def test_broken_videos_are_reported_and_the_others_go_on(tmp_path):
     good = write_video(tmp_path / "good.mp4", list(range(0, 1000, 100)))
     (tmp_path / "text.mp4").write_text("no video")

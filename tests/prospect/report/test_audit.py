@@ -284,3 +284,29 @@ def test_annotations_that_changed_since(root):
     write_root(root / "data", changed)
     found = run(root)
     assert list(fired(found)) == ["rebuild"] and len(found.violations["rebuild"]) == 1
+
+
+def test_an_annotated_clip_that_is_not_in_the_shards(root):
+    more = raw_clip(video_uid="v2", frames_file="frames/v2.arrow")
+    write_root(root / "data", [*clips(), more])
+    found = run(root)
+    (problem,) = found.violations["rebuild"]
+    assert str(problem).startswith("rebuild v2-c000: annotated clip: found not in the shards")
+
+
+def test_clips_that_were_left_out_are_no_violation(tmp_path):
+    """Two clips of one id, of which the first has no frames."""
+    first, second = clips()
+    lost = first | {"frames_file": "frames/lost.arrow"}
+    write_root(tmp_path / "data", [lost, first | {"id": "other"}, second, second | {"id": "v1-c001"}])
+    build_split(tmp_path / "data", "x", "train", tmp_path / "shards", options=Options(on_invalid="skip"))
+    assert fired(run(tmp_path)) == {}
+
+
+@PACKINGS
+def test_a_system_turn_after_the_clip_is_no_violation(tmp_path, packing):
+    clip = raw_clip(frames_file="frames/v1.arrow")
+    clip["conversation"].append({"role": "system", "content": "Bye.", "start_frame": 25, "end_frame": 25})
+    write_root(tmp_path / "data", [clip])
+    build_split(tmp_path / "data", "x", "train", tmp_path / "shards")
+    assert fired(run(tmp_path, packing, max_seq_len=1000)) == {}
