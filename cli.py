@@ -57,9 +57,7 @@ def make_toy(
         if counts is None:
             console.print(f"nothing to do: {out}/toyworld is there already (remove it to make it again)")
         else:
-            console.print(
-                f"{out}/toyworld: " + ", ".join(f"{n} {split} clips" for split, n in counts.items()), markup=False
-            )
+            console.print(f"{out}/toyworld: " + ", ".join(f"{n} {split} clips" for split, n in counts.items()))
 
 
 @app.command()
@@ -184,9 +182,7 @@ def extract_frames(
         for outcome in outcomes:
             if not outcome.error:
                 what = "there already" if outcome.kept else "written"
-                console.print(
-                    f"{out / outcome.video.stem}.arrow: {outcome.rows} frames, {what}", soft_wrap=True, markup=False
-                )
+                console.print(f"{out / outcome.video.stem}.arrow: {outcome.rows} frames, {what}", soft_wrap=True)
         if broken:
             lines = "".join(f"\n  {outcome.video}: {outcome.error}" for outcome in broken)
             raise ProspectError(f"{len(broken)} of {len(outcomes)} videos have no frames file:{lines}")

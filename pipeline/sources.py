@@ -31,8 +31,7 @@ class SourceHashes:
     def __init__(self, folder: Folder, verify: bool = False) -> None:
         """`verify`: read every file again."""
         self._folder = folder
-        known = {} if verify or folder.size(CACHE) is None else json.loads(folder.read(CACHE))
-        self._known: dict[str, list[Any]] = known
+        self._known: dict[str, list[Any]] = {} if verify else _remembered(folder)
         self._changed = False
 
     def source(self, path: Path, name: str) -> Source:
@@ -62,7 +61,8 @@ class FramesSource:
 
     @classmethod
     def of(cls, path: Path, name: str) -> "FramesSource":
-        return cls(Source(name, path.stat().st_size, _sha256_once(path, *_stamp(path))), str(path), _stamp(path))
+        stamp = _stamp(path)
+        return cls(Source(name, stamp[0], _sha256_once(path, *stamp)), str(path), stamp)
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "FramesSource":
@@ -80,6 +80,15 @@ class FramesSource:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remembered(folder: Folder) -> dict[str, list[Any]]:
+    """What an earlier build remembered; nothing where that cannot be read: it only saves time."""
+    try:
+        known = json.loads(folder.read(CACHE)) if folder.size(CACHE) else {}
+        return {place: [list(stamp), str(sha256)] for place, (stamp, sha256) in known.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def _stamp(path: Path) -> list[int]:

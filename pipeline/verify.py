@@ -10,6 +10,7 @@ import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -26,7 +27,7 @@ from pipeline.frame_store import find_frames_file, open_frames
 from pipeline.manifest import covered_turns
 from pipeline.plan import Progress
 from pipeline.sample import KINDS, TurnSample, encode, rebuild_clip
-from pipeline.shard_reader import Member, ShardFile, read_samples
+from pipeline.shard_reader import Member, ShardFile, read_members, read_samples
 from pipeline.storage import Folder, sha256_in
 
 
@@ -84,7 +85,7 @@ def verify_shard(shard: ShardFile, roots: Sequence[Path]) -> Verified:
             return verify_split(shard.folder, roots, lambda stage, done, total: None, only=shard.name)
     verified = Verified()
     _check_end(shard, verified)
-    _check_samples(shard, None, None, roots, verified)
+    _check_samples(shard, None, _has_images(shard), roots, verified)
     return verified
 
 
@@ -160,20 +161,20 @@ def _check_end(shard: ShardFile, verified: Verified) -> None:
         verified.add(shard.name, "", "end", "other bytes", "two blocks of zeros: the file is cut short or damaged")
 
 
-def _check_samples(
-    shard: ShardFile,
-    rows: list[dict[str, Any]] | None,
-    embedded: bool | None,
-    roots: Sequence[Path],
-    verified: Verified,
-) -> list[list[TurnSample]]:
-    """Check each sample, its row and its frames, and the clips that they make; returns those that could be read.
+def _has_images(shard: ShardFile) -> bool:
+    """Whether a shard that no manifest describes was built with --embed-frames: some image is in it."""
+    with suppress(ProspectError):
+        return any(not member.name.endswith(".json") for member in read_members(shard))
+    return False
 
-    `embedded`: whether images are there; None: if the first sample that has one says so.
-    """
+
+def _check_samples(
+    shard: ShardFile, rows: list[dict[str, Any]] | None, embedded: bool, roots: Sequence[Path], verified: Verified
+) -> list[list[TurnSample]]:
+    """Check each sample, its row and its frames, and the clips that they make; returns those that could be read."""
     verified.shards += 1
     clips: list[list[TurnSample]] = []
-    covered, count, images = 0, 0, list[tuple[TurnSample, list[Member]]]()
+    covered = count = 0
     for sample, members in _readable(shard, verified):
         if not clips or sample.clip.id != clips[-1][0].clip.id:
             clips.append([])
@@ -183,10 +184,7 @@ def _check_samples(
             _check_row(shard.name, sample, covered, members, rows[count], verified)
         covered, count = covered_turns(sample), count + 1
         _check_member(shard.name, sample, members[0], verified)
-        images.append((sample, [] if embedded is False else members[1:]))
-    embedded = any(found for _, found in images) if embedded is None else embedded
-    for sample, found in images:
-        _check_frames(shard.name, sample, found, embedded, roots, verified)
+        _check_frames(shard.name, sample, members[1:], embedded, roots, verified)
     for clip in clips:
         _check_clip(shard.name, clip, verified)
     if rows is not None and count != len(rows):

@@ -25,8 +25,9 @@ from prospect.data.index import clips_of, read_split
 from prospect.data.loader import SequenceReader
 from prospect.data.order import Request
 from prospect.data.sequences import plan_sequences
-from prospect.layout import CONTEXT, DST_TARGET, HEADERS, IGNORE, LM_TARGET, TokenSequence
+from prospect.layout import CONTEXT, DST_TARGET, IGNORE, LM_TARGET, TokenSequence
 from prospect.model.blueprint import Blueprint
+from prospect.report.pieces import Piece, cut, text_of
 
 CHECKS = {
     "labels": "each decision's label: positive at the last frame of an event's range, and nowhere else",
@@ -58,18 +59,6 @@ class Audit:
 
     def first_violations(self, each: int = 10) -> list[Problem]:
         return [problem for problems in self.violations.values() for problem in problems[:each]]
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A frame, or a text block, of a sequence; cut by token ids."""
-
-    role: Role | None  # None: a frame
-    text: str  # of a block, without header; of a frame: empty
-    frame: int  # of a frame: its index; of a block: the frame before it, or -1
-    first: int  # positions of its tokens
-    last: int
-    end: int  # position of <end_of_utterance>; of a frame: last
 
 
 def audit_run(config: Config, blueprint: Blueprint, split: str, progress: Progress) -> Audit:
@@ -166,7 +155,7 @@ def _audit_clip(
             found.check("truncation", clip, f"tokens of {where}", str(error), planned["num_tokens"])
             continue
         _check_images(sequence, blueprint, model_count, clip, found)
-        pieces = list(_cut(sequence, blueprint))
+        pieces = list(cut(sequence, blueprint))
         if by_clip:
             found.check("truncation", clip, f"tokens of {where}", len(sequence), planned["num_tokens"])
         longest = reader.data.max_seq_len
@@ -188,44 +177,6 @@ def _audit_clip(
         seen = labels.get(place, [])
         found.check("contradictions", clip, f"number of labels of the {what}", len(seen), len(seen[:1]))
         found.check("labels", clip, what, seen[0] if seen else None, expected.get(place))
-
-
-def _cut(sequence: TokenSequence, blueprint: Blueprint) -> Iterator[Piece]:
-    """Frames and blocks of a sequence, found by token ids alone and decoded."""
-    tokens, first, frame = blueprint.tokens, 0, -1
-    frames = iter(sequence.frames)
-    image_end = len(tokens.frame.ids) - 1
-    position = 0
-    while position < len(sequence):
-        token = sequence.ids[position]
-        if token == tokens.frame.ids[0] and position == first:
-            last = min(position + image_end, len(sequence) - 1)
-            frame = next(frames, -2)
-            yield Piece(None, "", frame, first, last, last)
-            position = first = last + 1
-        elif token == tokens.end_of_utterance:
-            last = min(position + len(tokens.newline), len(sequence) - 1)
-            role, text = _decoded(sequence.ids[first:position], blueprint)
-            yield Piece(role, text, frame, first, last, position)
-            position = first = last + 1
-        else:
-            position += 1
-    if first < len(sequence):
-        role, text = _decoded(sequence.ids[first:], blueprint)
-        yield Piece(role, text, frame, first, len(sequence) - 1, len(sequence) - 1)
-
-
-def _decoded(ids: list[int], blueprint: Blueprint) -> tuple[Role, str]:
-    text = _text(ids, blueprint).removeprefix("<|im_start|>")
-    for role, header in HEADERS.items():
-        if text.startswith(f"{header} "):
-            return role, text[len(header) + 1 :]
-    return "system", text
-
-
-def _text(ids: list[int], blueprint: Blueprint) -> str:
-    text: str = blueprint.tokenizer.decode(ids, clean_up_tokenization_spaces=False)
-    return text
 
 
 def _check_images(sequence: TokenSequence, blueprint: Blueprint, model_count: int, clip: Clip, found: Audit) -> None:
@@ -263,7 +214,7 @@ def _check_targets(
         for position in range(piece.first, piece.last + 1):
             if sequence.target_kind[position] != CONTEXT:
                 supervised[sequence.target_kind[position]].append(sequence.ids[position])
-        texts = {kind: _text(ids, blueprint) for kind, ids in supervised.items()}
+        texts = {kind: text_of(ids, blueprint) for kind, ids in supervised.items()}
         is_target = piece.role in ACTIVE_ROLES and (has_target is None or (has_target and number == last_block))
         kind = DST_TARGET if piece.role == "dst_update" else LM_TARGET
         expected = {kind: f" {piece.text}<end_of_utterance>"} if is_target else {}

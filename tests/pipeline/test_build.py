@@ -362,6 +362,13 @@ def test_a_forced_build_goes_on_too(root, tmp_path, monkeypatch):
     assert digests(out) == digests(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", '{"a": 3}', ""])
+def test_a_damaged_memory_of_sources_only_costs_time(root, tmp_path, text):
+    folder = build(root, tmp_path / "out").folder.path
+    (folder / CACHE).write_text(text)
+    assert build(root, tmp_path / "out").up_to_date
+
+
 def test_what_a_killed_forced_build_left_is_removed(root, tmp_path):
     build(root, tmp_path / "out")
     work = tmp_path / "out" / "x" / ".train.build"
