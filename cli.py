@@ -344,23 +344,17 @@ def _verify(shards: "list[ShardFile]", path: str, frames_root: Path | None, data
 
 
 def _blueprint(config: Path, set_: list[str] | None) -> "tuple[Config, Blueprint]":
-    """A run's settings, tokenizer and layout; a preset's tokenizer comes from the training split's texts."""
+    """A run's settings, tokenizer and layout; the toy world is made where the config asks for it."""
     from pipeline.toyworld.ensure import ensure_toy_shards
     from prospect.config import load_config
-    from prospect.data.index import read_split
-    from prospect.model.blueprint import make_blueprint, texts_of
+    from prospect.model.blueprint import make_blueprint
 
     settings = load_config(config, set_ or [])
     data = settings.data
     if data.toy:
         with progress_bar(console) as show:
             ensure_toy_shards(data.root, data.shards, data.toy, show)
-    texts = (
-        texts_of(read_split(data.shards, data.dataset, data.train_split, data.root).index)
-        if settings.model.checkpoint is None
-        else ()
-    )
-    return settings, make_blueprint(settings, texts)
+    return settings, make_blueprint(settings)
 
 
 def _engine(name: str, workers: int, ray_address: str | None) -> "LocalEngine | RayEngine":

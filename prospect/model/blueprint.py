@@ -1,6 +1,6 @@
 """What a run's model will be, known without its weights: tokenizer, token layout, and how the model counts a frame."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, SmolVLMConfig
 
 from pipeline.clips import prompt_text
 from prospect.config import Config
-from prospect.data.index import clips_of
+from prospect.data.index import clips_of, read_split
 from prospect.layout import HEADERS, Tokens
 from prospect.model.checkpoint import ProspectSettings, read_config, with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
@@ -31,11 +31,11 @@ class Blueprint:
             return model.encode_frames(torch.empty(1, 3, size, size, dtype=torch.uint8)).shape[1]
 
 
-def make_blueprint(config: Config, train_texts: Iterable[str]) -> Blueprint:
-    """The blueprint of a run; `train_texts` train the tokenizer of a preset whose run has not begun.
+def make_blueprint(config: Config) -> Blueprint:
+    """The blueprint of a run; a preset's tokenizer, where the run has not begun, comes from the training split's texts.
 
     Raises:
-        ProspectError: the checkpoint is missing, or cannot give so many tokens a frame.
+        ProspectError: checkpoint or shards are missing, or so many tokens a frame cannot be given.
     """
     source = config.model.checkpoint or (str(config.folder / "init") if (config.folder / "init").is_dir() else None)
     wanted = config.model.tokens_per_frame
@@ -44,7 +44,8 @@ def make_blueprint(config: Config, train_texts: Iterable[str]) -> Blueprint:
         tokenizer: Any = AutoTokenizer.from_pretrained(source)
     else:
         assert config.model.preset is not None
-        tokenizer = toy_tokenizer(train_texts)
+        data = config.data
+        tokenizer = toy_tokenizer(texts_of(read_split(data.shards, data.dataset, data.train_split, data.root).index))
         model_config = with_tokens(PRESETS[config.model.preset](tokenizer), config.model.preset, wanted)
     count = ProspectSettings.of(model_config).tokens_per_frame
     return Blueprint(tokenizer, Tokens(tokenizer, count, config.data.frame_wrap), model_config)
