@@ -12,7 +12,7 @@ shift, and say what block comes next. LM targets are a block's text and <end_of_
 T tokens of a sequence, K tokens a frame.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Literal
@@ -71,16 +71,16 @@ class Tokens:
         return self._headers[role]
 
     def prompt(self, text: str) -> Block:
-        return Block([self._start, *self._headers["system"], *self.encode(f" {text}"), *self._end])
+        return Block([self._start, *self.closed(self._headers["system"], self.encode(f" {text}"))])
 
     def turn(self, turn: Turn) -> Block:
         header = self._headers[turn.role]
-        ids = [*header, *self._body(turn), *self._end]
+        ids = self.closed(header, self._body(turn))
         return Block(ids, len(header), len(ids) - len(self.newline))
 
-    @property
-    def _end(self) -> list[int]:
-        return [self.end_of_utterance, *self.newline]
+    def closed(self, header: Sequence[int], body: Sequence[int]) -> list[int]:
+        """The ids of a whole block."""
+        return [*header, *body, self.end_of_utterance, *self.newline]
 
     def _body(self, turn: Turn) -> list[int]:
         if turn.role != "dst_update":

@@ -25,6 +25,7 @@ class UpdateConstraint:
         steps: Sequence[str],
         state: Mapping[str, State],
         legal: bool = True,
+        max_tokens: int | None = None,
     ) -> None:
         """
         Args:
@@ -32,20 +33,22 @@ class UpdateConstraint:
             steps: step ids, in the prompt's order.
             state: tracked state of each step.
             legal: only transitions that are legal in the tracked state.
+            max_tokens: most ids of a text, <end_of_utterance> apart; None: no bound but two updates a step.
 
         Raises:
             ProspectError: the tokenizer gives two updates the same ids, or one the beginning of another's.
         """
         self.end_of_utterance = end_of_utterance
         self._steps, self._state, self._legal = tuple(steps), {step: state[step] for step in steps}, legal
+        self._max_tokens = max_tokens
         self._comma = tuple(encode(","))
         self._pieces = {u: tuple(encode(f" {u}")) for u in (Update(s, t) for s in steps for t in MOVES)}
         _check_distinct(self._pieces)
 
     @cached_property
     def possible(self) -> bool:
-        """Whether any update can be generated: False once every step is completed (or there is none)."""
-        return bool(self._next_updates([]))
+        """Whether any update can be generated: False once every step is completed (or there is none, or no room)."""
+        return bool(self._options([]))
 
     def allowed(self, ids: Sequence[int]) -> list[int]:
         """Token ids that may follow `ids`, ascending; empty after <end_of_utterance>.
@@ -83,10 +86,17 @@ class UpdateConstraint:
 
     def _options(self, emitted: list[Update]) -> dict[Ids, Update | None]:
         """Every continuation after `emitted`, whole. None of them is the beginning of another."""
-        updates = self._next_updates(emitted)
+        updates = self._fitting(self._next_updates(emitted), emitted)
         if not emitted:  # at least one update
             return {self._pieces[update]: update for update in updates}
         return {(self.end_of_utterance,): None} | {self._comma + self._pieces[update]: update for update in updates}
+
+    def _fitting(self, updates: list[Update], emitted: list[Update]) -> list[Update]:
+        """Those of `updates` that fit `max_tokens` after `emitted`."""
+        if self._max_tokens is None:
+            return updates
+        left = self._max_tokens - sum(len(self._pieces[u]) + len(self._comma) for u in emitted)
+        return [update for update in updates if len(self._pieces[update]) <= left]
 
     def _next_updates(self, emitted: list[Update]) -> list[Update]:
         if self._legal:

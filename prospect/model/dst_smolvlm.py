@@ -44,6 +44,7 @@ class Generated(NamedTuple):
     """A generated block."""
 
     text: str
+    ids: list[int]  # of the whole block, header and end included
     hidden_last: Tensor  # (1, D) at the block's last token: the next decision position
 
 
@@ -148,7 +149,10 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
                 _check(~is_image.any(), "input_ids: found <image> tokens without frames, expected frames for them")
                 return embeds
             frames = input_ids.new_empty(0, 3, *[self.config.vision_config.image_size] * 2, dtype=torch.uint8)
-        features = self.encode_frames(frames)  # (F, K, D)
+        return self._with_features(embeds, is_image, self.encode_frames(frames))
+
+    def _with_features(self, embeds: Tensor, is_image: Tensor, features: Tensor) -> Tensor:
+        """`embeds` (B, T, D) with features (F, K, D) where `is_image` (B, T)."""
         num_tokens = features.shape[0] * features.shape[1]
         expected = f"{num_tokens}: {features.shape[0]} frames x {features.shape[1]} tokens a frame"
         _check(is_image.sum() == num_tokens, f"input_ids: <image> tokens do not match the frames, expected {expected}")
@@ -250,9 +254,22 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
     @torch.no_grad()
     def extend(self, input_ids: Tensor, frames: Tensor | None, cache: Cache) -> Tensor:
         """Append tokens (1, T) to the cache; their hidden states (1, T, D)."""
-        embeds = self._embed(input_ids, frames)
+        return self.extend_embeds(self._embed(input_ids, frames), cache)
+
+    @torch.no_grad()
+    def extend_embeds(self, embeds: Tensor, cache: Cache) -> Tensor:
+        """Append embedded tokens (1, T, D) to the cache; their hidden states (1, T, D)."""
         hidden: Tensor = self.model.text_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)[0]
         return hidden
+
+    @torch.no_grad()
+    def embed_block(self, ids: Sequence[int], features: Tensor | None = None) -> Tensor:
+        """Embeddings (1, T, D) of a block; `features` (K, D), of a frame block: what its <image> tokens stand for."""
+        input_ids = torch.tensor([ids], device=self.device)
+        embeds: Tensor = self.get_input_embeddings()(input_ids)
+        if features is None:
+            return embeds
+        return self._with_features(embeds, input_ids == self.config.image_token_id, features[None])
 
     @torch.no_grad()
     def decide(self, hidden_last: Tensor) -> tuple[float, float]:
@@ -262,23 +279,28 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
 
     def continue_dst_update(self, cache: Cache, tokens: Tokens, constraint: UpdateConstraint) -> Generated:
         """Append a whole dst_update block, greedily within the constraint; check `constraint.possible` first."""
-        ids, hidden_last = self._continue(cache, tokens, tokens.header("dst_update"), constraint.allowed)
-        return Generated(constraint.text(ids), hidden_last)
+        header = tokens.header("dst_update")
+        ids, hidden_last = self._continue(cache, tokens, header, constraint.allowed)
+        return Generated(constraint.text(ids), tokens.closed(header, ids), hidden_last)
 
     def continue_utterance(self, cache: Cache, tokens: Tokens, tokenizer: Any, max_new_tokens: int = 128) -> Generated:
         """Append a whole assistant block of 1 to `max_new_tokens` greedy tokens, none of them special."""
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        usual = [i for i in range(min(len(tokenizer), self.vocab_size)) if i not in special]
-        usual_or_end = torch.tensor([*usual, tokens.end_of_utterance], device=self.device)
+        unusual = {*special, *range(len(tokenizer), self.vocab_size)}
+        never = torch.tensor(sorted(unusual - {tokens.end_of_utterance}), device=self.device)
 
-        def allowed(ids: list[int]) -> Tensor:
-            if len(ids) == max_new_tokens:
-                return usual_or_end[-1:]
-            return usual_or_end if ids else usual_or_end[:-1]
+        def allowed(ids: list[int]) -> list[int] | None:
+            return [tokens.end_of_utterance] if len(ids) == max_new_tokens else None
 
-        ids, hidden_last = self._continue(cache, tokens, tokens.header("assistant"), allowed)
+        def discourage(ids: list[int], logits: Tensor) -> None:
+            logits[never] = -torch.inf
+            if not ids:
+                logits[tokens.end_of_utterance] = -torch.inf
+
+        header = tokens.header("assistant")
+        ids, hidden_last = self._continue(cache, tokens, header, allowed, discourage)
         text = tokenizer.decode(ids, clean_up_tokenization_spaces=False).removeprefix(" ")
-        return Generated(text, hidden_last)
+        return Generated(text, tokens.closed(header, ids), hidden_last)
 
     def generate_dst_update(
         self,
@@ -308,22 +330,29 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         cache: Cache,
         tokens: Tokens,
         header: Sequence[int],
-        allowed: Callable[[list[int]], Sequence[int] | Tensor],
+        allowed: Callable[[list[int]], Sequence[int] | None],
+        discourage: Callable[[list[int], Tensor], None] = lambda ids, logits: None,
     ) -> tuple[list[int], Tensor]:
-        """Append header, greedy tokens of those allowed, <end_of_utterance>, newline. The ids between, hidden (1, D).
+        """Append header, greedy tokens, <end_of_utterance>, newline. The ids between, hidden (1, D).
 
-        Where one token alone is allowed it is not predicted, and goes through the model together with the next.
+        Tokens are of those `allowed` after the ids so far (None: any, as `discourage` leaves the logits (V,)). Where
+        one alone is allowed it is not predicted, and goes through the model together with the next.
         """
         ids: list[int] = []
         waiting = list(header)  # not in the cache yet
         while True:
-            choice = torch.as_tensor(allowed(ids), device=self.device)
-            chosen = choice[0]
-            if len(choice) > 1:
+            choice = allowed(ids)
+            if choice is not None and len(choice) == 1:
+                token = choice[0]
+            else:
                 hidden = self.extend(torch.tensor([waiting], device=self.device), None, cache)[0, -1]
                 waiting = []
-                chosen = choice[self.lm_head(hidden)[choice].argmax()]
-            token = int(chosen)
+                logits = self.lm_head(hidden)  # (V,)
+                discourage(ids, logits)
+                if choice is None:
+                    token = int(logits.argmax())
+                else:
+                    token = choice[int(logits[torch.tensor(choice, device=self.device)].argmax())]
             waiting.append(token)
             if token == tokens.end_of_utterance:
                 break

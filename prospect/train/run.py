@@ -42,6 +42,7 @@ from prospect.train.runlog import RunLog
 from prospect.train.trainer import ProspectTrainer
 
 CONFIG, METRICS = "config.yaml", "metrics.json"
+REMEMBERED = ("packing", "frame_wrap", "max_seq_len", "reserve")  # data settings in each checkpoint, for streaming
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ def load_model(config: Config, resume_from: Path | None, train_split: Split) -> 
         vision_chunk=config.model.vision_chunk,
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
-        settings={"packing": config.data.packing, "frame_wrap": config.data.frame_wrap},
+        settings={name: getattr(config.data, name) for name in REMEMBERED},
     )
     if config.model.freeze_vision:
         model.model.vision_model.requires_grad_(False)

@@ -40,12 +40,13 @@ def test_generated_updates_parse_and_close_their_block(toy, seed) -> None:
     rules = UpdateConstraint(tokens.encode, tokens.end_of_utterance, list(STATE), STATE)
     cache = model.new_cache()
     model.extend(batch["input_ids"], batch["frames"], cache)
-    text, hidden_last = model.continue_dst_update(cache, tokens, rules)
+    text, ids, hidden_last = model.continue_dst_update(cache, tokens, rules)
     apply_updates(STATE, parse_updates(text))
     one_shot = model.generate_dst_update(batch["input_ids"], batch["frames"], TOKENIZER, list(STATE), STATE)
     assert one_shot == text
 
-    block = torch.tensor([tokens.turn(Turn("dst_update", text, 0, 0)).ids])  # what training would have seen
+    assert ids == tokens.turn(Turn("dst_update", text, 0, 0)).ids  # what training would have seen
+    block = torch.tensor([ids])
     one_pass = model.extend(torch.cat([batch["input_ids"], block], 1), batch["frames"], model.new_cache())
     torch.testing.assert_close(hidden_last, one_pass[:, -1], rtol=1e-4, atol=1e-4)
     assert cache.get_seq_length() == one_pass.shape[1]
@@ -77,11 +78,13 @@ def test_utterances_hold_no_special_token_and_are_always_closed(toy, favourite) 
         head = torch.nn.Linear(128, 384)
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
+        head.bias.data[tokens.end_of_utterance] = -1.0
         head.bias.data[TOKENIZER.convert_tokens_to_ids(favourite)] = 9.0
         model.lm_head = head
     cache = model.new_cache()
     model.extend(torch.tensor([[9, 10]]), None, cache)
-    text, hidden_last = model.continue_utterance(cache, tokens, TOKENIZER, max_new_tokens=6)
+    text, ids, hidden_last = model.continue_utterance(cache, tokens, TOKENIZER, max_new_tokens=6)
+    assert len(ids) == cache.get_seq_length() - 2 and ids[-2:] == [tokens.end_of_utterance, *tokens.newline]
     assert not any(token in text for token in TOKENIZER.all_special_tokens)
     assert hidden_last.shape == (1, 128)
     overhead = 2 + len(tokens.header("assistant")) + 1 + len(tokens.newline)

@@ -1,0 +1,123 @@
+"""What the model has in its context while a stream goes on, and what is kept of it when it is full.
+
+A context is full before a frame when used + tokens_per_frame + reserve > max_seq_len, the rule by which training cuts a
+clip into parts (`layout.cut_parts`). Then it starts over, by policy, from
+
+- `state_carry` a fresh prompt whose Current Progress is the tracked state: the only policy that training shows, and
+  PROSPECT's counterpart of ProAssist's summarize-and-drop;
+- `drop_all` the prompt as the stream began: nothing is carried;
+- `drop_middle` the prompt, what came before the first frame and the first user line, then the last whole frames with
+  all that stands at them, up to `keep_tokens` (ProAssist keeps 512). They are run through the model again, so positions
+  follow each other, which ProAssist's joined caches do not.
+
+Only `drop_middle` remembers embeddings; the others hold nothing but the cache. D hidden, K tokens a frame, T tokens.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.clips import Step, Turn, prompt_text
+from pipeline.dst import State
+from prospect.layout import Tokens
+from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
+
+Policy = Literal["state_carry", "drop_middle", "drop_all"]
+POLICIES: tuple[Policy, ...] = ("state_carry", "drop_middle", "drop_all")
+KEEP_TOKENS = 512
+
+
+class Context:
+    """A KV cache of one stream; `append` and the generations of the model put whole blocks into it."""
+
+    def __init__(
+        self,
+        model: DSTSmolVLM,
+        tokens: Tokens,
+        steps: Sequence[Step],
+        state: dict[str, State],
+        turns: Sequence[Turn],
+        policy: Policy,
+    ) -> None:
+        """`turns`: from before the first frame."""
+        self.model, self.tokens, self.policy = model, tokens, policy
+        self._steps, self._start_state = tuple(steps), state
+        self._head = [model.embed_block(self._prompt(state))]  # drop_middle starts over from these
+        self._has_user_line = False
+        self._groups: list[list[Tensor]] = []  # drop_middle: embeddings of the blocks of each frame
+        self.computed_tokens = 0  # that went through the model since `take_computed`
+        self._begin(self._head)
+        for turn in turns:
+            embeds = model.embed_block(tokens.turn(turn).ids)
+            self._head.append(embeds)
+            self._run(embeds)
+
+    @property
+    def used(self) -> int:
+        return int(self.cache.get_seq_length())
+
+    def restart(self, state: dict[str, State], room: int) -> None:
+        """Start over by the policy; at most `room` tokens are kept (a frame and the reserve have to fit after them)."""
+        if self.policy == "state_carry":
+            self._begin([self.model.embed_block(self._prompt(state))])
+        elif self.policy == "drop_all":
+            self._begin([self.model.embed_block(self._prompt(self._start_state))])
+        else:
+            head = sum(embeds.shape[1] for embeds in self._head)
+            kept: list[list[Tensor]] = []
+            left = min(KEEP_TOKENS, room - head)
+            for group in reversed(self._groups):
+                left -= sum(embeds.shape[1] for embeds in group)
+                if left < 0:
+                    break
+                kept.insert(0, group)
+            self._groups = kept
+            self._begin([*self._head, *(embeds for group in kept for embeds in group)])
+
+    def next_frame(self) -> None:
+        """What is appended from here on stands at a new frame."""
+        if self.policy == "drop_middle":
+            self._groups.append([])
+
+    def append(self, ids: Sequence[int], features: Tensor | None = None, *, is_user_line: bool = False) -> None:
+        """Append a block; `features` (K, D) of a frame block."""
+        embeds = self.model.embed_block(ids, features)
+        self._remember(embeds)
+        if is_user_line and not self._has_user_line:
+            self._has_user_line = True
+            if self.policy == "drop_middle":
+                self._head.append(self._groups[-1].pop())
+        self._run(embeds)
+
+    def appended(self, block: Generated) -> None:
+        """The model has put `block` into the cache itself."""
+        if self.policy == "drop_middle":
+            self._remember(self.model.embed_block(block.ids))
+        self.computed_tokens += len(block.ids)
+        self.hidden_last = block.hidden_last[0]
+
+    def decide(self) -> tuple[float, float]:
+        """Probabilities that a dst_update block and an assistant block come next."""
+        return self.model.decide(self.hidden_last)
+
+    def take_computed(self) -> int:
+        """Tokens that went through the model since the last call."""
+        computed, self.computed_tokens = self.computed_tokens, 0
+        return computed
+
+    def _prompt(self, state: dict[str, State]) -> list[int]:
+        return self.tokens.prompt(prompt_text(self._steps, state)).ids
+
+    def _begin(self, blocks: Sequence[Tensor]) -> None:
+        self.cache = self.model.new_cache()
+        self._run(torch.cat(list(blocks), 1))
+
+    def _run(self, embeds: Tensor) -> None:
+        self.computed_tokens += embeds.shape[1]
+        self.hidden_last = self.model.extend_embeds(embeds, self.cache)[0, -1]  # (D,)
+
+    def _remember(self, embeds: Tensor) -> None:
+        if self.policy == "drop_middle":
+            self._groups[-1].append(embeds)

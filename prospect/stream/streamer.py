@@ -1,0 +1,155 @@
+"""One frame in, decisions and texts out: the model live, on exactly the ids that it was trained on (DESIGN §5, §9).
+
+At a frame: start over if the context is full; the user and system lines that came with the frame; the frame; then
+decide, write, decide again, until neither head fires or `max_actions` blocks are written. The update goes first where
+both fire. Texts of one frame never take more than the reserve, so the context never outgrows max_seq_len, and memory
+and time a frame are bounded for a stream of any length.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from pipeline.clips import Step, Turn
+from pipeline.dst import State, parse_updates
+from pipeline.errors import ProspectError
+from prospect.layout import Tokens
+from prospect.model.constrain import UpdateConstraint
+from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
+from prospect.stream.context import Context, Policy
+from prospect.stream.records import Action, FrameRecord, tracked
+
+ActiveRole = Literal["dst_update", "assistant"]
+ROLES: tuple[ActiveRole, ...] = ("dst_update", "assistant")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """How a stream is run. `max_seq_len` and `reserve` are those of training, or the model meets other contexts."""
+
+    max_seq_len: int = 4096  # tokens
+    reserve: int = 256  # tokens kept free for the turns of one frame
+    update_threshold: float = 0.5  # a head fires at this probability or more
+    speak_threshold: float = 0.5
+    context: Policy = "state_carry"
+    max_actions: int = 4  # blocks written at one frame
+    max_new_tokens: int = 128  # of an utterance
+    legal: bool = True  # only transitions that are legal in the tracked state
+
+
+class Streamer:
+    """A stream through one model; `start` begins another."""
+
+    def __init__(self, model: DSTSmolVLM, tokenizer: Any, tokens: Tokens, settings: StreamSettings) -> None:
+        self.model, self.tokenizer, self.tokens, self.settings = model, tokenizer, tokens, settings
+
+    def start(self, steps: Sequence[Step], state: dict[str, State], turns: Sequence[Turn] = ()) -> None:
+        """Begin a stream: the steps of the task, their states, and system turns from before the first frame."""
+        self.steps, self.state = tuple(steps), dict(state)
+        self._context = Context(self.model, self.tokens, steps, self.state, turns, self.settings.context)
+
+    def step(
+        self,
+        frame: int,
+        features: Tensor,
+        lines: Sequence[Turn] = (),
+        forced: Sequence[Turn] = (),
+        free: Sequence[ActiveRole] = ROLES,
+    ) -> FrameRecord:
+        """One frame.
+
+        Args:
+            frame: its number, for the record.
+            features: (K, D), of `DSTSmolVLM.encode_frames`; (0, D) shows no frame at all.
+            lines: user and system turns that came with the frame.
+            forced: dst_update and assistant turns to write, whatever the heads say, before the model is free.
+            free: which of the heads may call for a block after these.
+
+        Raises:
+            ProspectError: the lines take more than the reserve.
+        """
+        began = time.perf_counter()
+        context, settings = self._context, self.settings
+        frame_ids = self.tokens.frame.ids if len(features) else []
+        blocks = [(self.tokens.turn(line).ids, line.role == "user") for line in lines]
+        budget = settings.reserve - sum(len(ids) for ids, _ in blocks)
+        if budget < 0:
+            raise ProspectError(
+                f"frame {frame}: its user and system lines take {settings.reserve - budget} tokens, more than the "
+                f"reserve of {settings.reserve}; shorten them, or raise reserve (data.reserve in training)"
+            )
+        per_frame = len(self.tokens.frame.ids)
+        room = settings.max_seq_len - settings.reserve - per_frame
+        is_restart = context.used > room
+        if is_restart:
+            context.restart(self.state, room)
+            if context.used > room:
+                raise ProspectError(
+                    f"frame {frame}: the prompt alone takes {context.used} tokens, a frame {per_frame}, the reserve "
+                    f"{settings.reserve}: more than max_seq_len {settings.max_seq_len}; raise it"
+                )
+        context.next_frame()
+        for ids, is_user_line in blocks:
+            context.append(ids, is_user_line=is_user_line)
+        if frame_ids:
+            context.append(frame_ids, features)
+        first = decision = context.decide()
+        actions: list[Action] = []
+        for turn in forced:
+            assert turn.role == "dst_update" or turn.role == "assistant"
+            block = self.tokens.turn(turn).ids
+            context.append(block)
+            budget -= len(block)
+            actions.append(Action(turn.role, turn.text, *decision))
+            self._track(actions[-1])
+            decision = context.decide()
+        while len(actions) < settings.max_actions and (written := self._write(decision, free, budget)):
+            role, generated = written
+            context.appended(generated)
+            budget -= len(generated.ids)
+            actions.append(Action(role, generated.text, *decision))
+            self._track(actions[-1])
+            decision = context.decide()
+        return FrameRecord(
+            frame=frame,
+            p_update=first[0],
+            p_speak=first[1],
+            actions=tuple(actions),
+            p_update_last=decision[0],
+            p_speak_last=decision[1],
+            context_tokens=context.used,
+            computed_tokens=context.take_computed(),
+            is_restart=is_restart,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _write(
+        self, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int
+    ) -> tuple[ActiveRole, Generated] | None:
+        """The block that a decision calls for, written into the cache, within `budget` tokens; None: silence."""
+        settings, cache = self.settings, self._context.cache
+        if "dst_update" in free and decision[0] >= settings.update_threshold:
+            constraint = UpdateConstraint(
+                self.tokens.encode,
+                self.tokens.end_of_utterance,
+                [step.id for step in self.steps],
+                self.state,
+                settings.legal,
+                budget - len(self.tokens.closed(self.tokens.header("dst_update"), [])),
+            )
+            if constraint.possible:
+                return "dst_update", self.model.continue_dst_update(cache, self.tokens, constraint)
+        if "assistant" in free and decision[1] >= settings.speak_threshold:
+            room = budget - len(self.tokens.closed(self.tokens.header("assistant"), []))
+            if room > 0:
+                most = min(room, settings.max_new_tokens)
+                return "assistant", self.model.continue_utterance(cache, self.tokens, self.tokenizer, most)
+        return None
+
+    def _track(self, action: Action) -> None:
+        if action.role == "dst_update":
+            for update in parse_updates(action.text):
+                self.state = tracked(self.state, update)

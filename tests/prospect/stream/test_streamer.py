@@ -1,0 +1,205 @@
+import copy
+
+import pytest
+import torch
+
+from pipeline.clips import Turn, prompt_text
+from pipeline.dst import parse_updates
+from pipeline.errors import ProspectError
+from prospect.layout import clip_sequence, cut_parts
+from prospect.stream.replay import encoded, stream_clip
+from prospect.stream.streamer import Streamer, StreamSettings
+from tests.fakes import make_clip
+from tests.prospect.model.models import TOKENIZER, random_frames
+from tests.prospect.stream.conftest import TURNS
+
+
+def streamer(model, tokens, **settings):
+    return Streamer(model, TOKENIZER, tokens, StreamSettings(**settings))
+
+
+def run(model, tokens, clip, row="model", **settings):
+    stream = streamer(model, tokens, **settings)
+    frames = random_frames(clip.end_frame - clip.start_frame + 1)
+    return list(stream_clip(stream, clip, encoded(stream, frames, row, 8), row))
+
+
+def one_pass(model, tokens, clip, max_seq_len, reserve):
+    """Probabilities of both heads at every decision of every training part, in order: (frame or block, p, p)."""
+    frames, found = random_frames(clip.end_frame - clip.start_frame + 1), []
+    parts = cut_parts(tokens, clip, max_seq_len, reserve)
+    for part in parts:
+        sequence = clip_sequence(tokens, clip, part)
+        labels = torch.zeros(1, len(sequence), dtype=torch.int64)  # every position is read
+        with torch.no_grad():
+            output = model(
+                input_ids=torch.tensor([sequence.ids]),
+                frames=frames[part.first_frame - clip.start_frame : part.last_frame - clip.start_frame + 1],
+                target_kind=torch.zeros(1, len(sequence), dtype=torch.uint8),
+                update_labels=labels,
+                speak_labels=labels,
+            )
+        p = output.decision_logits.softmax(-1)[..., 1]
+        at_frames = [i for i, here in enumerate(sequence.at_frame) if here]
+        after_blocks = [
+            i for i in range(len(sequence)) if sequence.update_labels[i] != -100 and not sequence.at_frame[i]
+        ]
+        found += [tuple(p[i].tolist()) for i in sorted(at_frames + after_blocks)]
+    return parts, found
+
+
+@pytest.mark.parametrize(("max_seq_len", "reserve", "num_parts"), [(4096, 256, 1), (340, 100, 2), (260, 60, 3)])
+def test_forced_streaming_decides_as_the_one_pass_training_parts(model, tokens, clip, max_seq_len, reserve, num_parts):
+    parts, expected = one_pass(model, tokens, clip, max_seq_len, reserve)
+    assert len(parts) == num_parts, "the case is about this many part boundaries"
+    records = run(model, tokens, clip, "forced", max_seq_len=max_seq_len, reserve=reserve)
+    found = []
+    for record in records:
+        decisions = [(action.p_update, action.p_speak) for action in record.actions]
+        found += [*decisions, (record.p_update_last, record.p_speak_last)]
+        assert (record.p_update, record.p_speak) == (decisions or [(record.p_update_last, record.p_speak_last)])[0]
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, abs=1e-4)
+    assert [r.frame for r in records if r.is_restart] == [part.first_frame for part in parts[1:]]
+    ends = [part.last_frame - clip.start_frame for part in parts]
+    assert [records[end].context_tokens for end in ends] == [part.num_tokens for part in parts]
+
+
+def test_the_heads_differ_from_frame_to_frame(model, tokens, clip):
+    """Else the parity above would prove little."""
+    probabilities = {round(record.p_update, 3) for record in run(model, tokens, clip, "forced")}
+    assert len(probabilities) > 5
+
+
+def with_bias(model, update, speak):
+    """The heads say the same everywhere."""
+    model = copy.deepcopy(model)
+    for head, bias in ((model.should_update_dst, update), (model.when_to_speak, speak)):
+        torch.nn.init.zeros_(head.weight)
+        head.bias.data = torch.tensor([0.0, bias])
+    return model
+
+
+def test_the_update_goes_first_and_max_actions_ends_a_frame(model, tokens, clip):
+    records = run(with_bias(model, 9, 9), tokens, clip, max_actions=3, max_new_tokens=4)
+    assert [a.role for a in records[0].actions] == ["dst_update"] * 3 or records[0].actions[-1].role == "assistant"
+    assert records[0].actions[0].role == "dst_update" and len(records[0].actions) == 3
+    assert all(len(record.actions) <= 3 for record in records)
+
+
+def test_only_speech_where_no_update_is_legal(model, tokens):
+    done = make_clip((), frames=(0, 2), initial=("completed", "completed"))
+    records = run(with_bias(model, 9, 9), tokens, done, max_actions=1, max_new_tokens=3)
+    assert [[a.role for a in record.actions] for record in records] == [["assistant"]] * 3
+
+
+def test_thresholds_decide_whether_a_head_fires(model, tokens, clip):
+    half = with_bias(model, 0, 0)  # both probabilities are 0.5
+    silent = run(half, tokens, clip, update_threshold=0.51, speak_threshold=0.51)
+    assert not any(record.actions for record in silent)
+    speaks = run(half, tokens, clip, update_threshold=0.51, speak_threshold=0.5, max_actions=1, max_new_tokens=2)
+    assert all([a.role for a in record.actions] == ["assistant"] for record in speaks)
+
+
+@pytest.mark.parametrize("legal", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_every_generated_update_parses_and_legal_ones_replay(model, tokens, clip, legal, seed):
+    other = with_bias(model, 9, -9)
+    torch.manual_seed(seed)
+    torch.nn.init.normal_(other.get_input_embeddings().weight)
+    records = run(other, tokens, clip, legal=legal, max_actions=2)
+    state, count = clip.state, 0
+    for record in records:
+        for action in record.actions:
+            for update in parse_updates(action.text):
+                count += 1
+                assert update.step in state
+                if legal:
+                    before = {"start": "not_started", "complete": "in_progress"}[update.transition]
+                    assert state[update.step] == before
+                    state[update.step] = {"start": "in_progress", "complete": "completed"}[update.transition]
+    assert count == 4 if legal else count > 4
+
+
+@pytest.mark.parametrize("context", ["state_carry", "drop_all", "drop_middle"])
+def test_the_context_never_outgrows_the_window(model, tokens, context):
+    """Heads that always fire, user lines now and then, 120 frames in a window of 230 tokens."""
+    turns = [Turn("user", "Are we there yet?", f, f) for f in range(0, 120, 7)]
+    long = make_clip(turns, frames=(0, 119))
+    talkative = with_bias(model, -9, 9)
+    records = run(
+        talkative, tokens, long, context=context, max_seq_len=230, reserve=60, max_new_tokens=10, max_actions=9
+    )
+    assert max(record.context_tokens for record in records) <= 230
+    assert sum(record.is_restart for record in records) > 3
+    assert all(record.actions for record in records)
+
+
+def test_state_carry_restarts_with_the_predicted_state(model, tokens, clip, monkeypatch):
+    prompts = []
+    encode = type(tokens).prompt
+    monkeypatch.setattr(type(tokens), "prompt", lambda self, text: prompts.append(text) or encode(self, text))
+    run(model, tokens, clip, "forced", max_seq_len=340, reserve=100)
+    state = {"S1": "completed", "S2": "in_progress"}
+    assert prompts == [prompt_text(clip.steps, clip.state), prompt_text(clip.steps, state)]
+    prompts.clear()
+    run(model, tokens, clip, "forced", max_seq_len=340, reserve=100, context="drop_all")
+    assert prompts == [prompt_text(clip.steps, clip.state)] * 2
+
+
+def test_drop_middle_keeps_the_beginning_and_the_last_whole_frames(model, tokens, clip):
+    """After the cut the heads say what a fresh model says of the sequence that is left."""
+    settings = {"max_seq_len": 340, "reserve": 100, "context": "drop_middle"}
+    records = run(model, tokens, clip, "forced", **settings)
+    cut = next(i for i, record in enumerate(records) if record.is_restart)
+    frames = random_frames(20)
+    head = [
+        *tokens.prompt(prompt_text(clip.steps, clip.state)).ids,
+        *tokens.turn(TURNS[0]).ids,
+        *tokens.turn(TURNS[1]).ids,
+    ]
+
+    def group(f):
+        here = [turn for turn in TURNS[2:] if turn.end_frame == f]
+        lines = [i for turn in here if turn.role == "user" for i in tokens.turn(turn).ids]
+        blocks = [i for turn in here if turn.role != "user" for i in tokens.turn(turn).ids]
+        return [*lines, *tokens.frame.ids, *blocks]
+
+    first, kept = cut, []
+    while len(head) + len(group(first - 1)) + sum(map(len, kept)) <= 340 - 100 - 4:
+        first -= 1
+        kept.insert(0, group(first))
+    assert 0 < first < cut
+    ids = [*head, *(i for g in kept for i in g), *tokens.frame.ids]
+    cache = model.new_cache()
+    hidden = model.extend(torch.tensor([ids]), frames[first : cut + 1], cache)
+    assert (records[cut].p_update, records[cut].p_speak) == pytest.approx(model.decide(hidden[0, -1]), abs=1e-4)
+
+
+def test_oracle_state_writes_the_references_updates_and_no_others(model, tokens, clip):
+    records = run(with_bias(model, 9, -9), tokens, clip, "oracle_state")
+    written = [(r.frame, a.text) for r in records for a in r.actions]
+    assert written == [(4, "S1->start"), (9, "S1->complete"), (9, "S2->start"), (17, "S2->complete")]
+
+
+def test_without_frames_the_heads_are_read_at_the_text(model, tokens, clip):
+    records = run(with_bias(model, -9, -9), tokens, clip, "text_only")
+    no_text = [r for r in records if r.frame not in (1, 12)]
+    assert {record.computed_tokens for record in no_text[1:]} == {0}
+
+
+def test_lines_over_the_reserve_are_named(model, tokens):
+    long = make_clip([Turn("user", "word " * 50, 3, 3)], frames=(0, 5))
+    with pytest.raises(
+        ProspectError, match=r"frame 3: its user and system lines take \d+ tokens, more than the reserve of 40"
+    ):
+        run(model, tokens, long, reserve=40)
+
+
+def test_a_window_without_room_for_the_prompt_is_named(model, tokens, clip):
+    with pytest.raises(
+        ProspectError,
+        match=r"frame 0: the prompt alone takes \d+ tokens, a frame 4, the reserve 40: more than max_seq_len 60; raise it",
+    ):
+        run(model, tokens, clip, reserve=40, max_seq_len=60)
