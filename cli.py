@@ -261,11 +261,14 @@ def audit(
 
     with clear_errors():
         settings, blueprint = _blueprint(config, set_)
-        with progress_bar(console) as show:
-            found = audit_run(settings, blueprint, split, show)
-        console.print(audit_table(found, split))
-        if problems := found.first_violations():
-            count = sum(map(len, found.violations.values()))
+        problems, count = [], 0
+        for dataset in settings.data.datasets:
+            with progress_bar(console) as show:
+                found = audit_run(settings, blueprint, dataset, split, show)
+            console.print(audit_table(found, dataset, split))
+            problems += found.first_violations()
+            count += sum(map(len, found.violations.values()))
+        if problems:
             raise InvalidInput(problems, f"{count} violations, the first of each check above", f"in the {split} split")
 
 
@@ -353,7 +356,7 @@ def _blueprint(config: Path, set_: list[str] | None) -> "tuple[Config, Blueprint
     data = settings.data
     if data.toy:
         with progress_bar(console) as show:
-            ensure_toy_shards(data.root, data.shards, data.toy, show)
+            ensure_toy_shards(data.root, Path(data.shards), data.toy, show)
     return settings, make_blueprint(settings)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import ProspectError
+from pipeline.storage import is_url
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -40,7 +41,10 @@ class NegativeRate(_Settings):
 
 class DataConfig(_Settings):
     dataset: str = "toyworld"
-    shards: Path = Path("shards")  # OUT of build-shards
+    mix: dict[str, Annotated[float, Field(gt=0)]] | None = None  # in place of it: dataset -> passes over it an epoch
+    shards: Path | str = Path("shards")  # OUT of build-shards: a folder, or a URL such as s3://bucket/shards
+    cache: Path = Path("~/.cache/prospect")  # plans of sequences, copies of remote shards
+    cache_gb: float = Field(default=100, gt=0)  # most that copies of remote shards take
     root: Path = Path("data/toy")  # DATA_ROOT of build-shards: frames files are looked for under it
     frames_root: Path | None = None  # searched first
     train_split: str = "train"
@@ -51,12 +55,37 @@ class DataConfig(_Settings):
     reserve: Positive = 256  # tokens kept free for the turns of one frame
     frame_wrap: Literal["none", "smolvlm"] = "none"
     negatives: NegativeRate = NegativeRate()
+    event_jitter: Literal[0, 1] = 0  # most frames that an event's turns are moved by, in training (`clip` packing)
     shuffle_window: Positive = 16  # shards whose sequences are permuted together
     bucket_batches: Positive = 16  # global batches whose sequences are sorted by length together; 1: none
     num_workers: int = Field(default=2, ge=0)
     on_error: Literal["error", "skip"] = "error"  # what a broken sample does: stop the run, or be counted and left out
     max_consecutive_errors: Positive = 10  # with skip: so many in a row stop the run all the same
     blind: bool = False  # grey frames: what can be known without seeing
+
+    @property
+    def datasets(self) -> dict[str, float]:
+        """Name -> passes over it an epoch."""
+        return self.mix or {self.dataset: 1.0}
+
+    @property
+    def cache_folder(self) -> Path:
+        return self.cache.expanduser()
+
+    @field_validator("shards")
+    @classmethod
+    def _place(cls, value: Path | str) -> Path | str:
+        return str(value) if is_url(str(value)) else Path(value)
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> "DataConfig":
+        if self.event_jitter and self.packing == "turn":
+            raise ValueError("event_jitter has no effect in turn packing; leave it out, or use packing: clip")
+        if self.mix is not None and not self.mix:
+            raise ValueError("mix names no dataset")
+        if self.toy and is_url(self.shards):
+            raise ValueError("toy builds its shards in a folder; shards is a URL")
+        return self
 
 
 class ModelConfig(_Settings):

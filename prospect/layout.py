@@ -13,7 +13,7 @@ T tokens of a sequence, K tokens a frame.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -105,6 +105,8 @@ class FrameGroup:
     before: tuple[Turn, ...]  # user and system turns: context in front of the frame's tokens
     after: tuple[Turn, ...]  # dst_update and assistant turns, in file order
     is_silent: bool  # in no active turn's range
+    is_early: bool = False  # `after` was moved here from the next frame: context, neither announced nor learned
+    is_done: bool = False  # what stood here was moved to the frame before: silence is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,25 @@ def frame_groups(clip: Clip) -> list[FrameGroup]:
     ]
 
 
+def jittered(groups: Sequence[FrameGroup], shift: Callable[[int], int]) -> list[FrameGroup]:
+    """The groups with the active turns of some frames moved to a neighbour, as a head that fires early or late would.
+
+    A late block is announced and learned where it stands now; its own frame is left without a label. An early one is
+    context alone, as nothing shows it yet, and at its own frame silence is learned: it was said already. `shift` gives
+    -1, 0 or 1 for a frame. Nothing is moved over a user or system turn, onto another active turn, or out of `groups`.
+    """
+    moved = list(groups)
+    for place, group in enumerate(groups):
+        by = shift(group.frame) if group.after else 0
+        to = place + by
+        if by == 0 or not 0 <= to < len(groups) or moved[to].after or groups[max(place, to)].before:
+            continue
+        early = by < 0
+        moved[place] = replace(group, after=(), is_done=early)
+        moved[to] = replace(moved[to], after=group.after, is_silent=False, is_early=early)
+    return moved
+
+
 def turns_before_first_frame(clip: Clip) -> tuple[Turn, ...]:
     """System turns without a place in the clip, or from before it."""
     return tuple(turn for turn in clip.turns if turn.end_frame is None or turn.end_frame < clip.start_frame)
@@ -247,24 +268,33 @@ def _prompt_length(tokens: Tokens, clip: Clip, state: dict[str, State]) -> int:
     return len(tokens.prompt(prompt_text(clip.steps, state)).ids)
 
 
-def clip_sequence(tokens: Tokens, clip: Clip, part: Part) -> TokenSequence:
-    """`clip` packing: one part of a clip, every frame once, every decision labelled (sampling comes after)."""
+def clip_sequence(tokens: Tokens, clip: Clip, part: Part, jitter: Callable[[int], int] | None = None) -> TokenSequence:
+    """`clip` packing: one part of a clip, every frame once, every decision labelled (sampling comes after).
+
+    `jitter` moves events, see `jittered`; it changes no length, hence no plan.
+    """
     state = dict(zip((step.id for step in clip.steps), part.state, strict=True))
     sequence = TokenSequence()
     sequence.add(tokens.prompt(prompt_text(clip.steps, state)))
     if part.first_frame == clip.start_frame:
         for turn in turns_before_first_frame(clip):
             sequence.add(tokens.turn(turn))
-    for group in frame_groups(clip)[part.first_frame - clip.start_frame : part.last_frame - clip.start_frame + 1]:
+    groups = frame_groups(clip)[part.first_frame - clip.start_frame : part.last_frame - clip.start_frame + 1]
+    for group in jittered(groups, jitter) if jitter else groups:
         for turn in group.before:
             sequence.add(tokens.turn(turn))
         sequence.add_frame(tokens.frame, group.frame)
-        if group.after:
+        if group.after and not group.is_early:
             sequence.decide(decision_before(group.after[0].role))
         elif group.is_silent:
             sequence.decide(SILENT, silent_frame=group.frame)
+        elif group.is_done:
+            sequence.decide(SILENT)
         for turn, following in zip_longest(group.after, [turn.role for turn in group.after[1:]]):
-            sequence.add_target(tokens.turn(turn), turn)
+            if group.is_early:
+                sequence.add(tokens.turn(turn))
+            else:
+                sequence.add_target(tokens.turn(turn), turn)
             sequence.decide(decision_before(following))
     return sequence
 

@@ -4,11 +4,11 @@ Runs in the DataLoader's workers. What a request gives depends on it alone (and 
 B batch, T tokens (longest of the batch), F frames of the batch, S pixels a side.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
-from operator import itemgetter
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,12 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.errors import ProspectError
-from pipeline.frame_store import find_frames_file, open_frames, search_roots
 from pipeline.sample import TurnSample
 from prospect.config import DataConfig, NegativeRate
 from prospect.data.frames import blind_frames, decode_frame
+from prospect.data.images import StoredImages
 from prospect.data.index import Split
-from prospect.data.negatives import is_kept, rate_at
+from prospect.data.negatives import is_kept, jitter_of, rate_at
 from prospect.data.order import Request
 from prospect.layout import IGNORE, Block, Part, Tokens, TokenSequence, clip_sequence, turn_sequence
 
@@ -35,17 +35,22 @@ class Item:
     """One sequence, ready to be collated."""
 
     key: str  # of the sample that it was read from
+    dataset: str  # folder of shards
     sequence: TokenSequence
     frames: npt.NDArray[np.uint8]  # (F, 3, S, S)
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Which silent frames are learned from."""
+    """What is drawn anew in each epoch: which silent frames are learned from, and how far events are moved."""
 
     rate: NegativeRate
     seed: int
     max_steps: int
+    event_jitter: int = 0  # most frames that an event is moved by
+
+    def jitter(self, request: Request, clip_id: str) -> Callable[[int], int]:
+        return lambda frame: jitter_of(self.seed, request.epoch, clip_id, frame, self.event_jitter)
 
     def keep(self, request: Request, clip_id: str) -> Callable[[int], bool]:
         rate = rate_at(self.rate, request.step, self.max_steps)
@@ -83,7 +88,8 @@ class SequenceReader(Dataset[Item | ProspectError]):
         sample = self.split.sample(row)
         try:
             sequence = self.layout(request, planned, sample)
-            return Item(sample.key, sequence, self._frames(sequence, planned, sample))
+            dataset: str = self.split.manifest["dataset"]
+            return Item(sample.key, dataset, sequence, self._frames(sequence, planned, sample))
         except ProspectError as error:
             where = self.split.where(row)
             raise ProspectError(str(error) if where in str(error) else f"{where}: {error}") from None
@@ -94,7 +100,8 @@ class SequenceReader(Dataset[Item | ProspectError]):
         if self.data.packing == "turn":
             return turn_sequence(self.tokens, sample, planned["following"], keep)
         part = Part(planned["first_frame"], planned["last_frame"], tuple(planned["state"]), planned["num_tokens"])
-        sequence = clip_sequence(self.tokens, clip, part)
+        jitter = self.sampling.jitter(request, clip.id) if self.sampling and self.sampling.event_jitter else None
+        sequence = clip_sequence(self.tokens, clip, part, jitter)
         if len(sequence) != part.num_tokens:
             raise ProspectError(
                 f"found {len(sequence)} tokens, planned {part.num_tokens} from the index, which disagrees with its "
@@ -107,32 +114,34 @@ class SequenceReader(Dataset[Item | ProspectError]):
         """Pixels of the sequence's frames, each decoded once: (F, 3, S, S)."""
         if self.data.blind or not sequence.frames:
             return blind_frames(len(sequence.frames), self.image_size)
-        images = (
-            self._embedded(sequence.frames, planned)
-            if self._has_embedded_frames
-            else self._from_arrow(sequence.frames, sample)
-        )
+        rows = planned["row"], planned["row"] + planned["num_rows"]
+        images = StoredImages.of(self.split, self.data).read(rows, sample.clip.frames_file, sequence.frames)
         return np.stack(
             [decode_frame(data, self.image_size, f"frame {f}") for f, data in zip(sequence.frames, images, strict=True)]
         )
 
+
+@dataclass(frozen=True, slots=True)
+class Readers(Dataset[Item | ProspectError]):
+    """The readers of one or several datasets as one: their sequences, one dataset after the other."""
+
+    readers: tuple[SequenceReader, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.readers))
+
+    def __getitem__(self, request: Request) -> Item | ProspectError:
+        starts = [0, *accumulate(map(len, self.readers))]
+        which = bisect_right(starts, request.sequence) - 1
+        return self.readers[which][replace(request, sequence=request.sequence - starts[which])]
+
     @property
-    def _has_embedded_frames(self) -> bool:
-        return bool(self.split.manifest["options"]["embed_frames"])
+    def image_size(self) -> int:
+        return self.readers[0].image_size
 
-    def _embedded(self, frames: list[int], planned: dict[str, Any]) -> Iterator[bytes]:
-        """The stored images of `frames`, each row's read together."""
-        first, end = planned["row"], planned["row"] + planned["num_rows"]
-        ranges = self.split.index[first:end].select("start_frame", "end_frame").rows()
-        places = {
-            f: (first + i, 1 + f - start) for i, (start, last) in enumerate(ranges) for f in range(start, last + 1)
-        }
-        for row, together in groupby((places[frame] for frame in frames), key=itemgetter(0)):
-            yield from self.split.members(row, [member for _, member in together])
-
-    def _from_arrow(self, frames: list[int], sample: TurnSample) -> Iterator[bytes]:
-        roots = search_roots(self.data.frames_root, self.data.root, self.split.manifest["dataset"])
-        return map(open_frames(find_frames_file(sample.clip.frames_file, roots)).read, frames)
+    @property
+    def data(self) -> DataConfig:
+        return self.readers[0].data
 
 
 def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: bool = False) -> Batch | ProspectError:
@@ -145,7 +154,7 @@ def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: 
     first = next((error for error in errors if error), None)
     if first and not skip:
         return first
-    nothing = Item("", TokenSequence(), blind_frames(0, image_size))
+    nothing = Item("", "", TokenSequence(), blind_frames(0, image_size))
     nothing.sequence.add(Block([pad]))
     good = [nothing if isinstance(item, ProspectError) else item for item in items]
     return stack_items(good, pad) | {"errors": errors}
@@ -177,6 +186,7 @@ def stack_items(items: list[Item], pad: int) -> Batch:
         "at_frame": stack("at_frame", 0).bool(),
         "is_start_update": stack("is_start_update", 0).bool(),
         "keys": [item.key for item in items],
+        "datasets": [item.dataset for item in items],
     }
 
 
@@ -219,7 +229,7 @@ class Loader(DataLoader[Any]):
 
 
 def make_loader(
-    reader: SequenceReader,
+    reader: SequenceReader | Readers,
     batches: MicroBatches,
     pad: int,
     num_workers: int,

@@ -1,4 +1,5 @@
-"""Which silent frames are learned from: a stable hash of (seed, epoch, clip, frame) against the rate at the step.
+"""What is drawn for a frame, by a stable hash of (seed, epoch, clip, frame): whether a silent one is learned from,
+against the rate at the step, and by how many frames an event is moved.
 
 The draw knows nothing of workers, ranks or position in the stream, so it is the same for any number of them and after
 a resume; a frame that is kept at some rate is kept at every higher one.
@@ -27,5 +28,14 @@ def rate_at(rate: NegativeRate, step: int, max_steps: int) -> float:
 
 
 def is_kept(seed: int, epoch: int, clip_id: str, frame: int, rate: float) -> bool:
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{clip_id}/{frame}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") < rate * 2.0**64
+    return _draw(f"{seed}/{epoch}/{clip_id}/{frame}") < rate * 2.0**64
+
+
+def jitter_of(seed: int, epoch: int, clip_id: str, frame: int, most: int) -> int:
+    """By how many frames the event at `frame` is moved: -most..most, all alike."""
+    return _draw(f"{seed}/{epoch}/{clip_id}/{frame}/jitter") % (2 * most + 1) - most
+
+
+def _draw(what: str) -> int:
+    """64 bits."""
+    return int.from_bytes(hashlib.blake2b(what.encode(), digest_size=8).digest(), "big")

@@ -1,58 +1,102 @@
 """The order of training: planned from the index as a pure function of (seed, epoch), dealt to ranks, seekable.
 
-An epoch permutes the shards and, within each window of them, the sequences. What is left over for no whole global batch
-(less than one) is dropped by rule. The rest is bucketed by length: every `bucket_batches` global batches' worth of
-sequences is sorted by length, cut into global batches, and these are permuted, so that the sequences of a batch are of
-nearly one length and little is padded. A rank takes its slice of each global batch, so every rank has equal steps and
-the global batches do not depend on their number. The position is the optimizer step alone.
+A pass over a dataset permutes its shards and, within each window of them, the sequences. An epoch takes the next
+`weight` passes of each dataset (half a pass where the weight is 0.5: the other half comes in the next epoch) and
+interleaves them evenly at random. What is left over for no whole global batch (less than one) is dropped by rule. The
+rest is bucketed by length: every `bucket_batches` global batches' worth of sequences is sorted by length, cut into
+global batches, and these are permuted, so that the sequences of a batch are of nearly one length and little is padded.
+A rank takes its slice of each global batch, so every rank has equal steps and the global batches do not depend on their
+number. The position is the optimizer step alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+ORDER_VERSION = 2  # part of every data position: raise it when the same seed gives another order
+PASS, MIX, BUCKET = 0, 1, 2  # what a random state is for
+
+Indices = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One sequence to load."""
 
-    sequence: int  # row of the plan
+    sequence: int  # row of the plans, one after the other
     epoch: int
     step: int  # optimizer step, from 0; what the negative rate depends on
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """The sequences of one dataset."""
+
+    first: int  # number of its first sequence
+    shard_of: Indices  # of each sequence, numbered in shard order
+    per_epoch: int  # sequences of it in an epoch
+
+    @property
+    def count(self) -> int:
+        return len(self.shard_of)
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    shard_of: npt.NDArray[np.int64]  # of each sequence, numbered in shard order
-    lengths: npt.NDArray[np.int64]  # tokens of each sequence
+    sources: tuple[Source, ...]
+    lengths: Indices  # tokens of each sequence
     seed: int
     shuffle_window: int  # shards
     global_batch_size: int  # sequences
     bucket_batches: int  # global batches whose sequences are sorted by length together; 1: none
 
     @property
+    def num_sequences(self) -> int:
+        """Of an epoch, dropped ones included."""
+        return sum(source.per_epoch for source in self.sources)
+
+    @property
     def steps_per_epoch(self) -> int:
-        return len(self.shard_of) // self.global_batch_size
+        return self.num_sequences // self.global_batch_size
 
     @property
     def num_dropped(self) -> int:
         """Sequences left over in each epoch (others in each)."""
-        return len(self.shard_of) % self.global_batch_size
+        return self.num_sequences % self.global_batch_size
 
-    def epoch(self, epoch: int) -> npt.NDArray[np.int64]:
-        """The sequences of an epoch, every one once; the dropped ones last."""
-        rng = np.random.default_rng((self.seed, epoch))
-        shards = rng.permutation(np.unique(self.shard_of))
+    def epoch(self, epoch: int) -> Indices:
+        """The sequences of an epoch; the dropped ones last. Weights of 1: every sequence once."""
+        streams = [self._next_passes(number, epoch) for number in range(len(self.sources))]
+        mixed = streams[0]
+        if len(streams) > 1:
+            owners = np.repeat(np.arange(len(streams)), [len(stream) for stream in streams])
+            owners = self._random(MIX, epoch).permutation(owners)
+            mixed = np.empty(len(owners), dtype=np.int64)
+            for number, stream in enumerate(streams):
+                mixed[owners == number] = stream
+        return mixed if self.bucket_batches == 1 else self._bucketed(mixed, self._random(BUCKET, epoch))
+
+    def _next_passes(self, number: int, epoch: int) -> Indices:
+        """What an epoch takes of a dataset: the next `per_epoch` sequences of its endless passes."""
+        source = self.sources[number]
+        start, end = epoch * source.per_epoch, (epoch + 1) * source.per_epoch
+        if start == end:
+            return np.empty(0, dtype=np.int64)
+        first, last = start // source.count, (end - 1) // source.count
+        passes = np.concatenate([self._pass(number, which) for which in range(first, last + 1)])
+        return passes[start - first * source.count : end - first * source.count]
+
+    def _pass(self, number: int, which: int) -> Indices:
+        source, rng = self.sources[number], self._random(PASS, number, which)
+        shards = rng.permutation(np.unique(source.shard_of))
         windows = [shards[i : i + self.shuffle_window] for i in range(0, len(shards), self.shuffle_window)]
-        shuffled = np.concatenate(
-            [rng.permutation(np.flatnonzero(np.isin(self.shard_of, window))) for window in windows]
-        )
-        return shuffled if self.bucket_batches == 1 else self._bucketed(shuffled, rng)
+        shuffled = [rng.permutation(np.flatnonzero(np.isin(source.shard_of, window))) for window in windows]
+        return source.first + np.concatenate(shuffled)
 
-    def _bucketed(self, shuffled: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    def _bucketed(self, shuffled: Indices, rng: np.random.Generator) -> Indices:
         kept = len(shuffled) - self.num_dropped
         buckets = []
         for start in range(0, kept, self.bucket_batches * self.global_batch_size):
@@ -60,6 +104,9 @@ class Order:
             by_length = bucket[np.argsort(self.lengths[bucket], kind="stable")]
             buckets.append(rng.permutation(by_length.reshape(-1, self.global_batch_size)).ravel())
         return np.concatenate([*buckets, shuffled[kept:]])
+
+    def _random(self, *purpose: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=purpose))
 
     def micro_batches(
         self, start_step: int, num_steps: int, micro_batch_size: int, rank: int = 0, ranks: int = 1
@@ -77,11 +124,21 @@ class Order:
 
 
 def make_order(
-    plan: pl.DataFrame, seed: int, shuffle_window: int, global_batch_size: int, bucket_batches: int = 1
+    plans: Sequence[pl.DataFrame],
+    seed: int,
+    shuffle_window: int,
+    global_batch_size: int,
+    bucket_batches: int = 1,
+    weights: Sequence[float] = (1.0,),
 ) -> Order:
-    shard_of = plan["shard"].rle_id().to_numpy().astype(np.int64)
-    lengths = plan["num_tokens"].to_numpy().astype(np.int64)
-    return Order(shard_of, lengths, seed, shuffle_window, global_batch_size, bucket_batches)
+    """The order of the sequences of `plans`, one a dataset; `weights`: passes over each in an epoch."""
+    sources, first = [], 0
+    for plan, weight in zip(plans, weights, strict=True):
+        shard_of = plan["shard"].rle_id().to_numpy().astype(np.int64)
+        sources.append(Source(first, shard_of, round(weight * len(plan))))
+        first += len(plan)
+    lengths = np.concatenate([plan["num_tokens"].to_numpy().astype(np.int64) for plan in plans])
+    return Order(tuple(sources), lengths, seed, shuffle_window, global_batch_size, bucket_batches)
 
 
 def evaluation_batches(num_sequences: int, batch_size: int, rank: int = 0, ranks: int = 1) -> list[list[Request]]:

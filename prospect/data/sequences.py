@@ -1,7 +1,7 @@
 """The sequences of a split, planned from its index: parts of clips (`clip` packing) or single samples (`turn`).
 
-Planning tokenizes every text once, opens no shard, and is cached as parquet beside the shards' index under a
-fingerprint of all that it depends on: the shards, the tokenizer, and the layout's settings.
+Planning tokenizes every text once, opens no shard, and is cached as parquet (in `data.cache`, as shards may be
+read-only or remote) under a fingerprint of all that it depends on: shards, tokenizer, and the layout's settings.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ import polars as pl
 
 from pipeline.clips import ACTIVE_ROLES, Clip, prompt_text
 from pipeline.errors import ProspectError
+from pipeline.storage import LocalFolder
 from prospect.config import DataConfig
 from prospect.data.index import Split, clip_starts, clips_of
 from prospect.layout import LAYOUT_VERSION, Tokens, cut_parts
@@ -47,22 +48,24 @@ def plan_fingerprint(split: Split, tokens: Tokens, tokenizer: Any, data: DataCon
 
 
 def plan_sequences(split: Split, tokens: Tokens, data: DataConfig, cache: Path | None = None) -> pl.DataFrame:
-    """The plan of `split` (columns: SCHEMA), read from `cache` when it is there.
+    """The plan of `split` (columns: SCHEMA), read from the file `cache` when it is there, else written to it.
 
     Raises:
         ProspectError: a sequence cannot fit max_seq_len; nothing is ever truncated.
     """
     if cache and cache.is_file():
-        return pl.read_parquet(cache)
+        try:
+            return pl.read_parquet(cache)
+        except pl.exceptions.PolarsError:  # damaged: planned again
+            pass
     rows: list[dict[str, Any]] = []
     for clip, (first, end) in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True):
         plan = _parts if data.packing == "clip" else _turns
         rows += plan(clip, split.index[first:end], first, tokens, data)
     table = pl.DataFrame(rows, schema=SCHEMA)
     if cache:
-        partial = cache.with_name(f"{cache.name}.partial")
-        table.write_parquet(partial)
-        partial.replace(cache)
+        with LocalFolder(cache.parent).new_file(cache.name) as path:
+            table.write_parquet(path)
     return table
 
 

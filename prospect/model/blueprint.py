@@ -45,7 +45,8 @@ def make_blueprint(config: Config) -> Blueprint:
     else:
         assert config.model.preset is not None
         data = config.data
-        tokenizer = toy_tokenizer(texts_of(read_split(data.shards, data.dataset, data.train_split, data.root).index))
+        splits = [read_split(data.shards, dataset, data.train_split, data.root) for dataset in data.datasets]
+        tokenizer = toy_tokenizer(text for split in splits for text in texts_of(split.index))
         model_config = with_tokens(PRESETS[config.model.preset](tokenizer), config.model.preset, wanted)
     count = ProspectSettings.of(model_config).tokens_per_frame
     return Blueprint(tokenizer, Tokens(tokenizer, count, config.data.frame_wrap), model_config)

@@ -61,18 +61,18 @@ class Audit:
         return [problem for problems in self.violations.values() for problem in problems[:each]]
 
 
-def audit_run(config: Config, blueprint: Blueprint, split: str, progress: Progress) -> Audit:
-    """Audit a split as the run of `config` would train it.
+def audit_run(config: Config, blueprint: Blueprint, dataset: str, split: str, progress: Progress) -> Audit:
+    """Audit a dataset's split as the run of `config` would train it.
 
     Raises:
         ProspectError: the shards are not there, or a clip does not fit the config's window.
     """
     data = config.data
-    shards = read_split(data.shards, data.dataset, split, data.root)
+    shards = read_split(data.shards, dataset, split, data.root)
     plan = plan_sequences(shards, blueprint.tokens, data)
     reader = SequenceReader(shards, plan, blueprint.tokens, data, blueprint.config.vision_config.image_size, None)
     try:
-        annotations = annotation_file(data.root, data.dataset, split)
+        annotations = annotation_file(data.root, dataset, split)
     except ProspectError as error:
         found = audit(reader, blueprint, None, progress)
         found.notes.append(f"not compared with annotations: {error}")
@@ -80,9 +80,9 @@ def audit_run(config: Config, blueprint: Blueprint, split: str, progress: Progre
     return audit(reader, blueprint, valid_clips(annotations), progress)
 
 
-def audit_table(found: Audit, split: str) -> Table:
+def audit_table(found: Audit, dataset: str, split: str) -> Table:
     """One row a check."""
-    table = Table("check", "of", "compared", "violations", title=f"audit of the {split} split")
+    table = Table("check", "of", "compared", "violations", title=f"audit of {dataset}, {split} split")
     for name, about in CHECKS.items():
         count = len(found.violations[name])
         table.add_row(name, about, f"{found.looked_at[name]:,}", Text(f"{count:,}", "bold red" if count else ""))

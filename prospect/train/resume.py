@@ -20,7 +20,9 @@ class DataPosition:
 
     step: int
     epoch: int
-    plan: str  # fingerprint of shards, tokenizer and layout
+    order: int  # version of the rule that gives the order of an epoch
+    plan: str  # fingerprint of shards, tokenizer and layout, of all datasets
+    mix: str  # passes over each dataset an epoch
     packing: str
     tokens_per_frame: int
     max_seq_len: int
@@ -30,6 +32,7 @@ class DataPosition:
     bucket_batches: int
     max_steps: int  # the learning rate and a linear negative rate depend on it
     negatives: str
+    event_jitter: int
 
     def save(self, folder: Path) -> None:
         write_atomically(folder / FILE, json_bytes(asdict(self)))

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from accelerate import PartialState
 from rich.console import Console
 from transformers import AutoTokenizer, PrinterCallback
 
+from pipeline.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
 from pipeline.storage import write_atomically
@@ -28,8 +30,8 @@ from pipeline.terminal import progress_bar
 from pipeline.toyworld.ensure import ensure_toy_shards
 from prospect.config import Config, dump_config, load_config
 from prospect.data.index import Split, clips_of, read_split
-from prospect.data.loader import Sampling, SequenceReader
-from prospect.data.order import make_order
+from prospect.data.loader import Readers, Sampling, SequenceReader
+from prospect.data.order import ORDER_VERSION, make_order
 from prospect.data.sequences import plan_fingerprint, plan_sequences
 from prospect.layout import Tokens
 from prospect.model.blueprint import texts_of
@@ -78,8 +80,8 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
                 )
         if config.data.toy:
             with progress_bar(console) as show:
-                ensure_toy_shards(config.data.root, config.data.shards, config.data.toy, show)
-        splits = {name: _open_split(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
+                ensure_toy_shards(config.data.root, Path(config.data.shards), config.data.toy, show)
+        splits = {name: _open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
         if overwrite and folder.exists() and ranks.is_main_process:
             shutil.rmtree(folder)
         is_new = not folder.exists()
@@ -99,11 +101,9 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
     finally:
         if run_log:
             run_log.close()
-    training_clips = list(clips_of(splits[config.data.train_split].index))
+    training_clips = _clips(splits[config.data.train_split])
     metrics["untrained"] = untrained
-    metrics["baselines"] = {
-        name: baselines(training_clips, list(clips_of(splits[name].index))) for name in config.data.eval_splits
-    }
+    metrics["baselines"] = {name: baselines(training_clips, _clips(splits[name])) for name in config.data.eval_splits}
     if trainer.num_skipped:
         metrics["num_skipped"] = trainer.num_skipped
     metrics["wall_s"] = round(time.monotonic() - started, 1)
@@ -112,12 +112,31 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
     return Run(folder, metrics, False, ranks.is_main_process)
 
 
-def _open_split(config: Config, name: str) -> Split:
-    return read_split(config.data.shards, config.data.dataset, name, config.data.root)
+def _open_splits(config: Config, name: str) -> list[Split]:
+    """The split of every dataset of the run; an evaluation split may be missing in some datasets of a mix.
+
+    Raises:
+        ProspectError: none has it, or one that is trained on has not.
+    """
+    data, found, missing = config.data, list[Split](), list[ProspectError]()
+    for dataset in data.datasets:
+        try:
+            found.append(read_split(data.shards, dataset, name, data.root))
+        except ProspectError as error:
+            if name == data.train_split or len(data.datasets) == 1:
+                raise
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return found
+
+
+def _clips(splits: list[Split]) -> list[Clip]:
+    return [clip for split in splits for clip in clips_of(split.index)]
 
 
 def _set_up(
-    config: Config, splits: Mapping[str, Split], console: Console, resume: bool, is_main: bool
+    config: Config, splits: Mapping[str, list[Split]], console: Console, resume: bool, is_main: bool
 ) -> tuple[ProspectTrainer, RunLog | None, Path | None]:
     """Everything up to the first step: the trainer, the main process's log, the checkpoint to go on from, if any."""
     data, folder = config.data, config.folder
@@ -131,25 +150,31 @@ def _set_up(
     tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame, data.frame_wrap)
     size = model.config.vision_config.image_size
 
-    def read(name: str, sampling: Sampling | None) -> SequenceReader:
-        split = splits[name]
-        cache = split.folder / f".plan-{plan_fingerprint(split, tokens, tokenizer, data)[:16]}.parquet"
-        return SequenceReader(split, plan_sequences(split, tokens, data, cache), tokens, data, size, sampling)
+    def reader_of(split: Split) -> SequenceReader:
+        cache = data.cache_folder / "plans" / f"{plan_fingerprint(split, tokens, tokenizer, data)[:32]}.parquet"
+        return SequenceReader(split, plan_sequences(split, tokens, data, cache), tokens, data, size, None)
 
-    reader = read(data.train_split, None)
+    training = [reader_of(split) for split in splits[data.train_split]]
     order = make_order(
-        reader.plan, config.train.seed, data.shuffle_window, config.train.global_batch_size, data.bucket_batches
+        [reader.plan for reader in training],
+        config.train.seed,
+        data.shuffle_window,
+        config.train.global_batch_size,
+        data.bucket_batches,
+        list(data.datasets.values()),
     )
     if not order.steps_per_epoch:
         raise ProspectError(
-            f"{splits[data.train_split].folder}: {len(reader)} sequences are fewer than one global batch; lower "
-            f"train.global_batch_size ({config.train.global_batch_size}) or add clips"
+            f"{splits[data.train_split][0].folder}: {order.num_sequences} sequences an epoch are fewer than one global "
+            f"batch; lower train.global_batch_size ({config.train.global_batch_size}) or add clips"
         )
     max_steps = order.steps_per_epoch * config.train.epochs
     position = DataPosition(
         step=0,
         epoch=0,
-        plan=plan_fingerprint(splits[data.train_split], tokens, tokenizer, data),
+        order=ORDER_VERSION,
+        plan="/".join(plan_fingerprint(split, tokens, tokenizer, data) for split in splits[data.train_split]),
+        mix=json.dumps(data.datasets),
         packing=data.packing,
         tokens_per_frame=tokens.tokens_per_frame,
         max_seq_len=data.max_seq_len,
@@ -159,23 +184,30 @@ def _set_up(
         bucket_batches=data.bucket_batches,
         max_steps=min(max_steps, config.train.max_steps or max_steps),
         negatives=data.negatives.model_dump_json(),
+        event_jitter=data.event_jitter,
     )
     start_step = position.check_resumes(checkpoint).step if checkpoint else 0
     console.print(
-        f"{len(reader)} training sequences, {order.steps_per_epoch} steps an epoch of {order.global_batch_size} "
-        f"({order.num_dropped} left over in each), {position.max_steps} steps"
+        f"{sum(map(len, training))} training sequences, {order.steps_per_epoch} steps an epoch of "
+        f"{order.global_batch_size} ({order.num_dropped} left over in each), {position.max_steps} steps"
         + (f"; resuming at step {start_step}" if start_step else ""),
         soft_wrap=True,
     )
-    eval_readers = {name: read(name, None) for name in data.eval_splits}
+    if data.mix:
+        for source, (name, passes) in zip(order.sources, data.datasets.items(), strict=True):
+            share = source.per_epoch / order.num_sequences
+            told = f"{source.per_epoch} of {source.count} sequences an epoch ({passes:g} passes)"
+            console.print(f"  {name}: {told}, {share:.1%} of the stream", soft_wrap=True)
+    eval_readers = {name: Readers(tuple(map(reader_of, splits[name]))) for name in data.eval_splits}
     if eval_readers:
-        as_many = len(next(iter(eval_readers.values())))
-        eval_readers["train"] = replace(reader, plan=reader.plan.head(as_many))
+        as_many = -(-len(next(iter(eval_readers.values()))) // len(training))  # of each dataset
+        eval_readers["train"] = Readers(tuple(replace(reader, plan=reader.plan.head(as_many)) for reader in training))
+    sampling = Sampling(data.negatives, config.train.seed, position.max_steps, data.event_jitter)
     run_log = RunLog(folder, console, start_step) if is_main else None
     trainer = ProspectTrainer(
         model,
         config=config,
-        reader=replace(reader, sampling=Sampling(data.negatives, config.train.seed, position.max_steps)),
+        reader=Readers(tuple(replace(reader, sampling=sampling) for reader in training)),
         eval_readers=eval_readers,
         order=order,
         position=position,
@@ -186,14 +218,15 @@ def _set_up(
     return trainer, run_log, checkpoint
 
 
-def load_model(config: Config, resume_from: Path | None, train_split: Split) -> tuple[DSTSmolVLM, Any, Any]:
+def load_model(config: Config, resume_from: Path | None, training: list[Split]) -> tuple[DSTSmolVLM, Any, Any]:
     """Model, tokenizer and image processor: of the checkpoint resumed, else as the config says."""
     source = str(resume_from) if resume_from else config.model.checkpoint
     if source is None:
         assert config.model.preset is not None
         source = str(config.folder / "init")
         if not Path(source).exists():
-            make_checkpoint(config.model.preset, Path(source), texts_of(train_split.index), config.train.seed)
+            texts = chain.from_iterable(texts_of(split.index) for split in training)
+            make_checkpoint(config.model.preset, Path(source), texts, config.train.seed)
     model = DSTSmolVLM.from_checkpoint(
         source,
         tokens_per_frame=config.model.tokens_per_frame,

@@ -18,7 +18,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from prospect.config import Config, accumulation_steps
-from prospect.data.loader import Batch, Loader, MicroBatches, SequenceReader, make_loader
+from prospect.data.loader import Batch, Loader, MicroBatches, Readers, make_loader
 from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
 from prospect.losses import LossWeights, count_targets, losses_from, total_loss
@@ -38,8 +38,8 @@ class ProspectTrainer(Trainer):
         model: Any,
         *,
         config: Config,
-        reader: SequenceReader,
-        eval_readers: Mapping[str, SequenceReader],
+        reader: Readers,
+        eval_readers: Mapping[str, Readers],
         order: Order,
         position: DataPosition,
         processors: tuple[Any, Any],
@@ -73,6 +73,7 @@ class ProspectTrainer(Trainer):
         self._logged_steps = 0
         self.num_skipped = 0  # broken samples left out on this rank, evaluations included
         self._tokens = torch.zeros(2, dtype=torch.int64)  # since the last log: real ones, and with padding
+        self._sequences = torch.zeros(len(config.data.datasets), dtype=torch.int64)  # by dataset, since the last log
         self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
         self.add_callback(_TrueEpoch(order.steps_per_epoch))
 
@@ -93,7 +94,7 @@ class ProspectTrainer(Trainer):
         count = self.position.max_steps * accumulation_steps(train)
         return self._loader(self.reader, MicroBatches(requests, count))
 
-    def _loader(self, reader: SequenceReader, batches: MicroBatches) -> Loader:
+    def _loader(self, reader: Readers, batches: MicroBatches) -> Loader:
         pad, workers = self.tokenizer_.pad_token_id, self.config.data.num_workers
         return make_loader(reader, batches, pad, workers, self._skipped)
 
@@ -114,6 +115,8 @@ class ProspectTrainer(Trainer):
             return [], None
         self._tokens += torch.tensor([sum(int(b["attention_mask"].sum()) for b in batches),
                                       sum(b["attention_mask"].numel() for b in batches)])  # fmt: skip
+        for place, name in enumerate(self.config.data.datasets):
+            self._sequences[place] += sum(batch["datasets"].count(name) for batch in batches)
         counts = torch.stack(
             [count_targets(b["target_kind"], b["update_labels"], b["speak_labels"]) for b in batches]
         ).sum(0)
@@ -138,19 +141,26 @@ class ProspectTrainer(Trainer):
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds, over the steps since the last log, the four losses (means) and padding's share of tokens; the rate."""
+        """Adds, over the steps since the last log, the four losses (means), padding's share of tokens, and each
+        dataset's share of the sequences of a mix; the negative rate."""
         steps = self.state.global_step - self._logged_steps
         if "loss" in logs and steps:
             mine = torch.stack([*self._logged.values()]) / steps
             logs |= dict(zip(self._logged, self._sum_over_ranks(mine).tolist(), strict=True))
             real, padded = self._sum_over_ranks(self._tokens.to(self.args.device)).tolist()
             logs["padding_waste"] = 1 - real / padded
+            if self.config.data.mix:
+                taken = self._sum_over_ranks(self._sequences.to(self.args.device)).tolist()
+                logs |= {
+                    f"share/{name}": n / max(sum(taken), 1) for name, n in zip(self.config.data.mix, taken, strict=True)
+                }
             logs["negative_rate"] = rate_at(
                 self.config.data.negatives, self.state.global_step - 1, self.position.max_steps
             )
         if "loss" in logs:
             self._logged, self._logged_steps = {}, self.state.global_step
             self._tokens.zero_()
+            self._sequences.zero_()
         super().log(logs, start_time)
 
     # Evaluation

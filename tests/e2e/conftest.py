@@ -16,6 +16,7 @@ TINY = [
     for setting in (
         "data.toy=null",
         "data.num_workers=1",
+        "data.cache=cache",
         "train.epochs=1",
         "train.warmup_steps=2",
         "train.eval_steps=3",

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from pipeline.clips import Turn
 from pipeline.errors import ProspectError
 from pipeline.expand import expand
-from prospect.layout import IGNORE, Tokens, TokenSequence, clip_sequence, cut_parts, frame_groups, turn_sequence
+from prospect.layout import (
+    IGNORE,
+    Tokens,
+    TokenSequence,
+    clip_sequence,
+    cut_parts,
+    frame_groups,
+    jittered,
+    turn_sequence,
+)
 from tests.fakes import clip_texts, make_clip, pieces, word_tokenizer
 from tests.pipeline.test_expand import clips, needs_real_data, real_clip
 
@@ -255,3 +264,73 @@ def test_turn_packing_puts_same_frame_turns_at_their_places():
         "System: be kind<end_of_utterance>\n<image>User: hi <image><end_of_utterance>\n<image>"
         "DST: S1->start<end_of_utterance>\nAssistant: go on<end_of_utterance>\n"
     )
+
+
+# Events at 2 (update, utterance), 5 and 7; a user line at 8.
+MOVABLE = make_clip(
+    [
+        Turn("dst_update", "S1->start", 1, 2),
+        Turn("assistant", "go on", 1, 2),
+        Turn("dst_update", "S1->complete", 4, 5),
+        Turn("assistant", "well done", 7, 7),
+        Turn("user", "hi", 8, 8),
+    ],
+    frames=(0, 9),
+)
+
+
+def moved(shift: dict[int, int]):
+    tokenizer, tokens = setup(MOVABLE)
+    (part,) = cut_parts(tokens, MOVABLE, 10**6, 10**3)
+    sequence = clip_sequence(tokens, MOVABLE, part, lambda frame: shift.get(frame, 0))
+    assert len(sequence) == part.num_tokens and sequence.frames == list(range(10))
+    targets = [word for word, kind in zip(pieces(tokenizer, sequence.ids), sequence.target_kind, strict=True) if kind]
+    return decisions(sequence, tokenizer), targets, sequence
+
+
+UNMOVED = [
+    ("0", 0, 0), ("2", 1, 0), ("S1->start", 0, 1), ("on", 0, 0), ("3", 0, 0), ("5", 1, 0), ("S1->complete", 0, 0),
+    ("6", 0, 0), ("7", 0, 1), ("done", 0, 0), ("8", 0, 0), ("9", 0, 0),
+]  # fmt: skip
+
+
+def test_without_a_shift_nothing_is_moved():
+    assert moved({})[0] == UNMOVED
+
+
+def test_a_late_event_is_announced_and_learned_where_it_stands():
+    found, targets, sequence = moved({2: 1})
+    assert found[:5] == [("0", 0, 0), ("3", 1, 0), ("S1->start", 0, 1), ("on", 0, 0), ("5", 1, 0)], "2 has no label"
+    assert found[5:] == UNMOVED[6:] and " S1->start" in targets
+    assert 3 not in sequence.silent_frame, "no longer a silent frame, hence not sampled"
+
+
+def test_an_early_event_is_context_and_silence_is_due_at_its_own_frame():
+    found, targets, sequence = moved({5: -1})
+    assert found[:5] == UNMOVED[:5]
+    assert found[5:7] == [("S1->complete", 0, 0), ("5", 0, 0)], "4 has no label; at 5 it was said already"
+    assert found[7:] == UNMOVED[7:]
+    assert " S1->complete" not in targets and " S1->start" in targets
+    assert 5 not in sequence.silent_frame, "always learned, whatever the negative rate"
+
+
+def test_nothing_is_moved_over_a_user_turn_or_onto_another_event_or_out():
+    assert moved({7: 1})[0] == UNMOVED, "the user speaks before frame 8"
+    alone = make_clip([Turn("dst_update", "S1->start", 0, 0), Turn("dst_update", "S1->complete", 1, 1)], frames=(0, 1))
+    for shift in (-1, 1):
+        assert jittered(frame_groups(alone), lambda frame, by=shift: by) == frame_groups(alone)
+    late, early = moved({2: 1, 5: -1})[0], moved({5: 1, 7: -1})[0]
+    assert ("3", 1, 0) in late and ("S1->complete", 0, 0) in late and ("5", 0, 0) in late
+    assert ("6", 1, 0) in early and ("7", 0, 1) in early, "the second finds the place taken"
+
+
+@given(clips(), st.integers(0, 2**32))
+@settings(deadline=None, max_examples=60)
+def test_jitter_keeps_every_token_but_their_order(clip, seed):
+    _, tokens = setup(clip)
+    for part in cut_parts(tokens, clip, 10**6, 10**3):
+        plain = clip_sequence(tokens, clip, part)
+        other = clip_sequence(tokens, clip, part, lambda frame: (seed >> frame % 32) % 3 - 1)
+        assert sorted(plain.ids) == sorted(other.ids) and plain.frames == other.frames
+        positive = sum(label == 1 for label in other.update_labels)
+        assert positive <= sum(label == 1 for label in plain.update_labels)

@@ -18,8 +18,8 @@ from prospect.config import DataConfig, NegativeRate
 from prospect.data import loader
 from prospect.data.frames import decode_frame
 from prospect.data.index import clips_of, read_split
-from prospect.data.loader import Item, MicroBatches, Sampling, SequenceReader, collate, make_loader
-from prospect.data.negatives import is_kept
+from prospect.data.loader import Item, MicroBatches, Readers, Sampling, SequenceReader, collate, make_loader
+from prospect.data.negatives import is_kept, jitter_of
 from prospect.data.order import Request
 from prospect.data.sequences import SCHEMA, plan_fingerprint, plan_sequences
 from prospect.layout import IGNORE, Tokens
@@ -101,6 +101,36 @@ def test_negative_sampling_drops_decisions_not_frames(root, tokenizer):
         assert sampled.sequence.update_labels[position] == expected
 
 
+def test_several_readers_are_one(root, tokenizer):
+    """Three sequences of one dataset, then two of another."""
+    first = reader(root, tokenizer)
+    second = reader(root, tokenizer, shards="embedded")
+    second = SequenceReader(second.split, second.plan.tail(2), second.tokens, second.data, 32, None)
+    both = Readers((first, second))
+    assert len(both) == 5
+    keys = [both[Request(i, 0, 0)].key for i in range(5)]
+    assert [key.split("-")[0] for key in keys] == ["v0", "v1", "v2", "v1", "v2"]
+    batches = make_loader(both, MicroBatches(lambda: iter([[Request(4, 0, 0), Request(0, 0, 0)]]), 1), 0, 1)
+    (batch,) = batches
+    assert batch["datasets"] == ["x", "x"] and [k[:2] for k in batch["keys"]] == ["v2", "v0"]
+
+
+def test_jitter_moves_events_by_the_draw_of_their_clip_and_epoch(root, tokenizer):
+    jitter = Sampling(NegativeRate(start=1.0), 5, 10, event_jitter=1)
+    jumpy, still = reader(root, tokenizer, sampling=jitter), reader(root, tokenizer)
+    places = set()
+    for epoch in range(12):
+        one, again = (jumpy.read(Request(0, epoch, 0)).sequence for _ in range(2))
+        assert one == again, "the same for every worker, and after a resume"
+        by = jitter_of(5, epoch, "v0-c000", 12, 1)
+        at_frame = [i for i, here in enumerate(one.at_frame) if here]
+        announced = [one.frames[n] for n, i in enumerate(at_frame) if one.update_labels[i] == 1]
+        assert (12 + by in announced) == (by >= 0)
+        places.add(by)
+    assert places == {-1, 0, 1}
+    assert jumpy.read(Request(0, 0, 0)).sequence != still.read(Request(0, 0, 0)).sequence or by == 0
+
+
 def test_blind_frames_hide_the_pixels(root, tokenizer):
     item = reader(root, tokenizer, blind=True).read(Request(0, 0, 0))
     assert len(np.unique(item.frames)) == 1 and len(item.frames) == 18
@@ -132,7 +162,7 @@ def test_order_and_content_do_not_depend_on_workers(root, tokenizer, workers):
     for batch, other in zip(batches, expected, strict=True):
         assert batch["keys"] == other["keys"]
         for name, value in other.items():
-            assert name in ("keys", "errors") or torch.equal(batch[name], value)
+            assert name in ("keys", "datasets", "errors") or torch.equal(batch[name], value)
 
 
 def test_an_error_leaves_a_worker_as_it_is(root, tokenizer):

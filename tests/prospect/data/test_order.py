@@ -10,7 +10,7 @@ PLAN = pl.DataFrame({"shard": [f"s{i // 10}" for i in range(43)], "num_tokens": 
 
 
 def order(seed=0, window=2, batch=8, buckets=1):
-    return make_order(PLAN, seed, window, batch, buckets)
+    return make_order([PLAN], seed, window, batch, buckets)
 
 
 def test_an_epoch_has_every_sequence_once_and_depends_on_seed_and_epoch_alone():
@@ -27,10 +27,11 @@ def changes(shards):
 
 def test_sequences_are_shuffled_within_windows_of_shards():
     one = order(window=1)
-    by_shard = one.shard_of[one.epoch(0)]
+    shard_of = one.sources[0].shard_of
+    by_shard = shard_of[one.epoch(0)]
     assert changes(by_shard) == 4 and list(by_shard) != sorted(by_shard), "whole shards, in a new order"
     two = order(window=2)
-    pairs = two.shard_of[two.epoch(0)]
+    pairs = shard_of[two.epoch(0)]
     assert changes(pairs) > 10
     assert len(set(pairs[:13])) == 2, "the first window holds two shards, 13 or 20 sequences"
 
@@ -100,7 +101,7 @@ def test_buckets_change_nothing_about_ranks_and_seeking(start, ranks):
 
 def waste(lengths, buckets, micro=2):
     plan = pl.DataFrame({"shard": ["s"] * len(lengths), "num_tokens": lengths})
-    planned = make_order(plan, 0, 16, 16, buckets)
+    planned = make_order([plan], 0, 16, 16, buckets)
     batches = [[lengths[r.sequence] for r in b] for b in planned.micro_batches(0, planned.steps_per_epoch, micro)]
     return 1 - sum(map(sum, batches)) / sum(len(batch) * max(batch) for batch in batches)
 
@@ -109,3 +110,47 @@ def waste(lengths, buckets, micro=2):
 def test_padding_waste_is_under_a_tenth_on_clips_of_mixed_length(micro):
     lengths = np.random.default_rng(0).integers(200, 4096, 2000).tolist()
     assert waste(lengths, 1, micro) > 0.2 > 0.1 > waste(lengths, 16, micro)
+
+
+OTHER = pl.DataFrame({"shard": ["t0"] * 6 + ["t1"] * 4, "num_tokens": [50] * 10})  # sequences 43..52
+
+
+def mixed(*weights, seed=0, buckets=1):
+    return make_order([PLAN, OTHER], seed, 2, 4, buckets, weights)
+
+
+def test_weights_are_passes_over_a_dataset_in_each_epoch():
+    """43 and 10 sequences: two passes and a half of the second are 25, one of the first 43."""
+    order = mixed(1, 2.5)
+    assert (order.num_sequences, order.steps_per_epoch, order.num_dropped) == (68, 17, 0)
+    first, second = order.epoch(0).tolist(), order.epoch(1).tolist()
+    for epoch in (first, second):
+        assert sorted(i for i in epoch if i < 43) == list(range(43))
+        assert {epoch.count(i) for i in range(43, 53)} == {2, 3}
+    assert [first.count(i) + second.count(i) for i in range(43, 53)] == [5] * 10, "the halves make a whole pass"
+
+
+def test_half_a_pass_is_completed_by_the_next_epoch():
+    order = mixed(0.5, 1)
+    halves = [i for epoch in (order.epoch(0), order.epoch(1)) for i in epoch.tolist() if i < 43]
+    assert len(halves) == 2 * 22 and set(halves) == set(range(43)), "21.5 is rounded to 22: one is taken twice"
+
+
+def test_a_mix_is_even_and_keeps_each_datasets_order():
+    order = mixed(1, 4)
+    epoch = order.epoch(0)
+    alone = make_order([PLAN], 0, 2, 4).epoch(0)
+    assert [i for i in epoch if i < 43] == alone.tolist()
+    thirds = [np.mean(part >= 43) for part in np.array_split(epoch, 3)]
+    assert max(thirds) - min(thirds) < 0.35 and min(thirds) > 0, "no dataset comes first"
+
+
+@pytest.mark.parametrize(("start", "ranks"), [(0, 1), (20, 2), (33, 4)])
+def test_a_mix_changes_nothing_about_ranks_and_seeking(start, ranks):
+    order = mixed(1, 2.5, buckets=3)
+    whole = list(order.micro_batches(0, 40, 4))
+    parts = [list(order.micro_batches(start, 40, 1, rank, ranks)) for rank in range(ranks)]
+    steps = [sorted(r.sequence for of_rank in parts for b in of_rank for r in b if r.step == n) for n in range(40)]
+    assert steps[start:] == [sorted(r.sequence for r in batch) for batch in whole[start:]]
+    assert np.array_equal(order.epoch(1), mixed(1, 2.5, buckets=3).epoch(1))
+    assert not np.array_equal(order.epoch(1), mixed(1, 2.5, buckets=3, seed=1).epoch(1))

@@ -1,5 +1,6 @@
 """The Trainer subclass on three small clips: accumulation, logs, resume records. In process, a few steps each."""
 
+import io
 import json
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def run(folder: Path, name: str, *settings: str) -> Run:
     common = [
         "data.toy=null", "data.dataset=x", f"data.root={folder}/data", f"data.shards={folder}/shards",
         "data.eval_splits=[]", "data.num_workers=0", f"runs={folder}/runs", f"name={name}", "train.log_steps=1",
+        f"data.cache={folder}/cache",
         "train.warmup_steps=0", "train.save_steps=1", "train.learning_rate=1e-4",
     ]  # fmt: skip
     return train(load_config(CONFIGS / "toy.yaml", [*common, *settings]), QUIET)
@@ -89,6 +91,7 @@ def test_resuming_with_another_stream_names_both_values(tmp_path):
     values = {
         "step": 0, "epoch": 0, "plan": "p", "packing": "clip", "tokens_per_frame": 1, "max_seq_len": 9, "seed": 0,
         "global_batch_size": 2, "shuffle_window": 1, "bucket_batches": 1, "max_steps": 5, "negatives": "n",
+        "order": 2, "mix": "{}", "event_jitter": 0,
     }  # fmt: skip
     saved = DataPosition(**values | {"step": 3})
     saved.save(tmp_path)
@@ -104,7 +107,8 @@ def test_resuming_with_another_stream_names_both_values(tmp_path):
 
 def test_too_few_sequences_for_a_batch_are_named_and_leave_nothing(folder):
     with pytest.raises(
-        ProspectError, match=r"6 sequences are fewer than one global batch; lower train.global_batch_size \(8\)"
+        ProspectError,
+        match=r"6 sequences an epoch are fewer than one global batch; lower train.global_batch_size \(8\)",
     ):
         run(folder, "few", "train.global_batch_size=8")
     assert not (folder / "runs" / "few").exists()
@@ -114,3 +118,26 @@ def test_the_resolved_config_is_beside_the_outputs(folder):
     done = run(folder, "config", "train.max_steps=1")
     saved = yaml.safe_load((done.folder / "config.yaml").read_text())
     assert saved["train"]["adam_betas"] == [0.9, 0.95] and saved["data"]["reserve"] == 256
+
+
+def test_a_mix_takes_each_datasets_passes_and_logs_its_share(folder):
+    """Six clips once and two clips three times: 12 sequences, six steps of two; only y has a val split."""
+    for split, count in (("train", 2), ("val", 3)):
+        clips = [raw_clip(video_uid=f"{split}{i}", frames_file=f"frames/{split}{i}.arrow") for i in range(count)]
+        write_root(folder / "data", clips, split=split, dataset="y")
+        build_split(folder / "data", "y", split, folder / "shards", options=Options())
+    told = io.StringIO()
+    settings = [
+        "data.toy=null", "data.mix={x: 1, y: 3}", f"data.root={folder}/data", f"data.shards={folder}/shards",
+        "data.eval_splits=[val]", "data.num_workers=0", f"runs={folder}/runs", "name=mix", "train.log_steps=3",
+        "train.epochs=1", "train.global_batch_size=2", f"data.cache={folder}/cache",
+    ]  # fmt: skip
+    done = train(load_config(CONFIGS / "toy.yaml", settings), Console(file=told, width=200))
+    entries = logged(done)
+    assert sum(entry["share/x"] for entry in entries) / len(entries) == pytest.approx(0.5)
+    assert [entry["share/x"] + entry["share/y"] for entry in entries] == pytest.approx([1, 1])
+    assert "8 training sequences, 6 steps an epoch of 2" in told.getvalue()
+    assert "  y: 6 of 2 sequences an epoch (3 passes), 50.0% of the stream" in told.getvalue()
+    assert done.metrics["val"]["num_dst_updates"] == 3 * 2
+    with pytest.raises(ProspectError, match=r"shards/nothing/train: found no finished shards"):
+        train(load_config(CONFIGS / "toy.yaml", [*settings, "data.mix={x: 1, nothing: 1}", "name=none"]), QUIET)
