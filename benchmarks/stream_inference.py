@@ -1,0 +1,208 @@
+"""Claims: a cached stream is many times faster than re-running the prefix at every frame, its time and memory a frame
+stay flat however long it lasts, and silent frames are cheap.
+
+    python benchmarks/stream_inference.py [--preset toy] [--frames 10000] [--short]
+
+The model has random weights, which may never act; so the reference's blocks are written, token by token, as generation
+would (each token is predicted and then replaced by the reference's). Printed, all in one run:
+
+1. frames/s with the cache, against running the text of the prefix again at every frame (features kept), and against
+   running the frames through the vision tower again as well; clips of 90 and 900 frames.
+2. a stream of 10,000 frames in a window that overflows: time a frame and memory, the last 1,000 against the first.
+3. latency p50/p95, apart for silent and acting frames, on the real clip's rate of some 340 generated tokens in 259
+   frames.
+
+On a GPU, --preset smolvlm2-2.2b runs it at real size (bf16, 384 px, 4 tokens a frame).
+"""
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoTokenizer
+
+from pipeline.clips import ACTIVE_ROLES, Clip, Step, Turn, in_sequence_order, prompt_text
+from prospect.layout import Tokens, frame_groups
+from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
+from prospect.model.presets import PRESETS, make_checkpoint
+from prospect.stream.records import FrameRecord
+from prospect.stream.streamer import ActiveRole, Streamer, StreamSettings
+
+UTTERANCE = "Now, let's screw the parts together. Take your screwdriver and tighten them."
+EVERY = 26  # frames between events: 9 in 259 frames
+
+
+class Forcing(Streamer):
+    """Writes the turns in `queue`, paying for every token of them what generation pays."""
+
+    queue: list[Turn]
+
+    def _write(
+        self, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int
+    ) -> tuple[ActiveRole, Generated] | None:
+        if not self.queue:
+            return None
+        turn = self.queue.pop(0)
+        block = self.tokens.turn(turn)
+        header, body = self.tokens.header(turn.role), block.ids[block.target_start : block.target_end]
+        # Two equal choices: the token is predicted, as where there is a real choice.
+        ids, hidden = self.model._continue(self._context.cache, self.tokens, header, lambda ids: [body[len(ids)]] * 2)
+        assert turn.role == "dst_update" or turn.role == "assistant"
+        return turn.role, Generated(turn.text, self.tokens.closed(header, ids), hidden)
+
+
+def make_clip(frames: int) -> Clip:
+    """Events like the real clip's: two updates and an utterance, or an utterance alone."""
+    count = frames // EVERY
+    steps = tuple(Step(f"S{i}", f"Attach part {i} to the chassis") for i in range(1, 13))
+    turns, started = [Turn("user", "I want to assemble a toy roller.", 0, 0)], 0
+    for event in range(1, count + 1):
+        frame = event * EVERY
+        if event % 2 and started < 12:
+            if started:
+                turns.append(Turn("dst_update", f"S{started}->complete", frame, frame))
+            started += 1
+            turns.append(Turn("dst_update", f"S{started}->start", frame, frame))
+        turns.append(Turn("assistant", UTTERANCE, frame, frame))
+    return Clip("b", "b", "b", 0, 2, 0, frames - 1, "", steps, ("not_started",) * 12, in_sequence_order(turns, 0))
+
+
+def stream(streamer: Forcing, clip: Clip, pixels: torch.Tensor) -> Iterator[tuple[FrameRecord, float]]:
+    """Each frame with its seconds, vision included."""
+    streamer.start(clip.steps, clip.state)
+    device = streamer.model.device
+    for group in frame_groups(clip):
+        began = time.perf_counter()
+        streamer.queue = list(group.after)
+        with torch.no_grad():
+            features = streamer.model.encode_frames(pixels[group.frame % len(pixels)][None].to(device))[0]
+        record = streamer.step(group.frame, features, group.before)
+        yield record, time.perf_counter() - began
+
+
+@torch.no_grad()
+def rerun(streamer: Streamer, clip: Clip, pixels: torch.Tensor, with_vision: bool, samples: int) -> float:
+    """Frames/s when the whole prefix goes through the model at every frame; timed at `samples` frames of the clip.
+
+    The same tokens are generated as by the cached stream, on the cache that the prefix has left.
+    """
+    model, tokens = streamer.model, streamer.tokens
+    ids = list(tokens.prompt(prompt_text(clip.steps, clip.state)).ids)
+    wanted = set(np.linspace(0, clip.end_frame, samples).astype(int).tolist())
+    features, seconds, frames = [], 0.0, []
+    for group in frame_groups(clip):
+        for turn in group.before:
+            ids += tokens.turn(turn).ids
+        ids += tokens.frame.ids
+        frame = pixels[group.frame % len(pixels)]
+        frames.append(frame)
+        features.append(model.encode_frames(frame[None].to(model.device))[0])
+        if group.frame in wanted:
+            began = time.perf_counter()
+            seen = model.encode_frames(torch.stack(frames).to(model.device)) if with_vision else torch.stack(features)
+            embeds = model.embed_block(ids, seen.flatten(0, 1))
+            hidden = model.extend_embeds(embeds, model.new_cache())
+            model.decide(hidden[0, -1])
+            seconds += time.perf_counter() - began
+        for turn in group.after:
+            ids += tokens.turn(turn).ids
+    return samples / seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", choices=list(PRESETS), default="toy")
+    parser.add_argument("--frames", type=int, default=10_000)
+    parser.add_argument("--short", action="store_true", help="the first and third part alone")
+    options = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        clip = make_clip(900)
+        texts = [turn.text for turn in clip.turns] + [prompt_text(clip.steps, clip.state)]
+        checkpoint = make_checkpoint(options.preset, Path(folder) / "model", texts * 4, seed=0)
+        dtype = torch.bfloat16 if device == "cuda" else torch.float32
+        count = "native" if options.preset == "toy" else 4
+        model = DSTSmolVLM.from_checkpoint(checkpoint, tokens_per_frame=count, dtype=dtype).to(device).eval()
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame)
+    size = model.config.vision_config.image_size
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (32, 3, size, size), dtype=np.uint8))
+    streamer = Forcing(model, tokenizer, tokens, StreamSettings(max_seq_len=8192, max_actions=9))
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    print(f"{options.preset}, {parameters:.1f} million parameters, {device}, {torch.get_num_threads()} threads")
+    list(stream(streamer, make_clip(90), pixels))  # warm-up
+    cache_against_prefix(streamer, pixels)
+    if not options.short:
+        long_stream(model, tokenizer, tokens, pixels, options.frames)
+    latency(streamer, pixels)
+
+
+def cache_against_prefix(streamer: Forcing, pixels: torch.Tensor) -> None:
+    table = Table("frames", "with the cache", "prefix again", "", "vision again too", "", title="frames/s")
+    for frames in (90, 900):
+        clip = make_clip(frames)
+        began = time.perf_counter()
+        for _ in stream(streamer, clip, pixels):
+            pass
+        cached = frames / (time.perf_counter() - began)
+        text = rerun(streamer, clip, pixels, False, min(frames, 90))
+        vision = rerun(streamer, clip, pixels, True, 30)
+        ratios = [f"{cached / other:.1f}x" for other in (text, vision)]
+        table.add_row(str(frames), f"{cached:.1f}", f"{text:.1f}", ratios[0], f"{vision:.2f}", ratios[1])
+    Console().print(table)
+    print("re-running is timed at frames spread over the clip, without the tokens it would generate")
+
+
+def long_stream(model: DSTSmolVLM, tokenizer: object, tokens: Tokens, pixels: torch.Tensor, frames: int) -> None:
+    """Time and memory a frame over a stream that overflows its window many times."""
+    table = Table("context", "first 1,000: ms a frame", "last 1,000", "ratio", "restarts", "memory, last against first")
+    for policy in ("state_carry", "drop_middle", "drop_all"):
+        streamer = Forcing(model, tokenizer, tokens, StreamSettings(max_seq_len=2048, max_actions=9, context=policy))
+        seconds, restarts, memory = [], 0, []
+        for record, spent in stream(streamer, make_clip(frames), pixels):
+            seconds.append(spent)
+            restarts += record.is_restart
+            if record.frame in (999, frames - 1):
+                memory.append(_memory_bytes())
+        first, last = (1000 * float(np.mean(part)) for part in (seconds[:1000], seconds[-1000:]))
+        table.add_row(
+            policy,
+            f"{first:.2f}",
+            f"{last:.2f}",
+            f"{last / first:.2f}x",
+            str(restarts),
+            f"{memory[-1] / memory[0]:.2f}x",
+        )
+    Console().print(table)
+
+
+def latency(streamer: Forcing, pixels: torch.Tensor) -> None:
+    clip = make_clip(259)
+    silent, acting, generated = [], [], 0
+    for record, spent in stream(streamer, clip, pixels):
+        (acting if record.actions else silent).append(1000 * spent)
+    for turn in clip.turns:
+        generated += len(streamer.tokens.turn(turn).ids) if turn.role in ACTIVE_ROLES else 0
+    table = Table("frames", "count", "p50 ms", "p95 ms", title=f"259 frames, {generated} generated tokens")
+    for name, spent in (("silent", silent), ("acting", acting), ("all", silent + acting)):
+        table.add_row(name, str(len(spent)), f"{np.quantile(spent, 0.5):.1f}", f"{np.quantile(spent, 0.95):.1f}")
+    Console().print(table)
+    rate = 259 / (sum(silent + acting) / 1000)
+    print(f"{rate:.1f} frames/s, {rate / 2:.1f} times real time at 2 frames a second")
+
+
+def _memory_bytes() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Streams the clips of evaluation splits into prediction files: one a clip, complete or absent, so that an interrupted
+evaluation goes on where it was. Several processes share the clips; each file is written by one.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.clips import Clip
+from pipeline.errors import ProspectError
+from pipeline.manifest import json_bytes
+from pipeline.sample import clip_key
+from pipeline.storage import write_atomically
+from prospect.data.frames import blind_frames, decode_frame
+from prospect.data.images import StoredImages
+from prospect.data.index import Split, clip_starts, clips_of
+from prospect.stream.records import ClipPrediction, write_prediction
+from prospect.stream.replay import Row, encoded, stream_clip
+from prospect.stream.streamer import Streamer
+
+SETTINGS = "settings.json"  # in the output folder: what the predictions there depend on
+ENDS_BYTES = 1 << 20  # of a weights file, at either end, that tell it from another
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedClip:
+    """A clip to stream, and where its frames are."""
+
+    clip: Clip
+    images: StoredImages
+    rows: tuple[int, int]  # its index rows
+
+    @property
+    def file_name(self) -> str:
+        return f"{clip_key(self.clip)}.json"
+
+    def pixels(self, size: int, blind: bool) -> Iterator[torch.Tensor]:
+        """uint8 (3, S, S) of each frame, decoded when it is asked for."""
+        frames = range(self.clip.start_frame, self.clip.end_frame + 1)
+        if blind:
+            grey = torch.from_numpy(blind_frames(1, size)[0])
+            yield from (grey for _ in frames)
+            return
+        stored = self.images.read(self.rows, self.clip.frames_file, frames)
+        for frame, data in zip(frames, stored, strict=True):
+            where = f"clip {self.clip.id!r} ({self.clip.frames_file}) frame {frame}"
+            yield torch.from_numpy(decode_frame(data, size, where))
+
+
+def clips_to_stream(
+    splits: Sequence[Split],
+    images: Callable[[Split], StoredImages],
+    video_ids: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> list[EvaluatedClip]:
+    """The clips of `splits`, in order; `video_ids` keeps those videos (or clips), `limit` the first so many.
+
+    Raises:
+        ProspectError: a video id that no clip has.
+    """
+    found = [
+        EvaluatedClip(clip, images(split), rows)
+        for split in splits
+        for clip, rows in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True)
+    ]
+    if video_ids:
+        known = {name for one in found for name in (one.clip.video_uid, one.clip.id)}
+        if unknown := [name for name in video_ids if name not in known]:
+            raise ProspectError(
+                f"--video-ids: found {', '.join(unknown)}, expected videos (or clips) of the split, such as "
+                f"{', '.join(sorted(known)[:3])}"
+            )
+        found = [one for one in found if one.clip.video_uid in video_ids or one.clip.id in video_ids]
+    return found[:limit]
+
+
+def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the output folder, or check that what is in it was made with the same settings.
+
+    Raises:
+        ProspectError: it holds predictions of other settings; names both values.
+    """
+    path = folder / SETTINGS
+    if path.is_file():
+        try:
+            there = json.loads(path.read_text())
+        except ValueError:
+            there = {}
+        other = [
+            f"{name}: {there.get(name)!r} there, {value!r} now"
+            for name, value in settings.items()
+            if there.get(name) != value
+        ]
+        if other:
+            raise ProspectError(
+                f"{folder}: holds predictions made otherwise ({'; '.join(other)}); pass --overwrite, or another --out"
+            )
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json_bytes(settings))
+
+
+def stream_clips(
+    streamer: Streamer,
+    clips: Sequence[EvaluatedClip],
+    row: Row,
+    folder: Path,
+    settings: dict[str, Any],
+    progress: Progress,
+    rank: int = 0,
+    ranks: int = 1,
+) -> None:
+    """A prediction file in `folder` for each of this rank's share of `clips` that has none yet."""
+    mine = clips[rank::ranks]
+    size: int = streamer.model.config.vision_config.image_size
+    chunk = streamer.model.prospect_settings.vision_chunk
+    for number, one in enumerate(mine):
+        progress(f"streaming ({row})", number, len(mine))
+        path = folder / one.file_name
+        if not path.is_file():
+            features = encoded(streamer, one.pixels(size, row == "blind"), row, chunk)
+            frames = tuple(stream_clip(streamer, one.clip, features, row))
+            write_prediction(path, ClipPrediction(one.clip, frames, settings | {"row": row}))
+    progress(f"streaming ({row})", len(mine), len(mine))
+
+
+def stream_record(checkpoint: str, streamer: Streamer) -> dict[str, Any]:
+    """What predictions depend on, besides the clips: the checkpoint's weights and the settings of the stream."""
+    return {"checkpoint": checkpoint, "weights": _weights(Path(checkpoint)), **asdict(streamer.settings)}
+
+
+def _weights(checkpoint: Path) -> str:
+    """Of a checkpoint's folder: a short digest of its weight files, by size and by their ends."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted([*checkpoint.glob("*.safetensors"), *checkpoint.glob("*.bin")]):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(ENDS_BYTES))
+            file.seek(max(size - ENDS_BYTES, 0))
+            digest.update(file.read())
+    return digest.hexdigest()
