@@ -131,11 +131,8 @@ def _in_order(
         yield done
 
 
-def _start_worker() -> None:
-    """In a worker process: the parent alone answers Ctrl-C, SIGTERM unwinds, so that no half-written file is left, and
-    a worker ends with its parent, however that ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(1))
+def end_with_parent() -> None:
+    """In a worker process: end when the parent does, however that ended; after SIGKILL nobody else would tell it."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 
@@ -144,3 +141,10 @@ def _start_worker() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _start_worker() -> None:
+    """In a worker process: the parent alone answers Ctrl-C; SIGTERM unwinds, so that no half-written file is left."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(1))
+    end_with_parent()

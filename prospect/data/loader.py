@@ -17,6 +17,7 @@ import polars as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from pipeline.engine import end_with_parent
 from pipeline.errors import ProspectError
 from pipeline.sample import TurnSample
 from prospect.config import DataConfig, NegativeRate
@@ -244,7 +245,12 @@ def make_loader(
         num_workers=num_workers,
         multiprocessing_context="forkserver" if num_workers else None,
         persistent_workers=num_workers > 0,
+        worker_init_fn=_start_worker if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
     loader.on_skip, loader.max_consecutive_errors = on_skip, reader.data.max_consecutive_errors
     return loader
+
+
+def _start_worker(number: int) -> None:
+    end_with_parent()

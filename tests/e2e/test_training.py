@@ -2,6 +2,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -91,20 +92,47 @@ def test_a_resumed_run_is_the_uninterrupted_one(trained, toy):
     assert len(losses[0]) == 6 and losses[0] == losses[1]
 
 
-def test_a_run_killed_at_any_moment_is_resumed_to_the_same_end(trained, toy):
-    command = [str(PROSPECT), "train", *TINY, "--set", "name=killed"]
-    process = subprocess.Popen(command, cwd=toy, stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    position = toy / "runs" / "killed" / "checkpoints" / "checkpoint-3" / "data_position.json"
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_stopped_at_any_moment_is_resumed_to_the_same_end(trained, toy, how):
+    name = f"stopped-{how.name}"
+    command = [str(PROSPECT), "train", *TINY, "--set", f"name={name}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=toy, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+    )
+    position = toy / "runs" / name / "checkpoints" / "checkpoint-3" / "data_position.json"
     while not position.exists() and process.poll() is None:
         time.sleep(0.02)
-    process.kill()
-    process.wait()
-    with (toy / "runs" / "killed" / "metrics.jsonl").open("a") as file:
+    process.send_signal(how)
+    _, told = process.communicate(timeout=60)  # until the last process that holds stderr has ended: workers too
+    if how == signal.SIGTERM:
+        assert process.returncode == 143 and "Traceback" not in told
+        assert "terminated; what was finished is kept" in told
+    with (toy / "runs" / name / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9')
-    succeed(toy, "train", *TINY, "--set", "name=killed", "--resume")
-    assert records(toy / "runs" / "killed") == records(trained)
-    first, second = (weights(toy / "runs" / n / "checkpoints" / "checkpoint-6") for n in ("tiny", "killed"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    succeed(toy, "train", *TINY, "--set", f"name={name}", "--resume")
+    assert records(toy / "runs" / name) == records(trained)
+    first, second = (weights(toy / "runs" / n / "checkpoints" / "checkpoint-6") for n in ("tiny", name))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_run_goes_on_with_other_ranks_and_workers(trained, toy):
+    """From one process with one worker to two ranks with none: the same global batches, hence the same curve."""
+    cut = toy / "runs" / "ranks"
+    shutil.copytree(trained, cut)
+    shutil.rmtree(cut / "checkpoints" / "checkpoint-6")
+    (cut / "metrics.json").unlink()
+    launcher = [PROSPECT.parent / "torchrun", "--nproc-per-node", "2"]
+    settings = ["--set=name=ranks", "--set=train.micro_batch_size=1", "--set=data.num_workers=0", "--resume"]
+    command = [*launcher, PROSPECT, "train", *TINY, *settings]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(list(map(str, command)), cwd=toy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resuming at step 3" in done.stdout
+    for found, expected in zip(records(cut), records(trained), strict=True):
+        assert (found["step"], found["split"]) == (expected["step"], expected["split"])
+        for name in ("loss", "lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-4), name
 
 
 def test_a_changed_stream_is_not_resumed(trained, toy):
