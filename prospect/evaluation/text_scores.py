@@ -1,0 +1,108 @@
+"""BLEU, CIDEr and METEOR of matched utterances, as the captioning toolkit pycocoevalcap defines them.
+
+Its tokenizer (Penn Treebank) and METEOR run on Java. Without Java or the package there are no scores, as another
+tokenizer would give other numbers under the same names; `TextScores.problem` says what to install. The tokenizer is
+called here rather than through the package, which writes a file into its own folder and a line to stderr.
+"""
+
+import contextlib
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+BLEU = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4")
+TEXT_SCORES = (*BLEU, "CIDEr", "METEOR")
+_Tokenized = dict[int, list[str]]  # number of the pair -> its one text, tokens joined by spaces
+
+
+@dataclass(frozen=True, slots=True)
+class TextScores:
+    """Scores over all pairs of a corpus; None where one could not be computed, and then why."""
+
+    scores: Mapping[str, float | None]  # of every name in TEXT_SCORES
+    problem: str | None
+
+
+class _Failed(Exception):
+    """A Java program did not do its work; the text says what it said."""
+
+
+def text_scores(pairs: Sequence[tuple[str, str]]) -> TextScores:
+    """Scores of (prediction, reference) pairs; all 0 without a pair, as ProAssist has it.
+
+    Pairs whose reference has no token but punctuation are left out.
+    """
+    zero = dict.fromkeys(TEXT_SCORES, 0.0)
+    none: dict[str, float | None] = dict.fromkeys(TEXT_SCORES)
+    if not pairs:
+        return TextScores(zero, None)
+    if problem := missing():
+        return TextScores(none, problem)
+    from pycocoevalcap.bleu.bleu import Bleu
+    from pycocoevalcap.cider.cider import Cider
+
+    try:
+        tokens = _tokenized([text for pair in pairs for text in pair])
+    except _Failed as error:
+        return TextScores(none, f"no BLEU, CIDEr and METEOR: the tokenizer failed on Java ({error})")
+    kept = [number for number in range(len(pairs)) if tokens[2 * number + 1]]
+    if not kept:
+        return TextScores(zero, None)
+    predicted: _Tokenized = {number: [tokens[2 * number]] for number in kept}
+    reference: _Tokenized = {number: [tokens[2 * number + 1]] for number in kept}
+    bleu, _ = Bleu(len(BLEU)).compute_score(reference, predicted, verbose=0)
+    cider, _ = Cider().compute_score(reference, predicted)
+    scores = none | {name: float(score) for name, score in zip(BLEU, bleu, strict=True)} | {"CIDEr": float(cider)}
+    try:
+        return TextScores(scores | {"METEOR": _meteor(reference, predicted)}, None)
+    except _Failed as error:
+        return TextScores(scores, f"no METEOR: it failed on Java ({error})")
+
+
+def missing() -> str | None:
+    """What the text scores need and this machine lacks, with the fix; None: nothing."""
+    needs = []
+    if find_spec("pycocoevalcap") is None:
+        needs.append("pycocoevalcap (pip install 'prospect-vlm[evaluate]')")
+    if shutil.which("java") is None:
+        needs.append("Java (apt-get install default-jre-headless)")
+    return f"no BLEU, CIDEr and METEOR: they need {' and '.join(needs)}" if needs else None
+
+
+def _tokenized(texts: Sequence[str]) -> list[str]:
+    """Lower-case tokens of each text joined by spaces, punctuation left out."""
+    from pycocoevalcap.tokenizer import ptbtokenizer
+
+    jar = Path(ptbtokenizer.__file__).with_name(ptbtokenizer.STANFORD_CORENLP_3_4_1_JAR)
+    command = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
+    lines = "\n".join(" ".join(text.split()) for text in texts)  # one line a text, whatever breaks it holds
+    done = subprocess.run([*command, "-encoding", "UTF-8"], input=lines.encode(), capture_output=True)
+    found = done.stdout.decode().split("\n")[: len(texts)]
+    if done.returncode or len(found) != len(texts):
+        raise _Failed(_last_line(done.stderr))
+    return [" ".join(token for token in line.split() if token not in ptbtokenizer.PUNCTUATIONS) for line in found]
+
+
+def _meteor(reference: _Tokenized, predicted: _Tokenized) -> float:
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    meteor = Meteor()
+    process = meteor.meteor_p
+    try:
+        score, _ = meteor.compute_score(reference, predicted)
+        return float(score)
+    except (OSError, ValueError):  # its pipe is closed, or gives no number
+        process.kill()
+        meteor.lock.release()  # which it holds, and would wait for when it is deleted
+        raise _Failed(_last_line(process.stderr.read())) from None
+    finally:
+        process.kill()
+        with contextlib.suppress(BrokenPipeError), process:  # closes the pipes, and waits
+            pass
+
+
+def _last_line(output: bytes) -> str:
+    return (output.decode(errors="replace").strip() or "no message").splitlines()[-1]

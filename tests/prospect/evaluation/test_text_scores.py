@@ -1,0 +1,120 @@
+"""BLEU, CIDEr and METEOR on Java: values, and what happens without it."""
+
+import math
+import os
+import shutil
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from prospect.evaluation.text_scores import TEXT_SCORES, text_scores
+
+needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
+
+PAIRS = [
+    ("Take the  wheel,\nplease!", "take THE wheel please"),
+    ("Über 3 bolts", "über 4 bolts"),
+    ("never compared", "..."),
+]
+
+
+@needs_java
+@pytest.mark.slow
+def test_scores_of_two_pairs(capfd):
+    """The third pair's reference has no token but punctuation. Of 4 + 3 words 4 + 2 are right: BLEU-1 is 6/7; of 3 + 2
+    pairs of words 3 + 0 are right, and so on. Without the break being joined the lines would be out of step."""
+    found = text_scores(PAIRS)
+    assert found.problem is None and set(found.scores) == set(TEXT_SCORES)
+    assert found.scores["Bleu_1"] == pytest.approx(6 / 7)
+    assert found.scores["Bleu_2"] == pytest.approx(math.sqrt(6 / 7 * 3 / 5))
+    assert found.scores["Bleu_3"] == pytest.approx((6 / 7 * 3 / 5 * 2 / 3) ** (1 / 3))
+    assert found.scores["Bleu_4"] == pytest.approx((6 / 7 * 3 / 5 * 2 / 3 * 1 / 1) ** (1 / 4))
+    # tf-idf over two references: idf is log 2 for every word of one text; the first text is equal (cosine 1 for n = 1
+    # to 4), the second shares 2 of 3 words (2/3) and none of the longer n-grams; the mean over n and texts, times 10
+    assert found.scores["CIDEr"] == pytest.approx(10 * (1 + (2 / 3) / 4) / 2)
+    assert 0.3 < found.scores["METEOR"] < 1.0
+    assert capfd.readouterr() == ("", ""), "neither BLEU's counts nor the tokenizer's speed are printed"
+
+
+@needs_java
+@pytest.mark.slow
+def test_equal_texts_score_one():
+    scores = text_scores([("take the red wheel", "take the red wheel")]).scores
+    assert [scores[name] for name in ("Bleu_1", "Bleu_4", "METEOR")] == pytest.approx([1, 1, 1])
+
+
+@needs_java
+@pytest.mark.slow
+def test_no_process_and_no_file_is_left_behind():
+    import pycocoevalcap
+
+    folder = Path(next(iter(pycocoevalcap.__path__)))
+    text_scores(PAIRS)  # compiles the package's modules
+    files = set(folder.rglob("*"))
+    text_scores(PAIRS)
+    assert set(folder.rglob("*")) == files
+    assert java_children() == []
+
+
+def java_children():
+    """Java processes that this one started."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            name, parent = (folder / "comm").read_text().strip(), (folder / "stat").read_text().rsplit(")", 1)[1]
+        except OSError:
+            continue
+        if name == "java" and int(parent.split()[1]) == os.getpid():
+            found.append(folder.name)
+    return found
+
+
+def test_without_a_pair_all_scores_are_zero():
+    assert text_scores([]).scores == dict.fromkeys(TEXT_SCORES, 0.0)
+
+
+@needs_java
+def test_without_a_token_in_any_reference_all_scores_are_zero():
+    found = text_scores([("well done", "...")])
+    assert (found.scores, found.problem) == (dict.fromkeys(TEXT_SCORES, 0.0), None)
+
+
+def test_without_java_the_message_names_it(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    found = text_scores(PAIRS)
+    assert found.scores == dict.fromkeys(TEXT_SCORES)
+    assert found.problem == "no BLEU, CIDEr and METEOR: they need Java (apt-get install default-jre-headless)"
+
+
+def test_without_both_the_message_names_both(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("prospect.evaluation.text_scores.find_spec", lambda name: None)
+    assert text_scores(PAIRS).problem == (
+        "no BLEU, CIDEr and METEOR: they need pycocoevalcap (pip install 'prospect-vlm[evaluate]') and Java (apt-get install default-jre-headless)"
+    )
+
+
+def fake_java(folder, script):
+    path = folder / "java"
+    path.write_text(f"#!{sys.executable}\n{script}")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(folder)
+
+
+def test_a_java_that_fails_is_said(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", fake_java(tmp_path, "import sys; sys.exit('starting\\nno memory')"))
+    found = text_scores(PAIRS)
+    assert found.scores == dict.fromkeys(TEXT_SCORES)
+    assert found.problem == "no BLEU, CIDEr and METEOR: the tokenizer failed on Java (no memory)"
+
+
+def test_a_meteor_that_fails_leaves_the_other_scores(monkeypatch, tmp_path):
+    script = (
+        "import sys\nif '-cp' in sys.argv: print(sys.stdin.read().lower(), end='')\nelse: sys.exit('heap is too large')"
+    )
+    monkeypatch.setenv("PATH", fake_java(tmp_path, script))
+    found = text_scores([("Take the wheel", "take the wheel")])
+    assert found.scores["Bleu_1"] == pytest.approx(1) and found.scores["METEOR"] is None
+    assert found.problem == "no METEOR: it failed on Java (heap is too large)"
