@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.terminal import clear_errors, progress_bar
+from prospect import commands
 
 ABOUT = "Train vision-language models to be proactive assistants for procedural tasks."
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=ABOUT)
 imports = typer.Typer(no_args_is_help=True, help="Annotations of other projects to clips.")
 app.add_typer(imports, name="import")
+app.add_typer(commands.app)
 console = Console(markup=False)  # paths and texts of users are printed as they are
 CORES = os.cpu_count() or 1
 TOY_ROOT = Path("data/toy")

@@ -142,26 +142,35 @@ def _made_from(task: _Task) -> dict[bytes, bytes]:
     return {f"frames.{key}".encode(): str(value).encode() for key, value in about.items()}
 
 
-def _write(task: _Task, writer: Any) -> int:
-    """Decode the video and write its rows; returns how many."""
+def jpegs_of(video: Path, settings: Settings) -> Iterator[bytes]:
+    """The rows of a video's frames file, each decoded when it is asked for.
+
+    Raises:
+        ProspectError: it has no video, or is cut short (once everything there is was given).
+        av.FFmpegError: it cannot be read.
+    """
     import av
 
-    settings, rows = task.settings, 0
     jpeg, of_frame = b"", None
-    batch: list[dict[str, Any]] = []
-    with av.open(str(task.video)) as container:
+    with av.open(str(video)) as container:
         if not container.streams.video:
             raise ProspectError("has no video stream")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        for row, frame in at_constant_rate(_shown(container, stream), settings.fps):
+        for _, frame in at_constant_rate(_shown(container, stream), settings.fps):
             if frame is not of_frame:
                 jpeg, of_frame = _jpeg(frame, settings), frame
-            batch.append({"frame": jpeg, "index": row, "time": row / settings.fps})
-            rows += 1
-            if len(batch) == BATCH_ROWS:
-                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
-                batch = []
+            yield jpeg
+
+
+def _write(task: _Task, writer: Any) -> int:
+    """Decode the video and write its rows; returns how many."""
+    rows, batch = 0, list[dict[str, Any]]()
+    for rows, jpeg in enumerate(jpegs_of(task.video, task.settings), 1):
+        batch.append({"frame": jpeg, "index": rows - 1, "time": (rows - 1) / task.settings.fps})
+        if len(batch) == BATCH_ROWS:
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
+            batch = []
     if batch:
         writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
     return rows

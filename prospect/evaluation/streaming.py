@@ -16,10 +16,10 @@ from pipeline.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
 from pipeline.sample import clip_key
-from pipeline.storage import write_atomically
+from pipeline.storage import is_url, write_atomically
 from prospect.data.frames import blind_frames, decode_frame
 from prospect.data.images import StoredImages
-from prospect.data.index import Split, clip_starts, clips_of
+from prospect.data.index import Split, clip_starts, clips_of, read_split
 from prospect.stream.records import ClipPrediction, write_prediction
 from prospect.stream.replay import Row, encoded, stream_clip
 from prospect.stream.streamer import Streamer
@@ -27,7 +27,7 @@ from prospect.stream.streamer import Streamer
 SETTINGS = "settings.json"  # in the output folder: what the predictions there depend on
 ENDS_BYTES = 1 << 20  # of a weights file, at either end, that tell it from another
 
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,10 @@ class EvaluatedClip:
     def file_name(self) -> str:
         return f"{clip_key(self.clip)}.json"
 
+    def stored(self, frames: Sequence[int]) -> Iterator[bytes]:
+        """JPEG or PNG bytes of some frames."""
+        return self.images.read(self.rows, self.clip.frames_file, frames)
+
     def pixels(self, size: int, blind: bool) -> Iterator[torch.Tensor]:
         """uint8 (3, S, S) of each frame, decoded when it is asked for."""
         frames = range(self.clip.start_frame, self.clip.end_frame + 1)
@@ -49,10 +53,22 @@ class EvaluatedClip:
             grey = torch.from_numpy(blind_frames(1, size)[0])
             yield from (grey for _ in frames)
             return
-        stored = self.images.read(self.rows, self.clip.frames_file, frames)
-        for frame, data in zip(frames, stored, strict=True):
+        for frame, data in zip(frames, self.stored(frames), strict=True):
             where = f"clip {self.clip.id!r} ({self.clip.frames_file}) frame {frame}"
             yield torch.from_numpy(decode_frame(data, size, where))
+
+
+def open_place(place: str, data_root: Path) -> Split:
+    """The split whose folder (or URL) is `place`, OUT/DATASET/SPLIT.
+
+    Raises:
+        ProspectError: it is no such folder, or no finished build.
+    """
+    shards, _, rest = place.rstrip("/").rpartition("/")
+    shards, _, dataset = shards.rpartition("/")
+    if not dataset or not rest:
+        raise ProspectError(f"{place}: expected a split folder of build-shards, OUT/DATASET/SPLIT")
+    return read_split(shards if is_url(shards) else Path(shards), dataset, rest, data_root)
 
 
 def clips_to_stream(

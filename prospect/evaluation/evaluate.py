@@ -1,0 +1,201 @@
+"""`prospect evaluate`: streams every clip of a split, and measures what was streamed. Read this first.
+
+1. Stream (`streaming.py`): a prediction file for each clip and row. The rows beside the model's own are what its
+   numbers have to be read against: always silent, blind (grey frames), text only (no frames), oracle state.
+2. Measure (`scores.py`), from the files alone: ProAssist's metrics and the state's, per dataset and over all, with
+   bootstrap intervals, and per clip.
+3. metrics.json for machines, report.html for people.
+
+Interrupted, it goes on where it was. Under torchrun the clips are shared, and the main process measures.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import PartialState
+
+from pipeline.clips import Clip
+from pipeline.errors import ProspectError
+from pipeline.manifest import json_bytes
+from pipeline.storage import write_atomically
+from prospect.data.images import StoredImages
+from prospect.data.index import Split
+from prospect.evaluation.embeddings import load_embedder
+from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled
+from prospect.evaluation.streaming import (
+    SETTINGS,
+    EvaluatedClip,
+    clips_to_stream,
+    open_place,
+    prepare_folder,
+    stream_clips,
+    stream_record,
+)
+from prospect.report.evaluation_html import write_report
+from prospect.stream.context import POLICIES
+from prospect.stream.load import find_checkpoint, load_streamer
+from prospect.stream.records import ClipPrediction, FrameRecord, read_prediction
+from prospect.stream.replay import Row
+
+FORMAT = "prospect.evaluation/1"
+METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions"
+ROWS: tuple[Row, ...] = ("model", "blind", "text_only", "oracle_state")
+SILENT = "always_silent"
+RANKS_WAIT = timedelta(days=7)  # ranks finish their clips hours apart
+
+Scorer = Literal["prospect", "proassist"]
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where an evaluation finds what it reads."""
+
+    splits: tuple[str, ...]  # split folders of build-shards (or their URLs), OUT/DATASET/SPLIT
+    data_root: Path = Path("data")  # frames files are looked for under it
+    frames_root: Path | None = None  # searched first
+
+
+class ProspectEvaluator:
+    """Evaluates one checkpoint; `evaluate` returns what metrics.json holds."""
+
+    def __init__(
+        self,
+        model_path: str,
+        data_source: str | Path | Places,
+        video_ids: Sequence[str] | None = None,
+        *,
+        out: Path = Path("evaluation"),
+        limit: int | None = None,
+        rows: Sequence[Row] = ROWS,
+        scorer: Scorer = "prospect",
+        embedding: str | None = None,
+        overwrite: bool = False,
+        progress: Progress = lambda stage, done, total: None,
+        **settings: Any,
+    ) -> None:
+        """
+        Args:
+            model_path: a checkpoint's folder, a run's folder (its last checkpoint), or a hub id.
+            data_source: a split folder of build-shards, OUT/DATASET/SPLIT, or several with their frames (`Places`).
+            video_ids: of the videos (or clips) to evaluate; None: all.
+            out: folder of predictions, metrics.json and report.html.
+            limit: the first so many clips.
+            rows: what is streamed; "model" is always.
+            scorer: "proassist" computes ProAssist's metrics by its own package too.
+            embedding: sentence embedding model; None: ProAssist's, or a packaged one where it cannot be had.
+            settings: fields of `StreamSettings`; None or absent: as the checkpoint remembers, else the default.
+        """
+        self.places = data_source if isinstance(data_source, Places) else Places((str(data_source),))
+        self.checkpoint = find_checkpoint(model_path)
+        self.video_ids, self.limit, self.out, self.overwrite = video_ids, limit, out, overwrite
+        self.rows: tuple[Row, ...] = ("model", *(row for row in rows if row != "model"))
+        self.scorer, self.embedding, self.progress, self.settings = scorer, embedding, progress, settings
+        self.notes: list[str] = []
+
+    def evaluate(self) -> dict[str, Any]:
+        """Stream, measure, write metrics.json and report.html; under torchrun {} on the other ranks.
+
+        Raises:
+            ProspectError: bad checkpoint, shards, frames, ids or settings, or `out` holds another evaluation.
+        """
+        ranks = PartialState(timeout=RANKS_WAIT)
+        clips = self.clips()
+        if not clips:
+            raise ProspectError(f"{', '.join(self.places.splits)}: found no clips, expected some to evaluate")
+        predictions = self.stream(clips, self.rows, ranks)
+        if not ranks.is_main_process:
+            return {}
+        found = {row: [read_prediction(predictions / row / one.file_name) for one in clips] for row in self.rows}
+        metrics = self._measured(found, [one.clip for one in clips])
+        write_atomically(self.out / METRICS, json_bytes(metrics))
+        images = {one.clip.id: one for one in clips}
+        write_report(self.out / REPORT, metrics, found["model"], lambda clip, frames: images[clip.id].stored(frames))
+        return metrics
+
+    def clips(self) -> list[EvaluatedClip]:
+        splits = [open_place(place, self.places.data_root) for place in self.places.splits]
+
+        def images(split: Split) -> StoredImages:
+            return StoredImages(split, self.places.frames_root, self.places.data_root)
+
+        return clips_to_stream(splits, images, self.video_ids, self.limit)
+
+    def stream(self, clips: Sequence[EvaluatedClip], rows: Sequence[Row], ranks: PartialState) -> Path:
+        """Prediction files of `rows`, all of them when it returns; their folder."""
+        streamer = load_streamer(self.checkpoint, **self.settings)
+        record = stream_record(self.checkpoint, streamer)
+        folder = self.out / PREDICTIONS
+        with ranks.main_process_first():
+            if ranks.is_main_process and self.overwrite and (folder / SETTINGS).is_file():
+                shutil.rmtree(folder)
+            prepare_folder(folder, record)
+        for row in rows:
+            (folder / row).mkdir(exist_ok=True)
+            rank, count = ranks.process_index, ranks.num_processes
+            stream_clips(streamer, clips, row, folder / row, record, self.progress, rank, count)
+        ranks.wait_for_everyone()
+        return folder
+
+    def _measured(self, found: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:
+        embedder = load_embedder(self.embedding)
+        if embedder.note:
+            self.notes.append(embedder.note)
+        silent = [_silent(clip) for clip in clips]
+        rows: dict[str, Any] = {}
+        by_clip: list[ClipScores] = []
+        problems: set[str | None] = set()
+        for row, predictions in [*found.items(), (SILENT, silent)]:
+            self.progress("measuring", len(rows), len(found) + 1)
+            scores = measure(predictions, embedder.embed)
+            together, datasets = pooled(scores), by_dataset(scores)
+            apart = {name: pooled(part) for name, part in datasets.items()} if len(datasets) > 1 else {}
+            rows[row] = {"all": together, "datasets": apart or dict.fromkeys(datasets, together)}
+            problems.add(together.pop("problem"))
+            problems.update(part.pop("problem") for part in apart.values())
+            if row == "model":
+                by_clip = scores
+        self.notes += sorted(problem for problem in problems if problem)
+        settings = found["model"][0].settings
+        metrics = {
+            "format": FORMAT,
+            "checkpoint": self.checkpoint,
+            "data": list(self.places.splits),
+            "num_clips": len(clips),
+            "num_frames": sum(len(prediction.frames) for prediction in found["model"]),
+            "settings": {name: value for name, value in settings.items() if name not in ("checkpoint", "row")},
+            "scorer": self.scorer,
+            "embedder": embedder.name,
+            "rows": rows,
+            "clips": [{"id": one.clip_id, "metrics": clip_metrics(one)} for one in by_clip],
+        }
+        if self.scorer == "proassist":
+            from prospect.evaluation.proassist import proassist_scores
+
+            theirs, problem = proassist_scores(found["model"], embedder.model)
+            metrics["proassist"] = theirs
+            self.notes += [problem] if problem else []
+        metrics["notes"] = self.notes
+        return metrics
+
+
+def evaluate_contexts(model_path: str, data_source: Places, out: Path, **options: Any) -> dict[str, dict[str, Any]]:
+    """The metrics of each overflow policy on the same clips, each in a folder of its own; {} on the other ranks."""
+    found: dict[str, dict[str, Any]] = {
+        policy: ProspectEvaluator(
+            model_path, data_source, out=out / policy, rows=("model",), context=policy, **options
+        ).evaluate()
+        for policy in POLICIES
+    }
+    return found if all(found.values()) else {}
+
+
+def _silent(clip: Clip) -> ClipPrediction:
+    """A stream in which neither head ever fires."""
+    frames = range(clip.start_frame, clip.end_frame + 1)
+    records = tuple(FrameRecord(f, 0.0, 0.0, (), 0.0, 0.0, 0, 0, False, 0.0) for f in frames)
+    return ClipPrediction(clip, records, {"row": SILENT})

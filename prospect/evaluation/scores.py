@@ -1,0 +1,111 @@
+"""All metrics of streamed clips: measured clip by clip, pooled over any set of clips, with bootstrap intervals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from prospect.evaluation.dst_scores import DSTTerms, dst_metrics, dst_ratios, dst_terms
+from prospect.evaluation.errors import SPEECH_KINDS, UPDATE_KINDS, count_errors, speech_errors, update_errors
+from prospect.evaluation.intervals import intervals
+from prospect.evaluation.matching import Embed, SpeechMatch, match_speech, match_window
+from prospect.evaluation.speech_scores import (
+    SpeechTerms,
+    matched_texts,
+    speech_metrics,
+    speech_ratios,
+    speech_terms,
+)
+from prospect.evaluation.text_scores import TEXT_SCORES, TextScores, text_scores
+from prospect.stream.records import (
+    ClipPrediction,
+    predicted_speech,
+    predicted_updates,
+    reference_speech,
+    reference_updates,
+)
+
+SEED = 0  # of the bootstrap
+
+Metrics = dict[str, float | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipScores:
+    """What was measured of one clip; everything else is pooled from these."""
+
+    clip_id: str
+    dataset: str
+    dst: DSTTerms
+    match: SpeechMatch
+    speech: SpeechTerms
+    update_errors: dict[str, int]
+    speech_errors: dict[str, int]
+    num_frames: int
+    computed_tokens: int  # that went through the model
+    num_restarts: int
+    seconds: float
+
+
+def measure(predictions: Sequence[ClipPrediction], embed: Embed) -> list[ClipScores]:
+    return [_of(one, match) for one, match in zip(predictions, match_speech(predictions, embed), strict=True)]
+
+
+def pooled(scores: Sequence[ClipScores]) -> dict[str, Any]:
+    """`metrics` over all of `scores`, their `intervals` (95%, of those that are ratios of sums), and the `problem` that
+    kept text scores from being computed, if any."""
+    texts = text_scores(matched_texts([one.match for one in scores]))
+    dst = np.stack([one.dst.vector() for one in scores])  # (C, T)
+    speech = np.stack([one.speech.vector() for one in scores])
+    return {
+        "metrics": _metrics(scores, texts),
+        "intervals": intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED),
+        "problem": texts.problem,
+    }
+
+
+def by_dataset(scores: Sequence[ClipScores]) -> dict[str, list[ClipScores]]:
+    names = sorted({one.dataset for one in scores})
+    return {name: [one for one in scores if one.dataset == name] for name in names}
+
+
+def clip_metrics(score: ClipScores) -> Metrics:
+    """Of one clip: all but the text scores, which mean little for a few utterances."""
+    found = _metrics([score], TextScores({}, None))
+    return {name: value for name, value in found.items() if name not in TEXT_SCORES}
+
+
+def _metrics(scores: Sequence[ClipScores], texts: TextScores) -> Metrics:
+    frames, seconds = sum(one.num_frames for one in scores), sum(one.seconds for one in scores)
+    errors = {kind: sum(one.update_errors[kind] for one in scores) for kind in UPDATE_KINDS}
+    speech = {f"speech_{kind}": sum(one.speech_errors[kind] for one in scores) for kind in SPEECH_KINDS}
+    return {
+        **dst_metrics([one.dst for one in scores]),
+        **speech_metrics([one.speech for one in scores], texts),
+        **errors,
+        **speech,
+        "computed_tokens_per_frame": sum(one.computed_tokens for one in scores) / frames,
+        "num_restarts": sum(one.num_restarts for one in scores),
+        "frames_per_s": frames / seconds if seconds else None,
+    }
+
+
+def _of(prediction: ClipPrediction, match: SpeechMatch) -> ClipScores:
+    clip, frames = prediction.clip, prediction.frames
+    window = match_window(clip.dataset, clip.fps)
+    updates = update_errors(predicted_updates(frames), reference_updates(clip), window)
+    spoken = speech_errors(predicted_speech(frames), reference_speech(clip), window)
+    return ClipScores(
+        clip_id=clip.id,
+        dataset=clip.dataset,
+        dst=dst_terms(prediction),
+        match=match,
+        speech=speech_terms(match, clip.fps),
+        update_errors=count_errors(updates, UPDATE_KINDS),
+        speech_errors=count_errors(spoken, SPEECH_KINDS),
+        num_frames=len(frames),
+        computed_tokens=sum(record.computed_tokens for record in frames),
+        num_restarts=sum(record.is_restart for record in frames),
+        seconds=sum(record.seconds for record in frames),
+    )

@@ -1,0 +1,63 @@
+"""The tables of an evaluation: headline metrics of each row, and of each overflow policy, side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+
+HEADLINES = (
+    "should_update_dst_f1", "dst_update_f1", "dst_update_accuracy", "joint_state_accuracy", "joint_state_at_end",
+    "update_delay_s_median", "update_delay_s_p90", "when_to_speak_f1", "F1", "jaccard_index", "semantic_score",
+    "Bleu_4", "CIDEr", "METEOR",
+)  # fmt: skip
+ERRORS = ("early", "late", "missed", "repeated", "spurious", "wrong_step", "wrong_transition")
+SPEECH_ERRORS = ("speech_missed", "speech_repeated", "speech_spurious")
+COSTS = ("num_restarts", "computed_tokens_per_frame")
+
+
+def evaluation_tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """A table over all clips and, where there are several datasets, one for each; 95% intervals behind the values."""
+    rows = metrics["rows"]
+    about = f"{metrics['num_clips']} clips, {metrics['num_frames']} frames, streamed"
+    tables = [_table(about, {name: row["all"] for name, row in rows.items()})]
+    datasets = rows["model"]["datasets"]
+    if len(datasets) > 1:
+        for dataset in datasets:
+            tables.append(_table(dataset, {name: row["datasets"][dataset] for name, row in rows.items()}))
+    if "proassist" in metrics:
+        ours, theirs = rows["model"]["all"]["metrics"], metrics["proassist"]
+        table = Table("", "prospect", "proassist", title="the same predictions by ProAssist's own functions")
+        for name, value in theirs.items():
+            table.add_row(name, _number(ours.get(name)), _number(value))
+        tables.append(table)
+    return tables
+
+
+def context_table(by_policy: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Overflow policies on the same clips, with what they cost."""
+    rows = {policy: metrics["rows"]["model"]["all"] for policy, metrics in by_policy.items()}
+    first = next(iter(by_policy.values()))
+    return _table(f"overflow policies, {first['num_clips']} clips", rows, (*HEADLINES, "repeated", *COSTS))
+
+
+def _table(
+    title: str, rows: Mapping[str, Mapping[str, Any]], names: Sequence[str] = (*HEADLINES, *ERRORS, *SPEECH_ERRORS)
+) -> Table:
+    table = Table("", *(row.replace("_", " ") for row in rows), title=title)
+    for name in names:
+        cells = [_cell(row["metrics"].get(name), row["intervals"].get(name)) for row in rows.values()]
+        table.add_row(name, *cells, end_section=name in (HEADLINES[-1], ERRORS[-1]))
+    return table
+
+
+def _cell(value: float | None, interval: Sequence[float] | None) -> str:
+    number = _number(value)
+    if not interval or interval[0] == interval[1]:
+        return number
+    return f"{number} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.3f}"

@@ -1,0 +1,133 @@
+"""Plays a source through a streamer, as fast as it goes or in real time, and tells whoever watches of every frame.
+
+In real time frame i is there i / fps seconds after the first; its decisions are due before the next is there. A frame
+is never dropped: where the model is slower than the frames come, `lag_s` says how far behind it is.
+"""
+
+import json
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from pipeline.clips import Turn
+from prospect.data.frames import decode_frame
+from prospect.stream.records import FrameRecord
+from prospect.stream.sources import Lines, Task, ahead
+from prospect.stream.streamer import Streamer
+
+FORMAT = "prospect.stream/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One frame that was streamed."""
+
+    record: FrameRecord
+    time_s: float  # since the first frame, by its number
+    lines: tuple[Turn, ...]  # user and system turns that came with it
+    image: bytes  # JPEG or PNG
+    state: dict[str, str]  # of every step, after it
+    latency_s: float  # from when it was there (real time) or taken up, to its last decision
+    lag_s: float  # how late it was taken up
+
+
+@dataclass(slots=True)
+class Summary:
+    """Figures of a stream; a few bytes a frame."""
+
+    fps: float
+    realtime: bool
+    silent_s: array[float] = field(default_factory=lambda: array("f"))  # latencies
+    acting_s: array[float] = field(default_factory=lambda: array("f"))
+    missed: int = 0  # deadlines
+    restarts: int = 0
+    seconds: float = 0.0
+    most_lag_s: float = 0.0
+
+    def add(self, played: Played) -> None:
+        (self.acting_s if played.record.actions else self.silent_s).append(played.latency_s)
+        self.missed += self.realtime and played.latency_s > 1 / self.fps
+        self.restarts += played.record.is_restart
+        self.most_lag_s = max(self.most_lag_s, played.lag_s)
+
+    def text(self) -> str:
+        count = len(self.silent_s) + len(self.acting_s)
+        rate = count / self.seconds if self.seconds else 0.0
+        latencies = [
+            f"{name} {1000 * np.quantile(values, 0.5):.1f}/{1000 * np.quantile(values, 0.95):.1f} ms"
+            for name, values in (("silent", self.silent_s), ("acting", self.acting_s))
+            if len(values)
+        ]
+        told = f"{count} frames in {self.seconds:.1f} s: {rate:.1f} frames/s ({rate / self.fps:.1f}x real time); "
+        told += f"latency p50/p95 {', '.join(latencies) or '-'}; {self.restarts} context restarts"
+        if self.realtime:
+            told += f"; {self.missed} missed deadlines, at most {self.most_lag_s:.1f} s behind"
+        return told
+
+
+def play(
+    streamer: Streamer,
+    frames: Iterable[bytes],
+    task: Task,
+    lines: Lines,
+    fps: float,
+    *,
+    realtime: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Played]:
+    """Each frame once it is decided.
+
+    Raises:
+        ProspectError: the source breaks off, or a frame cannot be decoded.
+    """
+    size: int = streamer.model.config.vision_config.image_size
+
+    def decoded() -> Iterator[tuple[bytes, object]]:
+        for number, data in enumerate(frames, task.first_frame):
+            yield data, torch.from_numpy(decode_frame(data, size, f"frame {number}"))
+
+    before = [turn for turn in task.turns if turn.end_frame is None or turn.end_frame < task.first_frame]
+    streamer.start(task.steps, task.state, before)
+    began = clock()
+    for number, (image, pixels) in enumerate(ahead(decoded)):
+        assert isinstance(pixels, torch.Tensor)
+        there = clock()
+        if realtime:
+            there = began + number / fps
+            if (wait := there - clock()) > 0:
+                sleep(wait)
+        taken = clock()
+        frame = task.first_frame + number
+        here = tuple(lines.at(frame))
+        with torch.no_grad():
+            features = streamer.model.encode_frames(pixels[None].to(streamer.model.device))[0]
+        record = streamer.step(frame, features, here)
+        state = dict[str, str](streamer.state)
+        yield Played(record, number / fps, here, image, state, clock() - there, max(taken - there, 0.0))
+
+
+class RunFile:
+    """`--out`: JSON lines, a header and then a record a frame, on disk as soon as it is decided."""
+
+    def __init__(self, path: Path, header: dict[str, Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = path.open("w", encoding="utf-8")
+        self._write({"format": FORMAT, **header})
+
+    def add(self, played: Played) -> None:
+        lines = [{"role": turn.role, "text": turn.text} for turn in played.lines]
+        self._write({"time_s": played.time_s, "lines": lines, **asdict(played.record), "state": played.state})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
