@@ -43,8 +43,8 @@ class Summary:
 
     fps: float
     realtime: bool
-    silent_s: array[float] = field(default_factory=lambda: array("f"))  # latencies
-    acting_s: array[float] = field(default_factory=lambda: array("f"))
+    silent_s: "array[float]" = field(default_factory=lambda: array("f"))  # latencies
+    acting_s: "array[float]" = field(default_factory=lambda: array("f"))
     missed: int = 0  # deadlines
     restarts: int = 0
     seconds: float = 0.0

@@ -147,7 +147,8 @@ class Lines:
     """User and system turns by frame: of a clip or a script, known beforehand, and typed ones, which go to the next."""
 
     def __init__(self, turns: Sequence[Turn], script: Sequence[tuple[float, str]], fps: float, first: int) -> None:
-        self._turns, self._script, self._fps, self._first = list(turns), list(script), fps, first
+        placed = [(turn.end_frame, turn) for turn in turns if turn.end_frame is not None and turn.end_frame >= first]
+        self._turns, self._script, self._fps, self._first = placed, list(script), fps, first
         self._typed: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     def listen(self, stream: IO[str]) -> None:
@@ -162,7 +163,7 @@ class Lines:
 
     def at(self, frame: int) -> list[Turn]:
         """What comes with `frame`: everything due since the frame before."""
-        here = [turn for turn in self._turns if turn.end_frame is not None and turn.end_frame <= frame]
+        here = [turn for end, turn in self._turns if end <= frame]
         self._turns = self._turns[len(here) :]
         while self._script and self._script[0][0] <= (frame - self._first) / self._fps:
             here.append(Turn("user", self._script.pop(0)[1], frame, frame))
