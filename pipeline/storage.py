@@ -6,17 +6,22 @@ local file, as a stream that fails half-way would be closed, hence published, by
 
 import hashlib
 import os
+import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from time import sleep
+from typing import IO, Any, Protocol, TypeVar
 
 from pipeline.errors import ProspectError
 
 PARTIAL = ".partial"  # suffix of files that are being written
+TRIES, FIRST_WAIT_S = 5, 0.5  # of remote reads; the waits add up to some 8 s
+NOT_OPENED = ("reference", "dask", "jupyter", "generic")  # fsspec's that read code, or hide another URL
+T = TypeVar("T")
 
 
 class Folder(Protocol):
@@ -111,7 +116,7 @@ class RemoteFolder:
     def names(self) -> list[str]:
         with _remote(self.url) as (files, path):
             try:
-                found = files.ls(path, detail=True)
+                found = retried(lambda: files.ls(path, detail=True))
             except FileNotFoundError:
                 return []
         return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found)
@@ -119,15 +124,20 @@ class RemoteFolder:
     def size(self, name: str) -> int | None:
         with _remote(self.url) as (files, path):
             try:
-                size: int = files.info(f"{path}/{name}")["size"]
+                size: int = retried(lambda: files.info(f"{path}/{name}"))["size"]
             except FileNotFoundError:
                 return None
         return size
 
     def read(self, name: str) -> bytes:
         with _remote(self.url) as (files, path):
-            data: bytes = files.cat_file(f"{path}/{name}")
+            data: bytes = retried(lambda: files.cat_file(f"{path}/{name}"))
         return data
+
+    def fetch(self, name: str, to: Path) -> None:
+        """Copy a file to the local path `to`."""
+        with _remote(f"{self.url}/{name}") as (files, path):
+            retried(lambda: files.get_file(path, str(to)))
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
@@ -196,6 +206,8 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
     """
     import fsspec
 
+    if "::" in url or url.partition("://")[0] in NOT_OPENED:
+        raise ProspectError(f"{url}: chained and interpreted URLs are not opened; expected s3://, https:// or the like")
     try:
         files, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except (ImportError, ValueError) as error:
@@ -209,7 +221,29 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in ("aiohttp", "botocore"):
             raise
-        raise ProspectError(f"{url}: {type(error).__name__}: {error}") from None
+        tries = f" ({TRIES} tries)" if is_transient(error) else ""
+        raise ProspectError(f"{url}: {type(error).__name__}: {error}{tries}") from None
+
+
+def retried(read: Callable[[], T]) -> T:
+    """What `read` gives; after a failure that may pass it is asked again, later and later."""
+    for attempt in range(1, TRIES):
+        try:
+            return read()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            sleep(FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # several ranks do not ask at once
+    return read()
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether a failed read may succeed later: an overloaded server, a connection that was cut. S3's own client has
+    tried again by itself before it gives an error."""
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and status:
+        return status == 429 or status >= 500
+    return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.split(".")[0] == "aiohttp"
 
 
 @contextmanager

@@ -192,7 +192,7 @@ def _places(
     Raises:
         ProspectError: no --data, and the checkpoint is in no run.
     """
-    from prospect.config import load_config
+    from prospect.config import DataConfig, load_config
     from prospect.evaluation.evaluate import Places
     from prospect.stream.load import find_checkpoint
 
@@ -210,5 +210,6 @@ def _places(
         splits,
         data_root or (config.data.root if config else Path("data")),
         frames_root or (config.data.frames_root if config else None),
+        (config.data if config else DataConfig()).shard_cache,
     )
     return places, out or ((run or Path()) / what / split)

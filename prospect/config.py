@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from pipeline.errors import ProspectError
 from pipeline.storage import is_url
+from prospect.data.shard_cache import ShardCache
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -69,8 +70,13 @@ class DataConfig(_Settings):
         return self.mix or {self.dataset: 1.0}
 
     @property
-    def cache_folder(self) -> Path:
-        return self.cache.expanduser()
+    def plans(self) -> Path:
+        """Folder of cached plans of sequences."""
+        return self.cache.expanduser() / "plans"
+
+    @property
+    def shard_cache(self) -> ShardCache:
+        return ShardCache(self.cache.expanduser(), int(self.cache_gb * 1e9))
 
     @field_validator("shards")
     @classmethod

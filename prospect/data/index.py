@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import polars as pl
 
@@ -14,21 +14,23 @@ from pipeline.clips import Clip, Step, Turn, in_sequence_order
 from pipeline.errors import ProspectError
 from pipeline.manifest import INDEX, MANIFEST, read_manifest
 from pipeline.sample import TurnSample, decode, turn_from_record
-from pipeline.storage import LocalFolder
+from pipeline.storage import Folder, LocalFolder, RemoteFolder, open_folder
+from prospect.data.shard_cache import ShardCache
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
     """A split's shards: folder, manifest, and index (a row a sample, in shard order)."""
 
-    folder: Path
+    folder: Path | RemoteFolder
     manifest: dict[str, Any]
     index: pl.DataFrame
+    cache: ShardCache | None = None  # of a remote split: where copies of its shards are
 
     def where(self, row: int) -> str:
         """Shard and key of a row, for errors."""
         shard, key = self.index.select("shard", "key").row(row)
-        return f"{self.folder / shard} sample {key}"
+        return f"{self.folder}/{shard} sample {key}"
 
     def sample(self, row: int) -> TurnSample:
         """The sample of an index row, read from its shard by offset.
@@ -53,50 +55,83 @@ class Split:
         """
         shard, *columns = self.index.select("shard", "data_offsets", "data_sizes", "data_crc32s").row(row)
         places = list(zip(*columns, strict=True))
+        if isinstance(self.folder, Path):
+            with self._local(shard, row) as file:
+                return [self._read(file, row, *places[member]) for member in which]
+        assert self.cache is not None
+        sha256 = next(record["sha256"] for record in self.manifest["shards"] if record["name"] == shard)
+        for is_last_try in (False, True):
+            try:
+                with self.cache.open(self.folder, shard, sha256) as file:
+                    return [self._read(file, row, *places[member]) for member in which]
+            except _Damaged:
+                if is_last_try:
+                    raise
+                self.cache.drop(sha256)  # the copy on this disk: fetched once more
+        raise AssertionError
+
+    def _local(self, shard: str, row: int) -> IO[bytes]:
+        assert isinstance(self.folder, Path)
         try:
-            with (self.folder / shard).open("rb", buffering=0) as file:
-                return [self._read(file.fileno(), row, *places[member]) for member in which]
+            return (self.folder / shard).open("rb", buffering=0)
         except FileNotFoundError:
             raise ProspectError(
                 f"{self.where(row)}: the index lists this shard, it is not there; build the shards again"
             ) from None
 
-    def _read(self, file: int, row: int, offset: int, size: int, crc32: int) -> bytes:
-        data = os.pread(file, size, offset)
+    def _read(self, file: IO[bytes], row: int, offset: int, size: int, crc32: int) -> bytes:
+        data = os.pread(file.fileno(), size, offset)
         if len(data) != size:
-            raise ProspectError(f"{self.where(row)}: the shard ends early; build the shards again")
+            raise _Damaged(f"{self.where(row)}: the shard ends early; build the shards again")
         if zlib.crc32(data) != crc32:
-            raise ProspectError(
+            raise _Damaged(
                 f"{self.where(row)}: found other bytes than were written (crc32 at {offset}); build the shards again"
             )
         return data
 
 
-def read_split(shards: Path, dataset: str, split: str, data_root: Path) -> Split:
-    """Open OUT/DATASET/SPLIT.
+class _Damaged(ProspectError):
+    """A shard does not hold the bytes that were written."""
+
+
+def read_split(shards: Path | str, dataset: str, split: str, data_root: Path, cache: ShardCache | None = None) -> Split:
+    """Open OUT/DATASET/SPLIT; `shards` is OUT, a folder or a URL, and `cache` keeps copies of a remote one.
 
     Raises:
-        ProspectError: the shards are not there; the message has the command that builds them.
+        ProspectError: the shards are not there (the message has the command that builds them), cannot be had, or
+            disagree with their manifest.
     """
-    folder = shards / dataset / split
-    if not (folder / MANIFEST).is_file():
+    place = open_folder(shards) / dataset / split
+    if place.size(MANIFEST) is None:
         raise ProspectError(
-            f"{folder}: found no finished shards ({MANIFEST}); build them with: prospect build-shards --split {split} "
+            f"{place}: found no finished shards ({MANIFEST}); build them with: prospect build-shards --split {split} "
             f"--data-root {data_root} --dataset {dataset} --out {shards}"
         )
-    manifest = read_manifest(LocalFolder(folder))
+    manifest = read_manifest(place)
+    if isinstance(place, RemoteFolder):
+        if cache is None:
+            raise ProspectError(f"{place}: remote shards need a folder for their copies; set data.cache")
+        with cache.open(place, INDEX, manifest["index"]["sha256"]) as file:
+            return Split(place, manifest, _index(place, file.read(), manifest), cache)
+    assert isinstance(place, LocalFolder)
     try:
-        index = pl.read_parquet(folder / INDEX)
+        data = place.read(INDEX)
+    except OSError as error:
+        raise ProspectError(f"{place}/{INDEX}: cannot be read ({error}); build the shards again with --force") from None
+    return Split(place.path, manifest, _index(place, data, manifest))
+
+
+def _index(place: Folder, data: bytes, manifest: dict[str, Any]) -> pl.DataFrame:
+    try:
+        index = pl.read_parquet(data)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ProspectError(
-            f"{folder / INDEX}: cannot be read ({error}); build the shards again with --force"
-        ) from None
+        raise ProspectError(f"{place}/{INDEX}: cannot be read ({error}); build the shards again with --force") from None
     if len(index) != manifest["num_samples"]:
         raise ProspectError(
-            f"{folder / INDEX}: found {len(index)} samples, the manifest says {manifest['num_samples']}; "
+            f"{place}/{INDEX}: found {len(index)} samples, the manifest says {manifest['num_samples']}; "
             "build the shards again with --force"
         )
-    return Split(folder, manifest, index)
+    return index
 
 
 def clip_starts(index: pl.DataFrame) -> list[int]:

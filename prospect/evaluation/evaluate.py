@@ -22,8 +22,10 @@ from pipeline.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
 from pipeline.storage import write_atomically
+from prospect.config import DataConfig
 from prospect.data.images import StoredImages
 from prospect.data.index import Split
+from prospect.data.shard_cache import ShardCache
 from prospect.evaluation.embeddings import load_embedder
 from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled
 from prospect.evaluation.streaming import (
@@ -58,6 +60,7 @@ class Places:
     splits: tuple[str, ...]  # split folders of build-shards (or their URLs), OUT/DATASET/SPLIT
     data_root: Path = Path("data")  # frames files are looked for under it
     frames_root: Path | None = None  # searched first
+    cache: ShardCache = DataConfig().shard_cache  # of remote shards
 
 
 class ProspectEvaluator:
@@ -118,7 +121,7 @@ class ProspectEvaluator:
         return metrics
 
     def clips(self) -> list[EvaluatedClip]:
-        splits = [open_place(place, self.places.data_root) for place in self.places.splits]
+        splits = [open_place(place, self.places.data_root, self.places.cache) for place in self.places.splits]
 
         def images(split: Split) -> StoredImages:
             return StoredImages(split, self.places.frames_root, self.places.data_root)

@@ -20,6 +20,7 @@ from pipeline.storage import is_url, write_atomically
 from prospect.data.frames import blind_frames, decode_frame
 from prospect.data.images import StoredImages
 from prospect.data.index import Split, clip_starts, clips_of, read_split
+from prospect.data.shard_cache import ShardCache
 from prospect.stream.records import ClipPrediction, write_prediction
 from prospect.stream.replay import Row, encoded, stream_clip
 from prospect.stream.streamer import Streamer
@@ -58,7 +59,7 @@ class EvaluatedClip:
             yield torch.from_numpy(decode_frame(data, size, where))
 
 
-def open_place(place: str, data_root: Path) -> Split:
+def open_place(place: str, data_root: Path, cache: ShardCache) -> Split:
     """The split whose folder (or URL) is `place`, OUT/DATASET/SPLIT.
 
     Raises:
@@ -68,7 +69,7 @@ def open_place(place: str, data_root: Path) -> Split:
     shards, _, dataset = shards.rpartition("/")
     if not dataset or not rest:
         raise ProspectError(f"{place}: expected a split folder of build-shards, OUT/DATASET/SPLIT")
-    return read_split(shards if is_url(shards) else Path(shards), dataset, rest, data_root)
+    return read_split(shards if is_url(shards) else Path(shards), dataset, rest, data_root, cache)
 
 
 def clips_to_stream(

@@ -45,7 +45,9 @@ def make_blueprint(config: Config) -> Blueprint:
     else:
         assert config.model.preset is not None
         data = config.data
-        splits = [read_split(data.shards, dataset, data.train_split, data.root) for dataset in data.datasets]
+        splits = [
+            read_split(data.shards, dataset, data.train_split, data.root, data.shard_cache) for dataset in data.datasets
+        ]
         tokenizer = toy_tokenizer(text for split in splits for text in texts_of(split.index))
         model_config = with_tokens(PRESETS[config.model.preset](tokenizer), config.model.preset, wanted)
     count = ProspectSettings.of(model_config).tokens_per_frame

@@ -19,7 +19,7 @@ from pipeline.errors import Problem, ProspectError
 from pipeline.plan import Progress, annotation_file, valid_clips
 from pipeline.sample import TurnSample, rebuild_clip
 from pipeline.shard_reader import of_split, read_clips_of
-from pipeline.storage import LocalFolder
+from pipeline.storage import open_folder
 from prospect.config import Config
 from prospect.data.index import clips_of, read_split
 from prospect.data.loader import SequenceReader
@@ -68,7 +68,7 @@ def audit_run(config: Config, blueprint: Blueprint, dataset: str, split: str, pr
         ProspectError: the shards are not there, or a clip does not fit the config's window.
     """
     data = config.data
-    shards = read_split(data.shards, dataset, split, data.root)
+    shards = read_split(data.shards, dataset, split, data.root, data.shard_cache)
     plan = plan_sequences(shards, blueprint.tokens, data)
     reader = SequenceReader(shards, plan, blueprint.tokens, data, blueprint.config.vision_config.image_size, None)
     try:
@@ -108,7 +108,7 @@ def audit(
     sequences: dict[str, list[int]] = defaultdict(list)  # clip id -> its rows of the plan
     for number, row in enumerate(reader.plan["row"]):
         sequences[index.item(row, "clip_id")].append(number)
-    stored = (clip for shard in of_split(LocalFolder(reader.split.folder)) for clip in read_clips_of(shard))
+    stored = (clip for shard in of_split(open_folder(str(reader.split.folder))) for clip in read_clips_of(shard))
     total = reader.split.manifest["num_clips"]
     left_out = {entry["clip"] for entry in reader.split.manifest["skipped"]}
     kept = (clip for place, clip in annotated if place not in left_out) if annotated is not None else None

@@ -121,7 +121,7 @@ def _open_splits(config: Config, name: str) -> list[Split]:
     data, found, missing = config.data, list[Split](), list[ProspectError]()
     for dataset in data.datasets:
         try:
-            found.append(read_split(data.shards, dataset, name, data.root))
+            found.append(read_split(data.shards, dataset, name, data.root, data.shard_cache))
         except ProspectError as error:
             if name == data.train_split or len(data.datasets) == 1:
                 raise
@@ -151,7 +151,7 @@ def _set_up(
     size = model.config.vision_config.image_size
 
     def reader_of(split: Split) -> SequenceReader:
-        cache = data.cache_folder / "plans" / f"{plan_fingerprint(split, tokens, tokenizer, data)[:32]}.parquet"
+        cache = data.plans / f"{plan_fingerprint(split, tokens, tokenizer, data)[:32]}.parquet"
         return SequenceReader(split, plan_sequences(split, tokens, data, cache), tokens, data, size, None)
 
     training = [reader_of(split) for split in splits[data.train_split]]

@@ -1,0 +1,119 @@
+"""Local copies of remote files: fetched on first use, checked by sha256, kept up to a size limit, shared by processes.
+
+A copy is named after its content, so files of two builds under one URL are never mixed up. One process fetches a file,
+the others wait for it (a lock that the system releases when its holder dies). The least recently used go first; a
+reader that has a file open keeps it, as the system does.
+"""
+
+import fcntl
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import IO
+
+from pipeline.errors import ProspectError
+from pipeline.storage import PARTIAL, LocalFolder, RemoteFolder, naming
+
+COPIES = "shards"  # below the cache's folder
+TRIES = 3  # of a file that comes with another checksum, or was damaged or removed while it was used
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCache:
+    folder: Path
+    limit_bytes: int
+
+    @contextmanager
+    def open(self, remote: RemoteFolder, name: str, sha256: str) -> Iterator[IO[bytes]]:
+        """The local copy of a remote file, unbuffered.
+
+        Raises:
+            ProspectError: it cannot be fetched, or has another checksum than the manifest says.
+        """
+        path = self._path(sha256)
+        for _ in range(TRIES):
+            try:
+                file = path.open("rb", buffering=0)
+            except FileNotFoundError:  # not fetched yet, or evicted since
+                self._fetch(remote, name, sha256)
+                continue
+            with file:
+                os.utime(file.fileno())  # used now: the last to be evicted
+                yield file
+            return
+        raise ProspectError(
+            f"{remote}/{name}: its copy was removed {TRIES} times before it was read; raise data.cache_gb"
+        )
+
+    def drop(self, sha256: str) -> None:
+        """Forget a copy that is damaged; it is fetched again when it is asked for."""
+        self._path(sha256).unlink(missing_ok=True)
+
+    def _path(self, sha256: str) -> Path:
+        return self.folder / COPIES / sha256
+
+    def _fetch(self, remote: RemoteFolder, name: str, sha256: str) -> None:
+        path = self._path(sha256)
+        with self._lock(sha256):
+            if path.exists():  # another process was faster
+                return
+            for left_over in path.parent.glob(f"{sha256}.*{PARTIAL}"):  # of one that was killed: we hold the lock
+                left_over.unlink()
+            for attempt in range(1, TRIES + 1):
+                try:
+                    with LocalFolder(path.parent).new_file(sha256) as partial:
+                        remote.fetch(name, partial)
+                        _check(partial, sha256)
+                    break
+                except _OtherContent as error:
+                    if attempt == TRIES:
+                        raise ProspectError(
+                            f"{remote}/{name}: found sha256 {error}, expected {sha256} ({TRIES} tries): it is not the "
+                            "file that the manifest lists; upload the build again"
+                        ) from None
+        self._evict(keep=path)
+
+    def _evict(self, keep: Path) -> None:
+        """Remove the least recently used copies until the limit holds."""
+        with self._lock("evict"):
+            copies = []
+            for path in self._path("x").parent.iterdir():
+                if path.suffix == "" and not path.name.startswith("."):
+                    status = path.stat()
+                    copies.append((status.st_mtime_ns, status.st_size, path))
+            total = sum(size for _, size, _ in copies)
+            for _, size, path in sorted(copies):
+                if total <= self.limit_bytes:
+                    return
+                if path != keep:
+                    path.unlink(missing_ok=True)
+                    total -= size
+            if total > self.limit_bytes:
+                warnings.warn(
+                    f"{self.folder}: one file of {total / 1e9:.2f} GB is more than data.cache_gb "
+                    f"({self.limit_bytes / 1e9:.2f}); it is kept, and fetched again when another was used",
+                    stacklevel=2,
+                )
+
+    @contextmanager
+    def _lock(self, name: str) -> Iterator[None]:
+        folder = self._path("x").parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with naming(folder), (folder / f".{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+class _OtherContent(Exception):
+    """A file has another sha256, which is the text."""
+
+
+def _check(path: Path, sha256: str) -> None:
+    with path.open("rb") as file:
+        found = file_digest(file, "sha256").hexdigest()
+    if found != sha256:
+        raise _OtherContent(found)
