@@ -1,0 +1,104 @@
+"""`prospect calibrate`: the thresholds of both heads, found on a validation split and stored with the checkpoint.
+
+1. Stream each clip once with the reference's blocks written, and sweep thresholds over the cached probabilities.
+2. Stream each of the best pairs for real: after its own mistakes a head is in contexts that step 1 cannot know.
+3. Store the pair of the best mean of should_update_dst_f1 and when_to_speak_f1, with what it was found on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from rich.table import Table
+
+from pipeline.errors import ProspectError
+from pipeline.manifest import json_bytes
+from pipeline.storage import write_atomically
+from prospect.evaluation.calibration import GRID, HEADS, best_pairs, reliability, sweep
+from prospect.evaluation.dst_scores import dst_metrics, dst_terms
+from prospect.evaluation.evaluate import RANKS_WAIT, Places, Progress, ProspectEvaluator
+from prospect.report.reliability import write_reliability
+from prospect.stream.load import THRESHOLDS, Thresholds, find_checkpoint
+from prospect.stream.records import ClipPrediction, read_prediction
+from prospect.stream.replay import Row
+
+CALIBRATION, DIAGRAM = "calibration.json", "reliability.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was found, best first."""
+
+    stored: Path
+    tried: tuple[dict[str, float], ...]  # thresholds with their streamed F1s
+    ece: dict[str, float]  # expected calibration error by head
+
+
+def calibrate_checkpoint(
+    checkpoint: str,
+    places: Places,
+    out: Path,
+    *,
+    video_ids: Sequence[str] | None = None,
+    limit: int | None = None,
+    confirm: int = 5,
+    overwrite: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+) -> Calibration:
+    """Find and store the thresholds of a checkpoint's folder (or a run's last checkpoint).
+
+    Raises:
+        ProspectError: the checkpoint is no folder here, or as `ProspectEvaluator`.
+    """
+    folder = Path(find_checkpoint(checkpoint))
+    if not folder.is_dir():
+        raise ProspectError(
+            f"{checkpoint}: thresholds are stored with the checkpoint; download it, and pass its folder"
+        )
+
+    def streamed(name: str, row: Row, **settings: Any) -> list[ClipPrediction]:
+        evaluator = ProspectEvaluator(
+            str(folder),
+            places,
+            video_ids,
+            out=out / name,
+            limit=limit,
+            overwrite=overwrite,
+            progress=progress,
+            **settings,
+        )
+        clips = evaluator.clips()
+        predictions = evaluator.stream(clips, [row], ranks)
+        return [read_prediction(predictions / row / one.file_name) for one in clips]
+
+    ranks = PartialState(timeout=RANKS_WAIT)
+    forced = streamed("forced", "forced", update_threshold=0.5, speak_threshold=0.5)
+    sweeps = {head: sweep(forced, head) for head in HEADS}
+    tried = []
+    for number, (update, speak) in enumerate(best_pairs(sweeps["should_update_dst"], sweeps["when_to_speak"], confirm)):
+        predictions = streamed(f"pair-{number}", "model", update_threshold=update, speak_threshold=speak)
+        metrics = dst_metrics([dst_terms(one) for one in predictions])
+        f1 = {name: metrics[name] or 0.0 for name in ("should_update_dst_f1", "when_to_speak_f1")}
+        tried.append({"update_threshold": update, "speak_threshold": speak, **f1, "mean": sum(f1.values()) / 2})
+    tried.sort(key=lambda pair: -pair["mean"])  # stable: of equal ones that which the sweep ranked first
+    found = reliability(forced)
+    if ranks.is_main_process:
+        about = {"data": list(places.splits), "num_clips": len(forced), "tried": tried}
+        best = tried[0]
+        Thresholds(best["update_threshold"], best["speak_threshold"], about).save(folder)
+        curves: dict[str, list[float]] = {head: list(one.f1) for head, one in sweeps.items()}
+        record = about | {"checkpoint": str(folder), "grid": list(GRID), "sweep": curves, "reliability": found}
+        write_atomically(out / CALIBRATION, json_bytes(record))
+        write_reliability(out / DIAGRAM, found, curves, GRID)
+    ranks.wait_for_everyone()
+    return Calibration(folder / THRESHOLDS, tuple(tried), {head: found[head]["ece"] for head in HEADS})
+
+
+def calibration_table(found: Calibration) -> Table:
+    table = Table("update threshold", "speak threshold", "update F1", "speak F1", "mean", title="pairs, streamed")
+    for number, pair in enumerate(found.tried):
+        table.add_row(*(f"{value:.3f}" for value in pair.values()), style="bold" if number == 0 else "")
+    table.caption = ", ".join(f"{head}: calibration error {ece:.3f}" for head, ece in found.ece.items())
+    return table
