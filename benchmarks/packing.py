@@ -36,7 +36,7 @@ def measure(reader: SequenceReader, model: DSTSmolVLM, pad: int) -> tuple[int, f
     tokens, labels, start = 0, 0.0, time.perf_counter()
     for first in range(0, len(reader), 2):
         items = [reader.read(Request(i, 0, 0)) for i in range(first, min(first + 2, len(reader)))]
-        batch = stack_items(items, pad)
+        batch = stack_items(items, pad, reader.image_size)
         output = model(**{name: batch[name] for name in MODEL_INPUTS})
         total_loss(output.sums, output.counts, LossWeights()).backward()
         model.zero_grad()

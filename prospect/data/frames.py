@@ -22,7 +22,15 @@ JPEG_START = b"\xff\xd8"
 
 def decode_frame(data: bytes, size: int, where: str) -> npt.NDArray[np.uint8]:
     """Pixels (3, size, size) of an encoded image; `where` (file and frame) goes into the error."""
-    pixels = _decode_jpeg(data, size) if data.startswith(JPEG_START) else None
+    pixels = np.empty((size, size, 3), dtype=np.uint8)
+    decode_into(pixels, data, where)
+    return pixels.transpose(2, 0, 1)
+
+
+def decode_into(out: npt.NDArray[np.uint8], data: bytes, where: str) -> None:
+    """Decode an image into `out`, contiguous (S, S, 3); a JPEG of that size without any copy."""
+    size = len(out)
+    pixels = _decode_jpeg(data, out) if data.startswith(JPEG_START) else None
     if pixels is None:
         try:
             with Image.open(io.BytesIO(data)) as image:
@@ -30,16 +38,19 @@ def decode_frame(data: bytes, size: int, where: str) -> npt.NDArray[np.uint8]:
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise ProspectError(f"{where}: cannot be decoded ({error}), expected a JPEG or PNG image") from None
     if pixels.shape[:2] != (size, size):
-        pixels = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS))
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        out[...] = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS))
+    elif not np.shares_memory(pixels, out):
+        out[...] = pixels
 
 
-def _decode_jpeg(data: bytes, size: int) -> npt.NDArray[np.uint8] | None:
-    """Pixels (H, W, 3), or None where libjpeg-turbo objects: Pillow reads more kinds of JPEG and says what is wrong."""
+def _decode_jpeg(data: bytes, out: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    """Pixels (H, W, 3), in `out` where they fit exactly; None where libjpeg-turbo objects: Pillow reads more kinds of
+    JPEG and says what is wrong."""
+    least = {"min_height": DRAFT_GAP * len(out), "min_width": DRAFT_GAP * len(out)}
     try:
-        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, min_height=DRAFT_GAP * size, min_width=DRAFT_GAP * size
-        )
+        height, width, *_ = simplejpeg.decode_jpeg_header(data, **least)
+        fits = {"buffer": out} if (height, width) == out.shape[:2] else {}
+        pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, **least, **fits)
     except ValueError:
         return None
     return pixels

@@ -29,8 +29,7 @@ class Split:
 
     def where(self, row: int) -> str:
         """Shard and key of a row, for errors."""
-        shard, key = self.index.select("shard", "key").row(row)
-        return f"{self.folder}/{shard} sample {key}"
+        return f"{self.folder}/{self.index.item(row, 'shard')} sample {self.index.item(row, 'key')}"
 
     def sample(self, row: int) -> TurnSample:
         """The sample of an index row, read from its shard by offset.
@@ -53,7 +52,8 @@ class Split:
         Raises:
             ProspectError: they are not there, or not the bytes that were written; names shard and key.
         """
-        shard, *columns = self.index.select("shard", "data_offsets", "data_sizes", "data_crc32s").row(row)
+        shard: str = self.index.item(row, "shard")
+        columns = (self.index[name][row] for name in ("data_offsets", "data_sizes", "data_crc32s"))
         places = list(zip(*columns, strict=True))
         if isinstance(self.folder, Path):
             with self._local(shard, row) as file:

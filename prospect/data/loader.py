@@ -1,27 +1,26 @@
 """From requests to batches: read a sequence's sample by offset, lay it out, decode the frames it uses, collate.
 
-Runs in the DataLoader's workers. What a request gives depends on it alone (and the seed), never on who asks or when.
+Runs in the DataLoader's workers, where frames are decoded straight into the batch's shared memory. What a request gives
+depends on it alone (and the seed), never on who asks or when.
 B batch, T tokens (longest of the batch), F frames of the batch, S pixels a side.
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from pipeline.engine import end_with_parent
 from pipeline.errors import ProspectError
 from pipeline.sample import TurnSample
 from prospect.config import DataConfig, NegativeRate
-from prospect.data.frames import blind_frames, decode_frame
+from prospect.data.frames import GREY, decode_into
 from prospect.data.images import StoredImages
 from prospect.data.index import Split
 from prospect.data.negatives import is_kept, jitter_of, rate_at
@@ -29,6 +28,7 @@ from prospect.data.order import Request
 from prospect.layout import IGNORE, Block, Part, Tokens, TokenSequence, clip_sequence, turn_sequence
 
 Batch = dict[str, Any]
+PREFETCH = 2  # batches that are asked of each worker ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,9 @@ class Item:
 
     key: str  # of the sample that it was read from
     dataset: str  # folder of shards
+    where: str  # shard and key, for errors
     sequence: TokenSequence
-    frames: npt.NDArray[np.uint8]  # (F, 3, S, S)
+    images: list[bytes] | None  # JPEG or PNG of each frame, decoded when the batch is put together; None: grey frames
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +91,10 @@ class SequenceReader(Dataset[Item | ProspectError]):
         try:
             sequence = self.layout(request, planned, sample)
             dataset: str = self.split.manifest["dataset"]
-            return Item(sample.key, dataset, sequence, self._frames(sequence, planned, sample))
-        except ProspectError as error:
             where = self.split.where(row)
-            raise ProspectError(str(error) if where in str(error) else f"{where}: {error}") from None
+            return Item(sample.key, dataset, where, sequence, self._images(sequence, planned, sample))
+        except ProspectError as error:
+            raise _named(error, self.split.where(row)) from None
 
     def layout(self, request: Request, planned: dict[str, Any], sample: TurnSample) -> TokenSequence:
         clip = sample.clip
@@ -111,15 +112,12 @@ class SequenceReader(Dataset[Item | ProspectError]):
         sequence.drop_decisions(keep)
         return sequence
 
-    def _frames(self, sequence: TokenSequence, planned: dict[str, Any], sample: TurnSample) -> npt.NDArray[np.uint8]:
-        """Pixels of the sequence's frames, each decoded once: (F, 3, S, S)."""
-        if self.data.blind or not sequence.frames:
-            return blind_frames(len(sequence.frames), self.image_size)
+    def _images(self, sequence: TokenSequence, planned: dict[str, Any], sample: TurnSample) -> list[bytes] | None:
+        """The stored image of each of the sequence's frames, each once."""
+        if self.data.blind:
+            return None
         rows = planned["row"], planned["row"] + planned["num_rows"]
-        images = StoredImages.of(self.split, self.data).read(rows, sample.clip.frames_file, sequence.frames)
-        return np.stack(
-            [decode_frame(data, self.image_size, f"frame {f}") for f, data in zip(sequence.frames, images, strict=True)]
-        )
+        return list(StoredImages.of(self.split, self.data).read(rows, sample.clip.frames_file, sequence.frames))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +149,58 @@ def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: 
     Without `skip` the first error takes the batch's place. With it a broken item becomes a sequence of one token that
     nothing is learned from: every rank still has its micro-batch.
     """
-    errors = [item if isinstance(item, ProspectError) else None for item in items]
+    pixels, found = _pixels(items, image_size)
+    errors = [item if isinstance(item, ProspectError) else None for item in found]
     first = next((error for error in errors if error), None)
     if first and not skip:
         return first
-    nothing = Item("", "", TokenSequence(), blind_frames(0, image_size))
+    nothing = Item("", "", "", TokenSequence(), [])
     nothing.sequence.add(Block([pad]))
-    good = [nothing if isinstance(item, ProspectError) else item for item in items]
-    return stack_items(good, pad) | {"errors": errors}
+    good = [nothing if isinstance(item, ProspectError) else item for item in found]
+    return _stacked(good, pixels, pad) | {"errors": errors}
 
 
-def stack_items(items: list[Item], pad: int) -> Batch:
+def stack_items(items: list[Item], pad: int, image_size: int) -> Batch:
+    """The batch of good items; an image that cannot be decoded is raised."""
+    pixels, found = _pixels(items, image_size)
+    for item in found:
+        if isinstance(item, ProspectError):
+            raise item
+    return _stacked(items, pixels, pad)
+
+
+def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Tensor, list[Item | ProspectError]]:
+    """Frames (F, 3, S, S) of all good items, decoded in place; the items, those with a broken image as its error.
+
+    In a worker they are decoded into shared memory: nothing of them is copied before it is in the main process.
+    """
+    most = sum(len(item.sequence.frames) for item in items if isinstance(item, Item))
+    if get_worker_info():
+        frames = _shared_ring.next(most * size * size * 3).view(most, size, size, 3)
+    else:
+        frames = torch.empty(most, size, size, 3, dtype=torch.uint8)
+    pixels, end = frames.numpy(), 0  # (F, S, S, 3)
+    found: list[Item | ProspectError] = []
+    for item in items:
+        if isinstance(item, ProspectError):
+            found.append(item)
+            continue
+        here = pixels[end : end + len(item.sequence.frames)]
+        try:
+            if item.images is None:
+                here[...] = GREY
+            else:
+                for out, data, frame in zip(here, item.images, item.sequence.frames, strict=True):
+                    decode_into(out, data, f"frame {frame}")
+        except ProspectError as error:  # its part is used by the next item
+            found.append(_named(error, item.where))
+        else:
+            found.append(item)
+            end += len(here)
+    return frames[:end].permute(0, 3, 1, 2), found
+
+
+def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
     """Right-pad and stack. `at_frame` marks decisions at frame blocks (those after an active block are easier).
 
     Masks come from lengths, never from ids: the pad token may be a token that is learned.
@@ -180,7 +219,7 @@ def stack_items(items: list[Item], pad: int) -> Batch:
     return {
         "input_ids": stack("ids", pad),
         "attention_mask": mask,
-        "frames": torch.from_numpy(np.concatenate([item.frames for item in items])),  # (F, 3, S, S) uint8
+        "frames": frames,  # (F, 3, S, S) uint8
         "target_kind": stack("target_kind", 0).to(torch.uint8),
         "update_labels": stack("update_labels", IGNORE),
         "speak_labels": stack("speak_labels", IGNORE),
@@ -189,6 +228,34 @@ def stack_items(items: list[Item], pad: int) -> Batch:
         "keys": [item.key for item in items],
         "datasets": [item.dataset for item in items],
     }
+
+
+class _Ring:
+    """A worker's shared memory, used again and again: fresh pages cost as much as decoding.
+
+    The main process copies what it gets at once (`Loader`), before it asks for the batch that would write over it: of a
+    worker's batches at most PREFETCH + 1 are asked for and not taken over yet.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = [torch.empty(0, dtype=torch.uint8)] * slots
+        self._next = 0
+
+    def next(self, size_bytes: int) -> torch.Tensor:
+        """`size_bytes` of uint8, of the slot that was used longest ago."""
+        slot, self._next = self._next, (self._next + 1) % len(self._slots)
+        if len(self._slots[slot]) < size_bytes:
+            shared = torch.UntypedStorage._new_shared(size_bytes)
+            self._slots[slot] = torch.empty(0, dtype=torch.uint8).set_(shared)
+        return self._slots[slot][:size_bytes]
+
+
+_shared_ring = _Ring(PREFETCH + 2)
+
+
+def _named(error: ProspectError, where: str) -> ProspectError:
+    """The error with shard and key before it."""
+    return ProspectError(str(error) if where in str(error) else f"{where}: {error}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +284,8 @@ class Loader(DataLoader[Any]):
         for batch in super().__iter__():
             if isinstance(batch, ProspectError):
                 raise batch
+            if self.num_workers and not batch["frames"].is_pinned():  # a worker writes over it, see _Ring
+                batch["frames"] = batch["frames"].clone()
             for error in batch.pop("errors"):
                 in_a_row = in_a_row + 1 if error else 0
                 if error:
@@ -245,6 +314,7 @@ def make_loader(
         num_workers=num_workers,
         multiprocessing_context="forkserver" if num_workers else None,
         persistent_workers=num_workers > 0,
+        prefetch_factor=PREFETCH if num_workers else None,
         worker_init_fn=_start_worker if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )

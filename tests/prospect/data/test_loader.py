@@ -1,4 +1,5 @@
 import io
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipeline.shard_reader import ShardFile, read_samples, shards_at
 from pipeline.storage import LocalFolder
 from prospect.config import DataConfig, NegativeRate
 from prospect.data import loader
-from prospect.data.frames import decode_frame
+from prospect.data.frames import decode_frame, decode_into
 from prospect.data.index import clips_of, read_split
 from prospect.data.loader import Item, MicroBatches, Readers, Sampling, SequenceReader, collate, make_loader
 from prospect.data.negatives import is_kept, jitter_of
@@ -44,17 +45,19 @@ def test_clips_are_rebuilt_from_the_index_as_from_the_shards(root):
 def test_clip_packing_plans_one_sequence_a_clip_and_loads_each_frame_once(root, tokenizer, monkeypatch):
     decoded = []
 
-    def count(data, size, where):
+    def count(out, data, where):
         decoded.append(where)
-        return decode_frame(data, size, where)
+        decode_into(out, data, where)
 
-    monkeypatch.setattr(loader, "decode_frame", count)
+    monkeypatch.setattr(loader, "decode_into", count)
     packed = reader(root, tokenizer)
     assert len(packed) == 3
     item = packed.read(Request(1, 0, 0))
-    assert item.sequence.frames == list(range(2, 20)) and len(decoded) == 18 == len(set(decoded))
-    assert item.frames.shape == (18, 3, 32, 32) and item.frames.dtype == np.uint8
-    assert np.array_equal(item.frames[3], decode_frame(jpeg(5), 32, ""))
+    assert item.sequence.frames == list(range(2, 20)) and not decoded, "not before the batch is put together"
+    frames = collate([item], 0, 32)["frames"]
+    assert len(decoded) == 18 == len(set(decoded))
+    assert frames.shape == (18, 3, 32, 32) and frames.dtype == torch.uint8
+    assert np.array_equal(frames[3], decode_frame(jpeg(5), 32, ""))
 
 
 @pytest.mark.parametrize("packing", ["clip", "turn"])
@@ -62,22 +65,22 @@ def test_embedded_frames_and_arrow_files_give_the_same_items(root, tokenizer, pa
     plain, embedded = (reader(root, tokenizer, shards, packing=packing) for shards in ("plain", "embedded"))
     for i in range(len(plain)):
         one, two = plain.read(Request(i, 0, 0)), embedded.read(Request(i, 0, 0))
-        assert one.sequence == two.sequence and np.array_equal(one.frames, two.frames)
+        assert one.sequence == two.sequence and one.images == two.images
 
 
 def test_turn_packing_never_decodes_unsampled_frames(root, tokenizer, monkeypatch):
     decoded = []
 
-    def count(data, size, where):
+    def count(out, data, where):
         decoded.append(where)
-        return decode_frame(data, size, where)
+        decode_into(out, data, where)
 
-    monkeypatch.setattr(loader, "decode_frame", count)
+    monkeypatch.setattr(loader, "decode_into", count)
     sampling = Sampling(NegativeRate(start=0.4), seed=7, max_steps=10)
     turns = reader(root, tokenizer, packing="turn", sampling=sampling)
     expected = 0
     for i, row in enumerate(turns.split.index.iter_rows(named=True)):
-        turns.read(Request(i, 2, 0))
+        collate([turns.read(Request(i, 2, 0))], 0, 32)
         frames = range(row["start_frame"], row["end_frame"] + 1)
         kept = [f for f in frames if row["kind"] != "silent" or is_kept(7, 2, row["clip_id"], f, 0.4)]
         expected += len(kept)
@@ -133,7 +136,8 @@ def test_jitter_moves_events_by_the_draw_of_their_clip_and_epoch(root, tokenizer
 
 def test_blind_frames_hide_the_pixels(root, tokenizer):
     item = reader(root, tokenizer, blind=True).read(Request(0, 0, 0))
-    assert len(np.unique(item.frames)) == 1 and len(item.frames) == 18
+    frames = collate([item], 0, 32)["frames"]
+    assert len(np.unique(frames)) == 1 and len(frames) == 18
 
 
 def test_collate_pads_right_and_masks_by_length(root, tokenizer):
@@ -273,8 +277,14 @@ def test_a_missing_frames_file_and_an_undecodable_image_are_named(copied, tokeni
     table = pa.table({"frame": pa.array([b"\xff\xd8 no jpeg"] * 20, pa.binary())})
     with pa.ipc.new_stream(str(copied / "data" / "x" / "frames" / "v2.arrow"), table.schema) as writer:
         writer.write_table(table)
-    with pytest.raises(ProspectError, match=r"train-\d+\.tar sample v2-c000-\w+-\d+: frame 2: cannot be decoded"):
-        packed.read(Request(2, 0, 0))
+    error = collate([packed[Request(2, 0, 0)]], 0, 32)
+    assert isinstance(error, ProspectError)
+    assert re.search(r"train-\d+\.tar sample v2-c000-\w+-\d+: frame 2: cannot be decoded", str(error))
+    items = [packed[Request(i, 0, 0)] for i in (0, 2, 1)]
+    batch = collate(items, 0, 32, skip=True)
+    assert [bool(error) for error in batch["errors"]] == [False, True, False]
+    alone = [collate([item], 0, 32)["frames"] for item in (items[0], items[2])]
+    assert torch.equal(batch["frames"], torch.cat(alone)), "the frames of the others stay together"
 
 
 def test_an_index_that_disagrees_with_its_shard_is_named(copied, tokenizer):

@@ -1,0 +1,290 @@
+"""Claims: the loader streams frames at the speed of JPEG decoding, seeks in no time, and its workers do not grow.
+
+    python benchmarks/stream.py [--clips 24] [--samples 50000] [--without-litdata] [--only speed,resume,memory]
+
+Frames are 384 px JPEGs of some 20 KB (benchmarks/build.py), the model's size is 384 px: decoded whole, not resized. All
+in one run, in turn, best of three; every loader has one worker process, and its second pass is timed, without start-up.
+
+1. Frames a second against the floor, a bare loop on one core that decodes (and would resize), and against peers.
+2. Time to the first batch when a run is resumed at 1%, 50% and 99% of an epoch.
+3. Resident memory of a worker over 50,000 turn samples.
+
+BENCH_DIR is where the files go.
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import simplejpeg
+import torch
+import webdataset
+from build import write_clips, write_frames
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import DataLoader, Dataset
+
+from pipeline.build import build_split
+from pipeline.frame_store import open_frames
+from pipeline.plan import Options
+from prospect.config import DataConfig, NegativeRate
+from prospect.data.index import read_split
+from prospect.data.loader import Loader, MicroBatches, Sampling, SequenceReader, make_loader
+from prospect.data.order import Request, make_order
+from prospect.data.sequences import plan_sequences
+from prospect.layout import Tokens
+from prospect.model.blueprint import texts_of
+from prospect.model.presets import toy_tokenizer
+
+SIZE = 384
+REPEAT = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=24)
+    parser.add_argument("--samples", type=int, default=50_000)
+    parser.add_argument("--without-litdata", action="store_true")
+    parser.add_argument("--only", default="speed,resume,memory")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
+        root = Path(folder)
+        write_frames(root / "frames.arrow")
+        write_clips(root / "data" / "x", options.clips, root / "frames.arrow")
+        for name, embed in (("plain", False), ("embedded", True)):
+            build_split(root / "data", "x", "train", root / name, options=Options(embed_frames=embed))
+        if "speed" in options.only:
+            speed(root, not options.without_litdata)
+        if "resume" in options.only:
+            resume(root)
+        if "memory" in options.only:
+            memory(root, options.samples)
+
+
+def reader(root: Path, shards: str = "plain", size: int = SIZE, rate: float = 1.0, **settings: Any) -> SequenceReader:
+    data = DataConfig(dataset="x", shards=root / shards, root=root / "data", max_seq_len=8192, **settings)
+    split = read_split(data.shards, "x", "train", data.root)
+    tokens = Tokens(toy_tokenizer(texts_of(split.index)), 4)
+    sampling = Sampling(NegativeRate(start=rate), 0, 1)
+    return SequenceReader(split, plan_sequences(split, tokens, data), tokens, data, size, sampling)
+
+
+def speed(root: Path, with_litdata: bool) -> None:
+    ways: dict[str, Callable[[], tuple[int, int]]] = {
+        "floor: Pillow": lambda: floor(root, pillow),
+        "floor: simplejpeg": lambda: floor(root, lambda data: simplejpeg.decode_jpeg(data)),
+        "ours, clip packing, Arrow": passes(ours(reader(root), 1)),
+        "ours, clip packing, embedded": passes(ours(reader(root, "embedded"), 1)),
+        "ours, turn packing": passes(ours(reader(root, packing="turn"), 8)),
+        "ours, turn packing, rate 0.1": passes(ours(reader(root, packing="turn", rate=0.1), 8)),
+        "webdataset + Pillow": passes(plain_webdataset(root)),
+        "read_all a turn + Pillow": passes(literal(root)),
+    }
+    best: dict[str, tuple[float, float]] = {}
+    for way in ways.values():
+        way()  # start-up of workers, and files into memory
+    for _ in range(REPEAT):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            frames, samples = way()
+            seconds = time.perf_counter() - start
+            best[name] = max(best.get(name, (0.0, 0.0)), (frames / seconds, samples / seconds))
+    if with_litdata:
+        best |= litdata(root)
+    fastest = max(rate for name, (rate, _) in best.items() if name.startswith("floor"))
+    table = Table("", "frames/s", "of the faster floor", "turn samples/s", title="one worker process each")
+    for name, (frames_s, samples_s) in best.items():
+        table.add_row(name, f"{frames_s:.0f}", f"{frames_s / fastest:.2f}", f"{samples_s:.0f}" if samples_s else "")
+    Console().print(table)
+    print("rate 0.1: a tenth of the silent frames is learned from, the others are never decoded")
+
+
+def pillow(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def floor(root: Path, decode: Callable[[bytes], np.ndarray]) -> tuple[int, int]:
+    frames = open_frames(root / "frames.arrow")
+    count = 1500
+    for number in range(count):
+        pixels = decode(frames.read(number % len(frames)))
+        if pixels.shape[0] != SIZE:
+            Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.LANCZOS)
+    return count, 0
+
+
+def passes(loader: Any) -> Callable[[], tuple[int, int]]:
+    """One pass over a loader: frames and turn samples that arrived."""
+
+    def run() -> tuple[int, int]:
+        frames = samples = 0
+        for batch in loader:
+            frames += len(batch["frames"])
+            samples += batch["samples"] if "samples" in batch else len(batch["keys"]) * loader.samples_each
+        return frames, samples
+
+    return run
+
+
+def ours(reader: SequenceReader, batch: int) -> Loader:
+    count = len(reader)
+    batches = [[Request(i, 0, 0) for i in range(first, min(first + batch, count))] for first in range(0, count, batch)]
+    loader = make_loader(reader, MicroBatches(lambda: iter(batches), len(batches)), 0, 1)
+    loader.samples_each = int(reader.plan["num_rows"][0])  # type: ignore[attr-defined]
+    return loader
+
+
+def as_batch(samples: list[list[np.ndarray]]) -> dict[str, Any]:
+    frames = np.concatenate([np.stack(sample) for sample in samples]).transpose(0, 3, 1, 2)
+    return {"frames": torch.from_numpy(np.ascontiguousarray(frames)), "samples": len(samples)}
+
+
+def to_size(pixels: np.ndarray) -> np.ndarray:
+    if pixels.shape[0] == SIZE:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+
+
+def decoded(sample: dict[str, Any]) -> list[np.ndarray]:
+    return [to_size(pillow(sample[name])) for name in sorted(sample) if name.endswith("jpg")]
+
+
+def plain_webdataset(root: Path) -> Any:
+    shards = sorted(str(path) for path in (root / "embedded" / "x" / "train").glob("*.tar"))
+    dataset = webdataset.WebDataset(shards, shardshuffle=False, empty_check=False).map(decoded)
+    return DataLoader(
+        dataset, 8, num_workers=1, collate_fn=as_batch, persistent_workers=True, multiprocessing_context="forkserver"
+    )
+
+
+class Literal(Dataset):
+    """The plan's words taken literally: the whole Arrow file is read for every turn, every frame decoded."""
+
+    def __init__(self, root: Path) -> None:
+        index = reader(root).split.index
+        self.path = str(root / "frames.arrow")
+        self.ranges = index.select("start_frame", "end_frame").rows()
+
+    def __len__(self) -> int:
+        return len(self.ranges)
+
+    def __getitem__(self, number: int) -> list[np.ndarray]:
+        with pa.OSFile(self.path, "rb") as file:
+            column = pa.ipc.open_stream(file).read_all()["frame"]
+        first, last = self.ranges[number]
+        return [to_size(pillow(column[frame].as_py())) for frame in range(first, last + 1)]
+
+
+def literal(root: Path) -> Any:
+    return DataLoader(
+        Literal(root),
+        8,
+        num_workers=1,
+        collate_fn=as_batch,
+        persistent_workers=True,
+        multiprocessing_context="forkserver",
+    )
+
+
+LITDATA = """
+import io, sys, time
+import numpy as np, pyarrow as pa, torch
+from PIL import Image
+from litdata import StreamingDataLoader, StreamingDataset, optimize
+
+def images(number):
+    return {"image": column[number % len(column)].as_py()}
+
+def collate(items):
+    pixels = [np.asarray(Image.open(io.BytesIO(item["image"])).convert("RGB")) for item in items]
+    return torch.from_numpy(np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)))
+
+column = pa.ipc.open_stream(pa.OSFile(sys.argv[1], "rb")).read_all()["frame"]
+if __name__ == "__main__":
+    optimize(images, list(range(1500)), sys.argv[2], chunk_bytes="64MB", num_workers=1)
+    dataset = StreamingDataset(sys.argv[2])
+    loader = StreamingDataLoader(dataset, 64, num_workers=1, collate_fn=collate, persistent_workers=True)
+    for _ in range(4):
+        start, frames = time.perf_counter(), 0
+        for batch in loader:
+            frames += len(batch)
+        print("RATE", frames / (time.perf_counter() - start))
+"""
+
+
+def litdata(root: Path) -> dict[str, tuple[float, float]]:
+    """litdata in a virtual environment of its own; its JPEGs are decoded by Pillow, as without torchvision."""
+    venv.create(root / "venv", with_pip=True)
+    python = str(root / "venv" / "bin" / "python")
+    constraints = Path(__file__).parents[1] / "constraints.txt"
+    packages = ["torch==2.13.0", "litdata", "numpy", "pillow", "pyarrow"]
+    install = [python, "-m", "pip", "install", "-q", "-c", str(constraints), *packages]
+    script = root / "lit.py"
+    script.write_text(LITDATA)
+    try:
+        subprocess.run(install, check=True, capture_output=True, text=True)
+        command = [python, str(script), str(root / "frames.arrow"), str(root / "litdata")]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+    except subprocess.SubprocessError as error:
+        print(f"litdata: did not run ({error}); {getattr(error, 'stderr', '')[-500:]}", file=sys.stderr)
+        return {}
+    rates = [float(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("RATE")]
+    return {"litdata + Pillow": (max(rates[1:]), 0.0)}
+
+
+def resume(root: Path) -> None:
+    """Time from the loader's making to its first batch; the epoch has 20,000 sequences."""
+    one = reader(root, size=64)
+    many = pl.concat([one.plan] * (20_000 // len(one) + 1)).head(20_000)
+    object.__setattr__(one, "plan", many)
+    order = make_order([many], 0, 16, 2, 16)
+    table = Table("resumed at", "ms to the first batch, no worker", "one worker", title="20,000 sequences an epoch")
+    for share in (0.01, 0.5, 0.99):
+        step = int(share * order.steps_per_epoch)
+        cells = []
+        for workers in (0, 1):
+            start = time.perf_counter()
+            steps = order.micro_batches(step, order.steps_per_epoch, 2)
+            loader = make_loader(one, MicroBatches(lambda steps=steps: steps, 10**6), 0, workers)
+            next(iter(loader))
+            cells.append(f"{1000 * (time.perf_counter() - start):.0f}")
+        table.add_row(f"{share:.0%}", *cells)
+    Console().print(table)
+
+
+def memory(root: Path, samples: int) -> None:
+    """Resident memory of the one worker, turn packing at rate 0.1, frames made 32 px."""
+    one = reader(root, size=32, packing="turn", rate=0.1)
+
+    def requests() -> Iterator[list[Request]]:
+        for first in range(0, samples, 8):
+            yield [Request((first + i) % len(one), first // len(one), 0) for i in range(8)]
+
+    loader = make_loader(one, MicroBatches(requests, samples // 8), 0, 1)
+    found = []
+    for number, _ in enumerate(loader, 1):
+        if number % (samples // 80) == 0:
+            (worker,) = torch.multiprocessing.active_children()
+            text = Path(f"/proc/{worker.pid}/status").read_text()
+            found.append(int(text.split("RssAnon:")[1].split()[0]) / 1000)
+    print(
+        f"worker's memory (anonymous) over {samples} samples, MB at each tenth: {' '.join(f'{mb:.0f}' for mb in found)}"
+    )
+    print(f"last against first: {found[-1] / found[0]:.2f}x")
+
+
+if __name__ == "__main__":
+    main()
