@@ -1,0 +1,215 @@
+"""`prospect evaluate`, `calibrate` and `stream` on a run of a few steps: what is there, not how good it is."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from prospect.stream.records import read_prediction
+from tests.e2e.conftest import PROSPECT, fail, run, succeed
+from tests.fakes import jpeg
+from tests.prospect.stream.test_sources import video
+
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+ACTS = ("--update-threshold", 0.2, "--speak-threshold", 0.2)
+
+
+@pytest.fixture(scope="module")
+def model(trained, toy):
+    """The run's folder in a place of its own: calibration writes into a checkpoint."""
+    copy = toy / "runs" / "evaluated"
+    shutil.copytree(trained, copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def evaluated(model, toy) -> Path:
+    out = succeed(toy, "evaluate", "--checkpoint", model, "--limit", 3, *ACTS, **OFFLINE)
+    for name in ("should_update_dst_f1", "joint_state_accuracy", "always silent", "oracle state", "text only", "blind"):
+        assert name in out
+    assert "note: sentence embeddings: all-minilm in place of sentence-transformers/all-mpnet-base-v2" in out
+    return model / "evaluation" / "test"
+
+
+def test_every_clip_and_row_has_a_prediction_in_proassists_layout(evaluated):
+    metrics = json.loads((evaluated / "metrics.json").read_text())
+    assert metrics["num_clips"] == 3 and metrics["settings"]["update_threshold"] == 0.2
+    assert set(metrics["rows"]) == {"model", "blind", "text_only", "oracle_state", "always_silent"}
+    assert metrics["rows"]["oracle_state"]["all"]["metrics"]["dst_update_f1"] == 1.0
+    assert metrics["rows"]["oracle_state"]["all"]["metrics"]["joint_state_accuracy"] == 1.0
+    assert metrics["rows"]["always_silent"]["all"]["metrics"]["recall"] == 0.0
+    assert (evaluated / "report.html").stat().st_size > 10**6
+    for row in ("model", "blind", "text_only", "oracle_state"):
+        files = sorted((evaluated / "predictions" / row).iterdir())
+        assert len(files) == 3
+        record = json.loads(files[0].read_text())
+        assert list(record) == ["metadata", "predictions", "dst"]
+        assert set(record["predictions"][0]) == {
+            "gen", "ref", "text_inputs", "frame_idx_in_stream", "frame_idx_in_original_video", "timestamp_in_stream",
+        }  # fmt: skip
+        prediction = read_prediction(files[0])
+        assert (
+            len(prediction.frames)
+            == len(record["predictions"])
+            == prediction.clip.end_frame - prediction.clip.start_frame + 1
+        )
+    assert any(frame["gen"] for frame in json.loads(files[0].read_text())["predictions"]), "it does act"
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(evaluated, model, toy):
+    first, second, _ = sorted((evaluated / "predictions" / "model").iterdir())
+    before = (evaluated / "metrics.json").read_text()
+    data, kept = second.read_bytes(), first.stat().st_mtime_ns
+    second.unlink()
+    succeed(toy, "evaluate", "--checkpoint", model, "--limit", 3, *ACTS, **OFFLINE)
+    assert first.stat().st_mtime_ns == kept, "not streamed again"
+    timeless = [re.sub(rb'"seconds": [^\n]+', b"", text) for text in (data, second.read_bytes())]
+    assert timeless[0] == timeless[1]
+    strip = lambda text: re.sub(r'"frames_per_s": [^\n]+', "", text)  # noqa: E731
+    assert strip((evaluated / "metrics.json").read_text()) == strip(before)
+
+
+def test_other_settings_are_not_mixed_in(evaluated, model, toy):
+    message = fail_offline(toy, "evaluate", "--checkpoint", model, "--limit", 3, "--update-threshold", 0.3)
+    assert "holds predictions made otherwise" in message
+    assert "update_threshold: 0.2 there, 0.3 now" in message and "pass --overwrite, or another --out" in message
+
+
+def fail_offline(folder, *arguments) -> str:
+    done = run(folder, *arguments, **OFFLINE)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    return done.stderr
+
+
+def test_two_processes_share_the_clips(model, toy):
+    command = [PROSPECT.parent / "torchrun", "--nproc-per-node", "2", PROSPECT, "evaluate", "--checkpoint", model]
+    command += ["--limit", 3, "--rows", "", "--out", toy / "shared", *ACTS]
+    environment = os.environ | OFFLINE | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        list(map(str, command)), cwd=toy, capture_output=True, text=True, env=environment, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("clips, ") == 1, "the main process alone prints"
+    assert len(list((toy / "shared" / "predictions" / "model").iterdir())) == 3
+
+
+def test_videos_are_chosen_by_id(model, toy):
+    out = succeed(toy, "evaluate", "--checkpoint", model, "--video-ids", "toy-test-0-00001", "--rows", "", "--out", toy / "one", *ACTS, **OFFLINE)  # fmt: skip
+    assert re.search(r"[12] clips, \d+ frames, streamed", out)
+    message = fail_offline(toy, "evaluate", "--checkpoint", model, "--video-ids", "nobody", "--out", toy / "none")
+    assert "--video-ids: found nobody, expected videos (or clips) of the split, such as toy-test-0-0000" in message
+
+
+def test_overflow_policies_are_compared_on_the_same_clips(model, toy):
+    out = succeed(
+        toy, "evaluate", "--checkpoint", model, "--limit", 2, "--context", "all", "--max-seq-len", 400, "--out",
+        toy / "contexts", *ACTS, **OFFLINE,
+    )  # fmt: skip
+    for name in ("state carry", "drop middle", "drop all", "computed_tokens_per_frame", "num_restarts"):
+        assert name in out
+    restarts = [
+        json.loads((toy / "contexts" / policy / "metrics.json").read_text())["rows"]["model"]["all"]["metrics"][
+            "num_restarts"
+        ]
+        for policy in ("state_carry", "drop_middle", "drop_all")
+    ]
+    assert all(count > 0 for count in restarts)
+
+
+def test_thresholds_are_found_stored_and_used(model, toy):
+    out = succeed(toy, "calibrate", "--checkpoint", model, "--limit", 3, "--confirm", 2)
+    stored = json.loads((model / "checkpoints" / "checkpoint-6" / "thresholds.json").read_text())
+    assert "thresholds.json" in out and len(stored["calibrated_on"]["tried"]) == 2
+    best = stored["calibrated_on"]["tried"][0]
+    assert best["mean"] == max(pair["mean"] for pair in stored["calibrated_on"]["tried"])
+    assert (stored["update_threshold"], stored["speak_threshold"]) == (
+        best["update_threshold"],
+        best["speak_threshold"],
+    )
+    assert "plotly" in (model / "calibration" / "val" / "reliability.html").read_text()
+    succeed(toy, "evaluate", "--checkpoint", model, "--limit", 1, "--rows", "", "--out", toy / "calibrated", **OFFLINE)
+    used = json.loads((toy / "calibrated" / "metrics.json").read_text())["settings"]
+    assert used["update_threshold"] == best["update_threshold"] and used["speak_threshold"] == best["speak_threshold"]
+    (model / "checkpoints" / "checkpoint-6" / "thresholds.json").write_text("{}")
+    assert "thresholds.json: cannot be read" in fail_offline(toy, "calibrate", "--checkpoint", model, "--limit", 1)
+    (model / "checkpoints" / "checkpoint-6" / "thresholds.json").unlink()
+
+
+def test_wrong_input_to_evaluate_is_named(model, toy):
+    assert "expected a SmolVLM2 checkpoint folder or hub id" in fail_offline(toy, "evaluate", "--checkpoint", "./no", "--data", "shards/toyworld/test")  # fmt: skip
+    plain = toy / "plain"
+    shutil.copytree(model / "checkpoints" / "checkpoint-6", plain)
+    assert "stands in no run that would say which data" in fail_offline(toy, "evaluate", "--checkpoint", plain)
+    assert "found no finished shards" in fail_offline(toy, "evaluate", "--checkpoint", plain, "--data", "shards/x/test")
+    assert "--rows: found nothing_known" in fail_offline(
+        toy, "evaluate", "--checkpoint", model, "--rows", "nothing_known"
+    )
+    assert "scorer 'proassist': ProAssist's package mmassist cannot be imported" in fail_offline(
+        toy, "evaluate", "--checkpoint", model, "--limit", 1, "--rows", "", "--scorer", "proassist", "--out", toy / "p"
+    )
+
+
+def test_evaluation_from_python(model, toy, tmp_path, monkeypatch):
+    from prospect.evaluation.evaluate import Places, ProspectEvaluator
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    places = Places((str(toy / "shards" / "toyworld" / "test"),), toy / "data" / "toy")
+    video_ids = ["toy-test-0-00000"]
+    evaluator = ProspectEvaluator(str(model), places, video_ids, out=tmp_path, rows=())
+    metrics = evaluator.evaluate()
+    assert metrics == json.loads((tmp_path / "metrics.json").read_text())
+    assert {clip["id"].rsplit("-", 1)[0] for clip in metrics["clips"]} == set(video_ids)
+
+
+# Live
+
+
+def test_a_stream_of_an_annotated_clip(model, toy, tmp_path):
+    frames = toy / "data" / "toy" / "toyworld" / "frames" / "toy-test-0-00000.arrow"
+    clip = f"{toy}/data/toy/toyworld/test_training.json#0"
+    out = succeed(
+        toy, "stream", frames, "--checkpoint", model, "--clip", clip, "--out", tmp_path / "run.jsonl", "--video",
+        tmp_path / "out.mp4", *ACTS,
+    )  # fmt: skip
+    assert re.search(r"^0:\d\d\.\d  User: ", out, re.M) and "frames/s" in out
+    header, *records = map(json.loads, (tmp_path / "run.jsonl").read_text().splitlines())
+    assert header["settings"]["update_threshold"] == 0.2 and len(header["steps"]) >= 3
+    assert [record["frame"] for record in records] == list(range(len(records))) and len(records) >= 40
+    import av
+
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == len(records)
+
+
+def test_a_stream_of_images_and_of_a_video_with_a_script(model, toy, tmp_path):
+    (tmp_path / "images").mkdir()
+    for number in range(12):
+        (tmp_path / "images" / f"f{number}.jpg").write_bytes(jpeg(number))
+    (tmp_path / "steps.txt").write_text("S1: Take the red wheel\n")
+    (tmp_path / "script.txt").write_text("1.0 Hello there\n")
+    common = ("--checkpoint", model, "--steps", tmp_path / "steps.txt", "--script", tmp_path / "script.txt", *ACTS)
+    assert "0:01.0  User: Hello there" in succeed(toy, "stream", tmp_path / "images", *common)
+    film = video(tmp_path / "v.mp4", 3)
+    began = time.monotonic()
+    out = succeed(toy, "stream", film, *common, "--realtime")
+    assert "6 frames" in out and "missed deadlines" in out and time.monotonic() - began > 2.5
+    done = run(toy, "stream", tmp_path / "images", "--checkpoint", model, *ACTS)
+    assert "a task without steps, speech alone" in done.stdout and "DST" not in done.stdout
+
+
+def test_a_stream_that_breaks_off_keeps_what_was_done(model, toy, tmp_path):
+    for number in range(3):
+        (tmp_path / f"f{number}.jpg").write_bytes(jpeg(number) if number < 2 else b"broken")
+    message = fail(toy, "stream", tmp_path, "--checkpoint", model, "--out", tmp_path / "run.jsonl", "--video", tmp_path / "o.mp4")  # fmt: skip
+    assert "frame 2: cannot be decoded" in message
+    assert len((tmp_path / "run.jsonl").read_text().splitlines()) == 3 and not (tmp_path / "o.mp4").exists()
+    assert "no such file or folder" in fail(toy, "stream", tmp_path / "no.mp4", "--checkpoint", model)
+    (tmp_path / "text.mp4").write_text("no video")
+    assert "expected a whole video" in fail(toy, "stream", tmp_path / "text.mp4", "--checkpoint", model)
+    assert "found neither config.json nor checkpoints/" in fail(toy, "stream", tmp_path, "--checkpoint", tmp_path)

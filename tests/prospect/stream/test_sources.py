@@ -1,0 +1,160 @@
+import io
+import json
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.clips import Step, Turn
+from pipeline.errors import InvalidInput, ProspectError
+from prospect.stream.sources import Lines, ahead, frames_of, script_lines, task_of, task_of_clip, task_of_steps
+from tests.fakes import jpeg, raw_clip, write_frames
+
+
+def test_an_arrow_file_gives_the_frames_asked_for(tmp_path):
+    images = write_frames(tmp_path / "a.arrow", 9)
+    assert list(frames_of(tmp_path / "a.arrow", 2, 64, 0, None)) == images
+    assert list(frames_of(tmp_path / "a.arrow", 2, 64, 3, 5)) == images[3:6]
+    with pytest.raises(ProspectError, match=r"a\.arrow: found 9 frames, expected more than 9"):
+        list(frames_of(tmp_path / "a.arrow", 2, 64, 9, None))
+
+
+def test_images_of_a_folder_come_in_natural_order(tmp_path):
+    for number in (10, 2, 1):
+        (tmp_path / f"frame{number}.jpg").write_bytes(jpeg(number))
+    (tmp_path / "notes.txt").write_text("no image")
+    assert list(frames_of(tmp_path, 2, 64, 0, None)) == [jpeg(1), jpeg(2), jpeg(10)]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ProspectError, match="empty: found no images, expected files of"):
+        list(frames_of(tmp_path / "empty", 2, 64, 0, None))
+
+
+def video(path, seconds, rate=10):
+    """Frame n of `rate` a second is of grey n."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for number in range(seconds * rate):
+            pixels = np.full((64, 64, 3), number * 4, dtype=np.uint8)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def test_a_video_is_sampled_at_the_rate_as_the_importer_does(tmp_path):
+    path = video(tmp_path / "v.mp4", 3)
+    frames = list(frames_of(path, 2, 32, 0, None))
+    assert len(frames) == 6
+    from PIL import Image
+
+    greys = [np.asarray(Image.open(io.BytesIO(frame))).mean() for frame in frames]
+    assert greys == pytest.approx([0, 20, 40, 60, 80, 100], abs=4)
+    assert len(list(frames_of(path, 2, 32, 1, 3))) == 3
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(ProspectError, match=r"v\.mp4 after frame -1: .*expected a whole video"):
+        list(frames_of(path, 2, 32, 0, None))
+
+
+def test_steps_are_read_from_lines_or_lists(tmp_path):
+    (tmp_path / "s.txt").write_text("S1: Take the wheel\n\nS2: Put it: here\n")
+    task = task_of_steps(tmp_path / "s.txt")
+    assert task.steps == (Step("S1", "Take the wheel"), Step("S2", "Put it: here"))
+    assert task.state == {"S1": "not_started", "S2": "not_started"}
+    (tmp_path / "s.json").write_text(json.dumps([{"id": "S1", "name": "Take"}]))
+    assert task_of_steps(tmp_path / "s.json").steps == (Step("S1", "Take"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("S1: a\nS1: b", "found step 'S1'"),
+        ("S1 x", "found step 'S1 x'"),
+        ("", "found step None"),
+        ("S1:", "found step 'S1'"),
+    ],
+)
+def test_bad_steps_are_named(tmp_path, text, found):
+    (tmp_path / "s.txt").write_text(text)
+    with pytest.raises(ProspectError, match=rf"s\.txt: {found}, expected unique ids with names"):
+        task_of_steps(tmp_path / "s.txt")
+
+
+def test_a_clip_is_named_by_place_or_id(tmp_path):
+    path = tmp_path / "train_training.json"
+    path.write_text(json.dumps([raw_clip(), raw_clip(video_uid="v2", end_frame_idx=18)]))
+    first, second = task_of_clip(str(path)), task_of_clip(f"{path}#1")
+    assert (first.first_frame, first.last_frame, second.last_frame) == (2, 19, 18)
+    assert [turn.text for turn in first.turns] == ["Be kind.", "Hello"]
+    assert task_of_clip(f"{path}#v2-c000") == second
+    with pytest.raises(ProspectError, match=r"found no clip '7', expected its place \(from 0\) or its id"):
+        task_of_clip(f"{path}#7")
+    path.write_text(json.dumps([raw_clip(end_frame_idx=3)]))
+    with pytest.raises(InvalidInput, match="correct the clip"):
+        task_of_clip(str(path))
+
+
+def test_options_outdo_the_clips_frames(tmp_path):
+    path = tmp_path / "train_training.json"
+    path.write_text(json.dumps([raw_clip()]))
+    assert (task_of(None, str(path), 5, 9).first_frame, task_of(None, str(path), 5, 9).last_frame) == (5, 9)
+    with pytest.raises(ProspectError, match="--start 9 --end 5"):
+        task_of(None, str(path), 9, 5)
+    with pytest.raises(ProspectError, match="pass one of them"):
+        task_of(path, str(path), None, None)
+
+
+def test_a_script_has_seconds_and_text(tmp_path):
+    (tmp_path / "s.txt").write_text("3.5 What is next?\n\n1\tHello there\n")
+    assert script_lines(tmp_path / "s.txt") == [(1.0, "Hello there"), (3.5, "What is next?")]
+    (tmp_path / "s.txt").write_text("1 a\nsoon b\n")
+    with pytest.raises(ProspectError, match=r"s\.txt line 2: found 'soon b', expected seconds and text"):
+        script_lines(tmp_path / "s.txt")
+
+
+def test_lines_come_once_with_the_first_frame_at_or_after_their_time():
+    turns = [Turn("system", "x", None, None), Turn("user", "a", 3, 4), Turn("user", "b", 6, 6)]
+    lines = Lines(turns, [(0.6, "typed at 0.6 s")], fps=2, first=3)
+    assert [[turn.text for turn in lines.at(frame)] for frame in range(3, 8)] == [
+        [],
+        ["a"],
+        ["typed at 0.6 s"],
+        ["b"],
+        [],
+    ]
+
+
+def test_typed_lines_go_to_the_next_frame():
+    lines = Lines([], [], 2, 0)
+    lines.listen(io.StringIO("hello\n\n"))
+    while not (found := lines.at(0)):
+        pass
+    assert found == [Turn("user", "hello", 0, 0)]
+
+
+def test_what_is_read_ahead_comes_in_order_and_its_error_last():
+    def items():
+        yield b"a", 1
+        yield b"b", 2
+        raise ProspectError("broke off")
+
+    stream = ahead(items)
+    assert [next(stream), next(stream)] == [(b"a", 1), (b"b", 2)]
+    with pytest.raises(ProspectError, match="broke off"):
+        next(stream)
+
+
+def test_reading_ahead_is_bounded():
+    made = []
+
+    def items():
+        for number in range(1000):
+            made.append(number)
+            yield b"", number
+
+    stream = ahead(items, depth=3)
+    next(stream)
+    stream.close()
+    assert len(made) < 10
