@@ -216,7 +216,9 @@ column = pa.ipc.open_stream(pa.OSFile(sys.argv[1], "rb")).read_all()["frame"]
 if __name__ == "__main__":
     optimize(images, list(range(1500)), sys.argv[2], chunk_bytes="64MB", num_workers=1)
     dataset = StreamingDataset(sys.argv[2])
-    loader = StreamingDataLoader(dataset, 64, num_workers=1, collate_fn=collate, persistent_workers=True)
+    loader = StreamingDataLoader(
+        dataset, batch_size=64, num_workers=1, collate_fn=collate, persistent_workers=True
+    )
     for _ in range(4):
         start, frames = time.perf_counter(), 0
         for batch in loader:
@@ -246,22 +248,23 @@ def litdata(root: Path) -> dict[str, tuple[float, float]]:
 
 
 def resume(root: Path) -> None:
-    """Time from the loader's making to its first batch; the epoch has 20,000 sequences."""
-    one = reader(root, size=64)
-    many = pl.concat([one.plan] * (20_000 // len(one) + 1)).head(20_000)
+    """Time from the loader's making to its first batch, of two turn samples; the epoch has 1,000,000 sequences."""
+    one = reader(root, packing="turn")
+    many = pl.concat([one.plan] * (1_000_000 // len(one) + 1)).head(1_000_000)
     object.__setattr__(one, "plan", many)
     order = make_order([many], 0, 16, 2, 16)
-    table = Table("resumed at", "ms to the first batch, no worker", "one worker", title="20,000 sequences an epoch")
+    table = Table("resumed at", "ms to the first batch, no worker", "one worker", title="1,000,000 sequences an epoch")
     for share in (0.01, 0.5, 0.99):
         step = int(share * order.steps_per_epoch)
-        cells = []
-        for workers in (0, 1):
-            start = time.perf_counter()
-            steps = order.micro_batches(step, order.steps_per_epoch, 2)
-            loader = make_loader(one, MicroBatches(lambda steps=steps: steps, 10**6), 0, workers)
-            next(iter(loader))
-            cells.append(f"{1000 * (time.perf_counter() - start):.0f}")
-        table.add_row(f"{share:.0%}", *cells)
+        best = [float("inf")] * 2
+        for _ in range(REPEAT):
+            for workers in (0, 1):
+                start = time.perf_counter()
+                steps = order.micro_batches(step, order.steps_per_epoch, 2)
+                loader = make_loader(one, MicroBatches(lambda steps=steps: steps, 10**6), 0, workers)
+                next(iter(loader))
+                best[workers] = min(best[workers], time.perf_counter() - start)
+        table.add_row(f"{share:.0%}", *(f"{1000 * seconds:.0f}" for seconds in best))
     Console().print(table)
 
 

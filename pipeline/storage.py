@@ -141,8 +141,11 @@ class RemoteFolder:
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        with _remote(f"{self.url}/{name}") as (files, path), files.open(path, "rb") as file:
-            yield file
+        with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
+            local = Path(scratch) / name
+            self.fetch(name, local)  # whole, so that a cut connection is a new try and not the reader's error
+            with local.open("rb") as file:
+                yield file
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:

@@ -1,5 +1,6 @@
 """What a plan of sequences reads: the index of a split, clips rebuilt from it, and members read by offset."""
 
+import hashlib
 import os
 import zlib
 from collections.abc import Iterator, Sequence
@@ -111,14 +112,27 @@ def read_split(shards: Path | str, dataset: str, split: str, data_root: Path, ca
     if isinstance(place, RemoteFolder):
         if cache is None:
             raise ProspectError(f"{place}: remote shards need a folder for their copies; set data.cache")
-        with cache.open(place, INDEX, manifest["index"]["sha256"]) as file:
-            return Split(place, manifest, _index(place, file.read(), manifest), cache)
+        return Split(place, manifest, _index(place, _cached_index(place, manifest, cache), manifest), cache)
     assert isinstance(place, LocalFolder)
     try:
         data = place.read(INDEX)
     except OSError as error:
         raise ProspectError(f"{place}/{INDEX}: cannot be read ({error}); build the shards again with --force") from None
     return Split(place.path, manifest, _index(place, data, manifest))
+
+
+def _cached_index(place: RemoteFolder, manifest: dict[str, Any], cache: ShardCache) -> bytes:
+    """The index's bytes, checked: polars may end the process on a damaged file."""
+    sha256 = manifest["index"]["sha256"]
+    for _ in range(2):
+        with cache.open(place, INDEX, sha256) as file:
+            data = file.read()
+        if hashlib.sha256(data).hexdigest() == sha256:
+            return data
+        cache.drop(sha256)  # the copy on this disk: fetched once more
+    raise ProspectError(
+        f"{place}/{INDEX}: its copies in {cache.folder} are damaged; check that disk, or set data.cache"
+    )
 
 
 def _index(place: Folder, data: bytes, manifest: dict[str, Any]) -> pl.DataFrame:

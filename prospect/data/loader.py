@@ -5,11 +5,13 @@ depends on it alone (and the seed), never on who asks or when.
 B batch, T tokens (longest of the batch), F frames of the batch, S pixels a side.
 """
 
+import multiprocessing
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
+from multiprocessing.context import BaseContext
 from typing import Any
 
 import polars as pl
@@ -312,7 +314,7 @@ def make_loader(
         batch_sampler=batches,
         collate_fn=partial(collate, pad=pad, image_size=reader.image_size, skip=skip),
         num_workers=num_workers,
-        multiprocessing_context="forkserver" if num_workers else None,
+        multiprocessing_context=_workers() if num_workers else None,
         persistent_workers=num_workers > 0,
         prefetch_factor=PREFETCH if num_workers else None,
         worker_init_fn=_start_worker if num_workers else None,
@@ -320,6 +322,13 @@ def make_loader(
     )
     loader.on_skip, loader.max_consecutive_errors = on_skip, reader.data.max_consecutive_errors
     return loader
+
+
+def _workers() -> BaseContext:
+    """Workers are forked from a server that has imported what they need: seconds less for each loader."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _start_worker(number: int) -> None:

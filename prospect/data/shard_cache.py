@@ -9,7 +9,7 @@ import fcntl
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
@@ -19,7 +19,7 @@ from pipeline.errors import ProspectError
 from pipeline.storage import PARTIAL, LocalFolder, RemoteFolder, naming
 
 COPIES = "shards"  # below the cache's folder
-TRIES = 3  # of a file that comes with another checksum, or was damaged or removed while it was used
+TRIES = 3  # of a file that comes with another checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +34,14 @@ class ShardCache:
         Raises:
             ProspectError: it cannot be fetched, or has another checksum than the manifest says.
         """
-        path = self._path(sha256)
-        for _ in range(TRIES):
-            try:
-                file = path.open("rb", buffering=0)
-            except FileNotFoundError:  # not fetched yet, or evicted since
-                self._fetch(remote, name, sha256)
-                continue
-            with file:
-                os.utime(file.fileno())  # used now: the last to be evicted
-                yield file
-            return
-        raise ProspectError(
-            f"{remote}/{name}: its copy was removed {TRIES} times before it was read; raise data.cache_gb"
-        )
+        file: IO[bytes]
+        try:
+            file = self._path(sha256).open("rb", buffering=0)
+        except FileNotFoundError:  # not fetched yet, or evicted since
+            file = self._fetch(remote, name, sha256)
+        with file:
+            os.utime(file.fileno())  # used now: the last to be evicted
+            yield file
 
     def drop(self, sha256: str) -> None:
         """Forget a copy that is damaged; it is fetched again when it is asked for."""
@@ -56,11 +50,12 @@ class ShardCache:
     def _path(self, sha256: str) -> Path:
         return self.folder / COPIES / sha256
 
-    def _fetch(self, remote: RemoteFolder, name: str, sha256: str) -> None:
+    def _fetch(self, remote: RemoteFolder, name: str, sha256: str) -> IO[bytes]:
+        """A new copy, open: opened before it has its name, so that no other process can evict it first."""
         path = self._path(sha256)
         with self._lock(sha256):
-            if path.exists():  # another process was faster
-                return
+            with suppress(FileNotFoundError):  # another process was faster
+                return path.open("rb", buffering=0)
             for left_over in path.parent.glob(f"{sha256}.*{PARTIAL}"):  # of one that was killed: we hold the lock
                 left_over.unlink()
             for attempt in range(1, TRIES + 1):
@@ -68,6 +63,7 @@ class ShardCache:
                     with LocalFolder(path.parent).new_file(sha256) as partial:
                         remote.fetch(name, partial)
                         _check(partial, sha256)
+                        file = partial.open("rb", buffering=0)
                     break
                 except _OtherContent as error:
                     if attempt == TRIES:
@@ -76,6 +72,7 @@ class ShardCache:
                             "file that the manifest lists; upload the build again"
                         ) from None
         self._evict(keep=path)
+        return file
 
     def _evict(self, keep: Path) -> None:
         """Remove the least recently used copies until the limit holds."""
@@ -83,8 +80,9 @@ class ShardCache:
             copies = []
             for path in self._path("x").parent.iterdir():
                 if path.suffix == "" and not path.name.startswith("."):
-                    status = path.stat()
-                    copies.append((status.st_mtime_ns, status.st_size, path))
+                    with suppress(FileNotFoundError):  # dropped just now by its reader
+                        status = path.stat()
+                        copies.append((status.st_mtime_ns, status.st_size, path))
             total = sum(size for _, size, _ in copies)
             for _, size, path in sorted(copies):
                 if total <= self.limit_bytes:
@@ -94,8 +92,8 @@ class ShardCache:
                     total -= size
             if total > self.limit_bytes:
                 warnings.warn(
-                    f"{self.folder}: one file of {total / 1e9:.2f} GB is more than data.cache_gb "
-                    f"({self.limit_bytes / 1e9:.2f}); it is kept, and fetched again when another was used",
+                    f"{self.folder}: one file is more than data.cache_gb ({self.limit_bytes / 1e9:.2f}); it is kept, "
+                    "and fetched again when another was used",
                     stacklevel=2,
                 )
 

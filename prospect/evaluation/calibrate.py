@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from rich.table import Table
 
 from pipeline.errors import ProspectError
@@ -18,7 +17,7 @@ from pipeline.manifest import json_bytes
 from pipeline.storage import write_atomically
 from prospect.evaluation.calibration import GRID, HEADS, best_pairs, reliability, sweep
 from prospect.evaluation.dst_scores import dst_metrics, dst_terms
-from prospect.evaluation.evaluate import RANKS_WAIT, Places, Progress, ProspectEvaluator
+from prospect.evaluation.evaluate import Places, Progress, ProspectEvaluator, join_ranks
 from prospect.report.reliability import write_reliability
 from prospect.stream.load import THRESHOLDS, Thresholds, find_checkpoint
 from prospect.stream.records import ClipPrediction, read_prediction
@@ -73,7 +72,7 @@ def calibrate_checkpoint(
         predictions = evaluator.stream(clips, [row], ranks)
         return [read_prediction(predictions / row / one.file_name) for one in clips]
 
-    ranks = PartialState(timeout=RANKS_WAIT)
+    ranks = join_ranks()
     forced = streamed("forced", "forced", update_threshold=0.5, speak_threshold=0.5)
     sweeps = {head: sweep(forced, head) for head in HEADS}
     tried = []

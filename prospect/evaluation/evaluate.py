@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from accelerate import PartialState
 
 from pipeline.clips import Clip
@@ -106,7 +107,7 @@ class ProspectEvaluator:
         Raises:
             ProspectError: bad checkpoint, shards, frames, ids or settings, or `out` holds another evaluation.
         """
-        ranks = PartialState(timeout=RANKS_WAIT)
+        ranks = join_ranks()
         clips = self.clips()
         if not clips:
             raise ProspectError(f"{', '.join(self.places.splits)}: found no clips, expected some to evaluate")
@@ -184,6 +185,11 @@ class ProspectEvaluator:
             self.notes += [problem] if problem else []
         metrics["notes"] = self.notes
         return metrics
+
+
+def join_ranks() -> PartialState:
+    """The processes that torchrun started, or this one alone."""
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=RANKS_WAIT)
 
 
 def evaluate_contexts(model_path: str, data_source: Places, out: Path, **options: Any) -> dict[str, dict[str, Any]]:
