@@ -124,7 +124,7 @@ class RemoteFolder:
     def size(self, name: str) -> int | None:
         with _remote(self.url) as (files, path):
             try:
-                size: int = retried(lambda: files.info(f"{path}/{name}"))["size"]
+                size: int = retried(lambda: _info(files, f"{path}/{name}"))["size"]
             except FileNotFoundError:
                 return None
         return size
@@ -228,6 +228,18 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
         raise ProspectError(f"{url}: {type(error).__name__}: {error}{tries}") from None
 
 
+def _info(files: Any, path: str) -> dict[str, Any]:
+    """fsspec's HTTP calls a file missing whatever kept it from being seen: what did is raised."""
+    try:
+        found: dict[str, Any] = files.info(path)
+    except FileNotFoundError as error:
+        cause = error.__cause__
+        if cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == 404:
+            raise
+        raise cause from None
+    return found
+
+
 def retried(read: Callable[[], T]) -> T:
     """What `read` gives; after a failure that may pass it is asked again, later and later."""
     for attempt in range(1, TRIES):
@@ -246,6 +258,8 @@ def is_transient(error: Exception) -> bool:
     status = getattr(error, "status", None)
     if isinstance(status, int) and status:
         return status == 429 or status >= 500
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return False
     return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.split(".")[0] == "aiohttp"
 
 

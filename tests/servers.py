@@ -1,5 +1,8 @@
 """An HTTP server of a folder that can be told to fail."""
 
+import datetime
+import ipaddress
+import ssl
 import threading
 from collections import Counter, defaultdict
 from functools import partial
@@ -10,13 +13,19 @@ from pathlib import Path
 class Server:
     """Serves `folder` at `url`; `faults[name]` holds what its next requests get: a status, or "cut" (half the body)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
+        """`certificate`: a PEM file of certificate and key; with it the server speaks TLS."""
         self.faults: dict[str, list[int | str]] = defaultdict(list)
         self.requests: Counter[str] = Counter()  # GETs by name
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self, directory=str(folder)))
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = self.url.replace("http://", "https://")
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -45,12 +54,32 @@ class _Handler(SimpleHTTPRequestHandler):
         else:
             super().do_GET()
 
-    def do_HEAD(self) -> None:
-        name = self.path.rsplit("/", 1)[-1]
-        if self.owner.faults[f"HEAD {name}"]:
-            self.send_error(int(self.owner.faults[f"HEAD {name}"].pop(0)))
-        else:
-            super().do_HEAD()
-
     def log_message(self, *args) -> None:
         pass
+
+
+def make_certificate(path: Path) -> Path:
+    """A PEM file of a key and a certificate that it signed for itself, for 127.0.0.1."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form = serialization.PrivateFormat.PKCS8
+    private = key.private_bytes(pem, form, serialization.NoEncryption())
+    path.write_bytes(certificate.public_bytes(pem) + private)
+    return path

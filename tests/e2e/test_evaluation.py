@@ -107,7 +107,7 @@ def test_videos_are_chosen_by_id(model, toy):
 
 def test_overflow_policies_are_compared_on_the_same_clips(model, toy):
     out = succeed(
-        toy, "evaluate", "--checkpoint", model, "--limit", 2, "--context", "all", "--max-seq-len", 400, "--out",
+        toy, "evaluate", "--checkpoint", model, "--limit", 2, "--context", "all", "--max-seq-len", 450, "--out",
         toy / "contexts", *ACTS, **OFFLINE,
     )  # fmt: skip
     for name in ("state carry", "drop middle", "drop all", "computed_tokens_per_frame", "num_restarts"):

@@ -3,6 +3,8 @@
 import hashlib
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from prospect.data.order import Request
 from prospect.data.sequences import plan_sequences
 from prospect.data.shard_cache import ShardCache
 from prospect.layout import Tokens
-from tests.servers import Server
+from tests.servers import Server, make_certificate
 
 
 @pytest.fixture
@@ -69,6 +71,29 @@ def test_shards_behind_http_give_the_bytes_of_local_ones_and_are_fetched_once(se
     _, again = remote(server, tmp_path)
     assert everything(again) == everything(local) and server.requests[names[0]] == 1
     assert server.requests["index.parquet"] == 1
+
+
+READ_ALL = """
+import hashlib, sys
+from pathlib import Path
+from prospect.data.index import read_split
+from prospect.data.shard_cache import ShardCache
+split = read_split(sys.argv[1], "x", "train", Path(), ShardCache(Path(sys.argv[2]), 10**9))
+print(hashlib.sha256(b"".join(split.members(row, [0])[0] for row in range(len(split.index)))).hexdigest())
+"""
+
+
+def test_shards_behind_https_are_read_where_the_certificate_is_trusted(root, tmp_path, local):
+    certificate = make_certificate(tmp_path / "server.pem")
+    server = Server(root, certificate)
+    command = [sys.executable, "-c", READ_ALL, f"{server.url}/embedded", str(tmp_path / "cache")]
+    trusting = os.environ | {"SSL_CERT_FILE": str(certificate)}
+    done = subprocess.run(command, env=trusting, capture_output=True, text=True)
+    expected = b"".join(local.members(row, [0])[0] for row in range(len(local.index)))
+    assert done.stdout.strip() == hashlib.sha256(expected).hexdigest(), done.stderr
+    distrusting = subprocess.run(command, capture_output=True, text=True)
+    server.stop()
+    assert "CERTIFICATE_VERIFY_FAILED" in distrusting.stderr and not distrusting.stdout
 
 
 def test_shards_on_s3_give_the_bytes_of_local_ones(s3, root, tmp_path, local):
