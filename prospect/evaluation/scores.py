@@ -8,7 +8,7 @@ import numpy as np
 
 from prospect.evaluation.dst_scores import DSTTerms, dst_metrics, dst_ratios, dst_terms
 from prospect.evaluation.errors import SPEECH_KINDS, UPDATE_KINDS, count_errors, speech_errors, update_errors
-from prospect.evaluation.intervals import intervals
+from prospect.evaluation.intervals import delay_intervals, intervals
 from prospect.evaluation.matching import Embed, SpeechMatch, match_speech, match_window
 from prospect.evaluation.speech_scores import (
     SpeechTerms,
@@ -58,9 +58,11 @@ def pooled(scores: Sequence[ClipScores]) -> dict[str, Any]:
     texts = text_scores(matched_texts([one.match for one in scores]))
     dst = np.stack([one.dst.vector() for one in scores])  # (C, T)
     speech = np.stack([one.speech.vector() for one in scores])
+    found = intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED)
+    found |= delay_intervals([one.dst.delays_s for one in scores], SEED)
     return {
         "metrics": _metrics(scores, texts),
-        "intervals": intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED),
+        "intervals": {name: list(interval) if interval else None for name, interval in found.items()},
         "problem": texts.problem,
     }
 
