@@ -1,4 +1,4 @@
-# make demo: toy clips -> shards -> a trained model -> a metric table.   make test: format, lint, types, tests.
+# make demo: toy clips -> shards -> a trained model -> metric tables, a report.   make test: format, lint, types, tests.
 # Every target sets itself up in .venv; a second call is quick.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,6 +23,7 @@ demo: $(SETUP)
 	$(BIN)/prospect train
 	$(BIN)/prospect train --set name=toy-blind --set data.blind=true
 	$(BIN)/prospect compare runs/toy runs/toy-blind
+	$(BIN)/prospect evaluate --checkpoint runs/toy
 
 test: $(SETUP)
 	$(BIN)/ruff format --check .

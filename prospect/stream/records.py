@@ -42,7 +42,7 @@ class FrameRecord:
     context_tokens: int  # in the context after the frame
     computed_tokens: int  # that went through the model for this frame, restarts included
     is_restart: bool  # the context was full, and was cut before this frame
-    seconds: float  # from the frame's pixels to its last decision
+    seconds: float  # from the frame's features (the vision tower apart) to its last decision
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,9 @@ def test_a_sweep_counts_events_in_time():
     one = forced({4: [(0.9, 0.1), (0.6, 0.1), (0.1, 0.8), (0.01, 0.01)], 8: [(0.3, 0.1), (0.0, 0.0)], 20: [(0.2, 0.0)]})
     found = sweep([one], "should_update_dst")
     assert at(found, 0.12) == pytest.approx(2 * 3 / (4 + 3))
-    assert at(found, 0.1) == pytest.approx(2 * 3 / (5 + 3)), "the third decision of frame 4, where speech is due, fires too"
+    assert at(found, 0.1) == pytest.approx(2 * 3 / (5 + 3)), (
+        "the third decision of frame 4, where speech is due, fires too"
+    )
     assert at(found, 0.24) == 1.0
     assert at(found, 0.5) == pytest.approx(2 * 2 / (2 + 3))
     assert at(found, 0.7) == pytest.approx(2 * 1 / (1 + 3))
