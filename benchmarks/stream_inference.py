@@ -17,21 +17,19 @@ On a GPU, --preset smolvlm2-2.2b runs it at real size (bf16, 384 px, 4 tokens a 
 
 import argparse
 import resource
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoTokenizer
 
 from pipeline.clips import ACTIVE_ROLES, Clip, Step, Turn, in_sequence_order, prompt_text
 from prospect.layout import Tokens, frame_groups
+from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
-from prospect.model.presets import PRESETS, make_checkpoint
+from prospect.model.presets import PRESETS, toy_tokenizer
 from prospect.stream.records import FrameRecord
 from prospect.stream.streamer import ActiveRole, Streamer, StreamSettings
 
@@ -123,14 +121,14 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help="the first and third part alone")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with tempfile.TemporaryDirectory() as folder:
-        clip = make_clip(900)
-        texts = [turn.text for turn in clip.turns] + [prompt_text(clip.steps, clip.state)]
-        checkpoint = make_checkpoint(options.preset, Path(folder) / "model", texts * 4, seed=0)
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        count = "native" if options.preset == "toy" else 4
-        model = DSTSmolVLM.from_checkpoint(checkpoint, tokens_per_frame=count, dtype=dtype).to(device).eval()
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    clip = make_clip(900)
+    texts = [turn.text for turn in clip.turns] + [prompt_text(clip.steps, clip.state)]
+    tokenizer = toy_tokenizer(texts * 4)
+    is_toy = options.preset == "toy"
+    config = with_tokens(PRESETS[options.preset](tokenizer), options.preset, "native" if is_toy else 4)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = DSTSmolVLM(config).to(torch.bfloat16 if device == "cuda" else torch.float32).eval()
     tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame)
     size = model.config.vision_config.image_size
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (32, 3, size, size), dtype=np.uint8))

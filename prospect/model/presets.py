@@ -6,6 +6,8 @@ weights, tokenizer and image processor. What it writes loads with transformers' 
 
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +27,7 @@ SPECIAL_TOKENS = (
     "<fake_token_around_image>",
     "<global-img>",
 )
-TOY_VOCAB_SIZE = 384
+TOY_VOCAB_SIZE, SMOLVLM2_VOCAB_SIZE = 384, 49280
 
 
 def toy_tokenizer(texts: Iterable[str], vocab_size: int = TOY_VOCAB_SIZE) -> PreTrainedTokenizerFast:
@@ -102,7 +104,57 @@ def toy_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
     )
 
 
-PRESETS: dict[str, Callable[[PreTrainedTokenizerFast], SmolVLMConfig]] = {"toy": toy_config}
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """What tells the sizes of SmolVLM2 apart (their config.json on the hub)."""
+
+    text: tuple[int, int, int, int, int]  # hidden, layers, heads, key-value heads, intermediate
+    vision: tuple[int, int, int, int, int, int]  # hidden, layers, heads, intermediate, image, patch
+    scale_factor: int
+
+
+_SIGLIP_BASE = (768, 12, 12, 3072, 512, 16)
+_SIZES = {
+    "smolvlm2-256m": _Size((576, 30, 9, 3, 1536), _SIGLIP_BASE, 4),
+    "smolvlm2-500m": _Size((960, 32, 15, 5, 2560), _SIGLIP_BASE, 4),
+    "smolvlm2-2.2b": _Size((2048, 24, 32, 32, 8192), (1152, 27, 16, 4304, 384, 14), 3),
+}
+
+
+def smolvlm2_config(tokenizer: PreTrainedTokenizerFast, size: str) -> SmolVLMConfig:
+    """The architecture of a published size, for tests and benchmarks without a hub; embeddings are not tied."""
+    ids = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    text, vision = _SIZES[size].text, _SIZES[size].vision
+    text_names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size")
+    vision_names = (
+        "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "image_size", "patch_size"
+    )  # fmt: skip
+    return SmolVLMConfig(
+        vision_config=dict(zip(vision_names, vision, strict=True)),
+        text_config={
+            "model_type": "llama",
+            "vocab_size": SMOLVLM2_VOCAB_SIZE,
+            "max_position_embeddings": 8192,
+            "rms_norm_eps": 1e-5,
+            "tie_word_embeddings": False,
+            **dict(zip(text_names, text, strict=True)),
+            **ids,
+        },
+        scale_factor=_SIZES[size].scale_factor,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        tie_word_embeddings=False,
+        **ids,
+    )
+
+
+PRESETS: dict[str, Callable[[PreTrainedTokenizerFast], SmolVLMConfig]] = {
+    "toy": toy_config,
+    **{size: partial(smolvlm2_config, size=size) for size in _SIZES},
+}
 
 
 def make_checkpoint(preset: str, out: Path, texts: Iterable[str], seed: int) -> Path:

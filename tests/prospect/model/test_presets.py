@@ -10,7 +10,8 @@ from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
 from pipeline.errors import ProspectError
 from prospect.model.checkpoint import load_image_processor
-from prospect.model.presets import SPECIAL_TOKENS, make_checkpoint, toy_tokenizer
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.presets import PRESETS, SPECIAL_TOKENS, make_checkpoint, toy_tokenizer
 
 TEXTS = [f"Now pick up the {c} {s} and put it down." for c in ("red", "green") for s in ("circle", "square")] * 5
 TOKENIZER = toy_tokenizer(TEXTS)
@@ -104,3 +105,19 @@ def test_errors_say_what_is_expected(tmp_path) -> None:
         make_checkpoint("tiny", tmp_path / "x", TEXTS, seed=0)
     with pytest.raises(ProspectError, match="is there already, expected a new folder"):
         make_checkpoint("toy", tmp_path, TEXTS, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("size", "millions", "native"),
+    [("smolvlm2-256m", 256.5, 64), ("smolvlm2-500m", 507.5, 64), ("smolvlm2-2.2b", 2246.8, 81)],
+)
+def test_published_sizes_have_the_published_parameters_and_tokens(size, millions, native):
+    """As the hub counts them; on no device, so that nothing is allocated. The two heads are ours."""
+    config = PRESETS[size](toy_tokenizer(TEXTS))
+    with torch.device("meta"):
+        model = DSTSmolVLM(config)
+        frames = torch.empty(2, 3, *[config.vision_config.image_size] * 2, dtype=torch.uint8)
+        with torch.no_grad():
+            assert model.encode_frames(frames).shape == (2, native, config.text_config.hidden_size)
+    heads = sum(p.numel() for head in (model.should_update_dst, model.when_to_speak) for p in head.parameters())
+    assert sum(p.numel() for p in model.parameters()) - heads == pytest.approx(millions * 1e6, rel=1e-4)
