@@ -74,8 +74,13 @@ def match_events(
     """
     if not predicted or not reference:
         return []
-    offset = np.array([[r.frame - p.frame for r in reference] for p in predicted])  # (P, R)
-    same = np.array([[_content(p) == _content(r) for r in reference] for p in predicted])
+    frame_p, frame_r = (np.array([event.frame for event in side]) for side in (predicted, reference))
+    number: dict[object, int] = {}  # of each distinct content
+    same_p, same_r = (
+        np.array([number.setdefault(_content(event), len(number)) for event in side]) for side in (predicted, reference)
+    )
+    offset = frame_r - frame_p[:, None]  # (P, R)
+    same = same_p[:, None] == same_r
     allowed = (window[0] <= offset) & (offset <= window[1])
     if same_content_only:
         allowed &= same
