@@ -111,6 +111,7 @@ def evaluate(
         from prospect.evaluation.evaluate import ProspectEvaluator, evaluate_contexts
         from prospect.report.evaluation_table import context_table, evaluation_tables
 
+        wide = Console(width=None if console.is_terminal else 150)
         places, folder = _places(checkpoint, split, data, data_root, frames_root, out)
         settings: dict[str, Any] = {
             "update_threshold": update_threshold,
@@ -126,7 +127,7 @@ def evaluate(
             if context == "all":
                 compared = evaluate_contexts(checkpoint, places, folder, progress=show, **common, **settings)
                 if compared:
-                    console.print(context_table(compared))
+                    wide.print(context_table(compared))
                     console.print(f"metrics and reports: {folder}/POLICY", soft_wrap=True)
                 return
             evaluator = ProspectEvaluator(
@@ -134,7 +135,6 @@ def evaluate(
             )
             metrics = evaluator.evaluate()
         if metrics:  # else another rank prints
-            wide = Console(width=None if console.is_terminal else 150)
             for table in evaluation_tables(metrics):
                 wide.print(table)
             for note in metrics["notes"]:

@@ -7,8 +7,8 @@ clip into parts (`layout.cut_parts`). Then it starts over, by policy, from
   PROSPECT's counterpart of ProAssist's summarize-and-drop;
 - `drop_all` the prompt as the stream began: nothing is carried;
 - `drop_middle` the prompt, what came before the first frame and the first user line, then the last whole frames with
-  all that stands at them, up to `keep_tokens` (ProAssist keeps 512). They are run through the model again, so positions
-  follow each other, which ProAssist's joined caches do not.
+  all that stands at them: up to 512 tokens as in ProAssist, half the room at most. They are run through the model
+  again, so positions follow each other, which ProAssist's joined caches do not.
 
 Only `drop_middle` remembers embeddings; the others hold nothing but the cache. D hidden, K tokens a frame, T tokens.
 """
@@ -67,7 +67,7 @@ class Context:
         else:
             head = sum(embeds.shape[1] for embeds in self._head)
             kept: list[list[Tensor]] = []
-            left = min(KEEP_TOKENS, room - head)
+            left = min(KEEP_TOKENS, (room - head) // 2)  # half the room at most, or it would be full again at once
             for group in reversed(self._groups):
                 left -= sum(embeds.shape[1] for embeds in group)
                 if left < 0:

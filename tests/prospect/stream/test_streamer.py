@@ -167,7 +167,8 @@ def test_drop_middle_keeps_the_beginning_and_the_last_whole_frames(model, tokens
         return [*lines, *tokens.frame.ids, *blocks]
 
     first, kept = cut, []
-    while len(head) + len(group(first - 1)) + sum(map(len, kept)) <= 340 - 100 - 4:
+    half = (340 - 100 - 4 - len(head)) // 2
+    while len(group(first - 1)) + sum(map(len, kept)) <= half:
         first -= 1
         kept.insert(0, group(first))
     assert 0 < first < cut
