@@ -15,6 +15,7 @@ from rich.console import Console
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.terminal import clear_errors, progress_bar
 from prospect import commands
+from prospect.commands import TOY_CONFIG, SetOption, Split
 
 ABOUT = "Train vision-language models to be proactive assistants for procedural tasks."
 if TYPE_CHECKING:
@@ -31,13 +32,10 @@ console = Console(markup=False)  # paths and texts of users are printed as they 
 CORES = os.cpu_count() or 1
 TOY_ROOT = Path("data/toy")
 TOY_SHARDS = Path("shards/toyworld/train")
-TOY_CONFIG = Path(__file__).parent / "configs" / "toy.yaml"
 
-Split = Literal["train", "val", "test"]
 EngineName = Annotated[Literal["local", "ray"], typer.Option(help="Worker processes here, or on a Ray cluster.")]
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes (of an existing Ray cluster: all that it has).")]
 RayAddress = Annotated[str | None, typer.Option(help="Of a Ray cluster; without it, --engine ray starts one here.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. train.learning_rate=1e-4.")]
 DataRoot = Annotated[Path, typer.Option(help="Folder of datasets; the default is the toy world, made when absent.")]
 
 
@@ -272,44 +270,6 @@ def audit(
             count += sum(map(len, found.violations.values()))
         if problems:
             raise InvalidInput(problems, f"{count} violations, the first of each check above", f"in the {split} split")
-
-
-@app.command()
-def train(
-    config: Annotated[Path, typer.Option(help="One of configs/, or your own.")] = TOY_CONFIG,
-    set_: SetOption = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint.")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Start over: removes the run of the same name.")] = False,
-) -> None:
-    """Train a model on shards; everything goes to runs/NAME."""
-    from prospect.config import load_config
-
-    with clear_errors():
-        settings = load_config(config, set_ or [])
-        from prospect.report.compare import comparison
-        from prospect.train.run import train as run_training
-
-        run = run_training(settings, console, resume=resume, overwrite=overwrite)
-        if not run.is_main:  # another rank prints
-            return
-        if run.up_to_date:
-            console.print(f"nothing to do: {run.folder} is finished; --overwrite starts it over")
-        if settings.data.eval_splits:
-            console.print(comparison([run.folder], settings.data.eval_splits[-1]))
-        places = f"metrics: {run.folder}/metrics.json, curves: tensorboard --logdir {run.folder.parent}"
-        console.print(places)
-
-
-@app.command()
-def compare(
-    runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default: the finished ones of runs/.")] = None,
-    split: Annotated[Split, typer.Option()] = "test",
-) -> None:
-    """One table of the metrics of several finished runs, beside the untrained model and the baselines."""
-    from prospect.report.compare import comparison, finished_runs
-
-    with clear_errors():
-        console.print(comparison(runs or finished_runs(Path("runs")), split))
 
 
 @contextmanager

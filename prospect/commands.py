@@ -1,4 +1,4 @@
-"""The commands of a trained model: `prospect stream`, `evaluate` and `calibrate`. cli.py joins them to the others."""
+"""The commands about models: `prospect train`, `compare`, `stream`, `evaluate`, `calibrate`; cli.py joins the others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 console = Console(markup=False)
+TOY_CONFIG = Path(__file__).parents[1] / "configs" / "toy.yaml"
 
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. train.learning_rate=1e-4.")]
 CheckpointOption = Annotated[str, typer.Option(help="A checkpoint's folder, a run's (its last one), or a hub id.")]
 PolicyOption = Annotated[
     Literal["state_carry", "drop_middle", "drop_all"] | None,
@@ -34,6 +36,44 @@ FramesRoot = Annotated[Path | None, typer.Option(help="Searched first for frames
 VideoIds = Annotated[list[str] | None, typer.Option(help="Of these videos (or clips) alone; may be repeated.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many clips.")]
 Overwrite = Annotated[bool, typer.Option(help="Stream again over another evaluation's predictions.")]
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Option(help="One of configs/, or your own.")] = TOY_CONFIG,
+    set_: SetOption = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Start over: removes the run of the same name.")] = False,
+) -> None:
+    """Train a model on shards; everything goes to runs/NAME."""
+    from prospect.config import load_config
+
+    with clear_errors():
+        settings = load_config(config, set_ or [])
+        from prospect.report.compare import comparison
+        from prospect.train.run import train as run_training
+
+        run = run_training(settings, console, resume=resume, overwrite=overwrite)
+        if not run.is_main:  # another rank prints
+            return
+        if run.up_to_date:
+            console.print(f"nothing to do: {run.folder} is finished; --overwrite starts it over")
+        if settings.data.eval_splits:
+            console.print(comparison([run.folder], settings.data.eval_splits[-1]))
+        places = f"metrics: {run.folder}/metrics.json, curves: tensorboard --logdir {run.folder.parent}"
+        console.print(places)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default: the finished ones of runs/.")] = None,
+    split: Annotated[Split, typer.Option()] = "test",
+) -> None:
+    """One table of the metrics of several finished runs, beside the untrained model and the baselines."""
+    from prospect.report.compare import comparison, finished_runs
+
+    with clear_errors():
+        console.print(comparison(runs or finished_runs(Path("runs")), split))
 
 
 @app.command()
