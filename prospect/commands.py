@@ -1,4 +1,4 @@
-"""The commands about models: `prospect train`, `compare`, `stream`, `evaluate`, `calibrate`; cli.py joins the others."""
+"""The commands about models: `prospect train`, `compare`, `stream`, `evaluate`, `calibrate`; cli.py has the others."""
 
 from collections.abc import Sequence
 from pathlib import Path
