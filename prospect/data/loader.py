@@ -14,6 +14,7 @@ from itertools import accumulate
 from multiprocessing.context import BaseContext
 from typing import Any
 
+import numpy as np
 import polars as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
@@ -180,7 +181,7 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
     if get_worker_info():
         frames = _shared_ring.next(most * size * size * 3).view(most, size, size, 3)
     else:
-        frames = torch.empty(most, size, size, 3, dtype=torch.uint8)
+        frames = torch.from_numpy(np.empty((most, size, size, 3), dtype=np.uint8))  # numpy asks for huge pages
     pixels, end = frames.numpy(), 0  # (F, S, S, 3)
     found: list[Item | ProspectError] = []
     for item in items:
@@ -210,10 +211,10 @@ def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
     length = max(len(item.sequence) for item in items)
 
     def stack(name: str, fill: int) -> torch.Tensor:
-        rows = torch.full((len(items), length), fill, dtype=torch.int64)  # (B, T)
+        rows = np.full((len(items), length), fill, dtype=np.int64)  # (B, T); torch reads a list eight times slower
         for row, item in zip(rows, items, strict=True):
-            row[: len(item.sequence)] = torch.tensor(getattr(item.sequence, name))
-        return rows
+            row[: len(item.sequence)] = getattr(item.sequence, name)
+        return torch.from_numpy(rows)
 
     mask = torch.zeros(len(items), length, dtype=torch.int64)  # (B, T)
     for row, item in zip(mask, items, strict=True):
@@ -287,7 +288,7 @@ class Loader(DataLoader[Any]):
             if isinstance(batch, ProspectError):
                 raise batch
             if self.num_workers and not batch["frames"].is_pinned():  # a worker writes over it, see _Ring
-                batch["frames"] = batch["frames"].clone()
+                batch["frames"] = torch.from_numpy(batch["frames"].numpy().copy("K"))  # numpy asks for huge pages
             for error in batch.pop("errors"):
                 in_a_row = in_a_row + 1 if error else 0
                 if error:
