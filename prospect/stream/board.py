@@ -1,6 +1,11 @@
-"""What a person sees of a stream: a live board on a terminal, elsewhere a line an event."""
+"""What a person sees of a stream: a live board on a terminal, elsewhere a line an event.
 
+The board fits the terminal: rich cuts what is too high at the bottom, where the newest events are.
+"""
+
+import time
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -10,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.clips import Step
 from prospect.stream.player import Played
 from prospect.stream.sources import Task
 from prospect.stream.streamer import StreamSettings
@@ -18,14 +24,19 @@ MARKS = {"not_started": ("○", "dim"), "in_progress": ("▶", "yellow"), "compl
 STYLES = {"assistant": "green", "user": "cyan", "system": "dim", "dst_update": "magenta"}
 NAMES = {"assistant": "Assistant", "user": "User", "system": "System", "dst_update": "DST"}
 KEPT = 12  # events on the board
+RATE_FRAMES = 20  # over which the board's frames/s are taken
+OTHER_ROWS = 8  # of the board, beside steps and events: frame, heads, gaps, foot
 
 
 class Board:
     """Shows frames one after the other; a context manager."""
 
-    def __init__(self, console: Console, task: Task, settings: StreamSettings) -> None:
-        self._console, self._task, self._settings = console, task, settings
+    def __init__(
+        self, console: Console, task: Task, settings: StreamSettings, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._console, self._task, self._settings, self._clock = console, task, settings, clock
         self._events: deque[tuple[float, str, str]] = deque(maxlen=KEPT)
+        self._shown_at: deque[float] = deque(maxlen=RATE_FRAMES + 1)
         self._live = Live(console=console, refresh_per_second=8, transient=False) if console.is_terminal else None
 
     def __enter__(self) -> "Board":
@@ -40,6 +51,7 @@ class Board:
             self._live.stop()
 
     def show(self, played: Played) -> None:
+        self._shown_at.append(self._clock())
         said = [(turn.role, turn.text) for turn in played.lines]
         for role, text in [*said, *((action.role, action.text) for action in played.record.actions)]:
             self._events.append((played.time_s, role, text))
@@ -50,10 +62,11 @@ class Board:
 
     def view(self, played: Played) -> Panel:
         record, settings = played.record, self._settings
-        steps = Table.grid(padding=(0, 1))
-        for step in self._task.steps:
+        steps, room = Table.grid(padding=(0, 1)), max(self._console.height - OTHER_ROWS, 6)
+        shown = steps_shown(self._task.steps, played.state, room // 2)
+        for step in shown:
             mark, style = MARKS[played.state[step.id]]
-            steps.add_row(Text(mark, style), Text(step.id, style), Text(step.name, style))
+            steps.add_row(Text(mark, style), Text(step.id, style), Text(step.name, style, no_wrap=True))
         heads = Table.grid(padding=(0, 1))
         for name, p, threshold in (
             ("update", record.p_update, settings.update_threshold),
@@ -62,11 +75,29 @@ class Board:
             style = "bold red" if p >= threshold else "blue"
             bar = ProgressBar(total=1.0, completed=p, width=30, complete_style=style, finished_style=style)
             heads.add_row(name, bar, f"{p:.2f}  (fires at {threshold:.2f})")
-        events = Text("\n").join(Text(event_line(*event), STYLES[event[1]]) for event in self._events)
+        lines = [
+            line
+            for event in self._events
+            for line in Text(event_line(*event), STYLES[event[1]]).wrap(self._console, self._console.width - 4)
+        ]
+        events = Text("\n").join(lines[-(room - len(shown)) :])
+        taken = self._shown_at[-1] - self._shown_at[0]
+        rate = f"{(len(self._shown_at) - 1) / taken:.1f}" if taken else "-"
         context = f"context {record.context_tokens}/{settings.max_seq_len} tokens"
-        foot = f"{context}, {1000 * played.latency_s:.0f} ms a frame, {played.lag_s:.1f} s behind"
+        foot = f"{context}, {rate} frames/s, {1000 * played.latency_s:.0f} ms a frame, {played.lag_s:.1f} s behind"
         title = f"{clock_time(played.time_s)}  frame {record.frame}"
         return Panel(Group(steps, Text(), heads, Text(), events, Text(), Text(foot, "dim")), title=title)
+
+
+def steps_shown(steps: Sequence[Step], state: Mapping[str, str], most: int) -> Sequence[Step]:
+    """At most `most` steps, around the last one in progress; where there is none, around the last completed.
+
+    Of S1..S9 with S6 in progress, at most 4: S4, S5, S6, S7.
+    """
+    at = [number for number, step in enumerate(steps) if state[step.id] == "in_progress"]
+    at = at or [number for number, step in enumerate(steps) if state[step.id] == "completed"] or [0]
+    first = max(0, min(at[-1] - most // 2, len(steps) - most))
+    return steps[first : first + most]
 
 
 def event_line(time_s: float, role: str, text: str) -> str:

@@ -1,7 +1,7 @@
 """Plays a source through a streamer, as fast as it goes or in real time, and tells whoever watches of every frame.
 
-In real time frame i is there i / fps seconds after the first; its decisions are due before the next is there. A frame
-is never dropped: where the model is slower than the frames come, `lag_s` says how far behind it is.
+In real time frame i is there i / fps seconds after the first was; its decisions are due before the next is there. A
+frame is never dropped: where the model is slower than the frames come, `lag_s` says how far behind it is.
 """
 
 import json
@@ -18,7 +18,7 @@ import torch
 from pipeline.clips import Turn
 from prospect.data.frames import decode_frame
 from prospect.stream.records import FrameRecord
-from prospect.stream.sources import Lines, Task, ahead
+from prospect.stream.sources import Lines, SourceFrame, Task, ahead
 from prospect.stream.streamer import Streamer
 
 FORMAT = "prospect.stream/1"
@@ -31,7 +31,7 @@ class Played:
     record: FrameRecord
     time_s: float  # since the first frame, by its number
     lines: tuple[Turn, ...]  # user and system turns that came with it
-    image: bytes  # JPEG or PNG
+    image: SourceFrame
     state: dict[str, str]  # of every step, after it
     latency_s: float  # from when it was there (real time) or taken up, to its last decision
     lag_s: float  # how late it was taken up
@@ -39,7 +39,7 @@ class Played:
 
 @dataclass(slots=True)
 class Summary:
-    """Figures of a stream; a few bytes a frame."""
+    """Figures of a stream. A latency is kept of every frame, for exact quantiles: 4 bytes, 0.7 MB a day."""
 
     fps: float
     realtime: bool
@@ -73,7 +73,7 @@ class Summary:
 
 def play(
     streamer: Streamer,
-    frames: Iterable[bytes],
+    frames: Iterable[SourceFrame],
     task: Task,
     lines: Lines,
     fps: float,
@@ -89,17 +89,18 @@ def play(
     """
     size: int = streamer.model.config.vision_config.image_size
 
-    def decoded() -> Iterator[tuple[bytes, object]]:
-        for number, data in enumerate(frames, task.first_frame):
-            yield data, torch.from_numpy(decode_frame(data, size, f"frame {number}"))
+    def decoded() -> Iterator[tuple[SourceFrame, torch.Tensor]]:
+        for image in frames:
+            yield image, torch.from_numpy(decode_frame(image.data, size, image.where))
 
     before = [turn for turn in task.turns if turn.end_frame is None or turn.end_frame < task.first_frame]
     streamer.start(task.steps, task.state, before)
-    began = clock()
+    began = 0.0
     for number, (image, pixels) in enumerate(ahead(decoded)):
-        assert isinstance(pixels, torch.Tensor)
         there = clock()
-        if realtime:
+        if number == 0:
+            began = there
+        elif realtime:
             there = began + number / fps
             if (wait := there - clock()) > 0:
                 sleep(wait)

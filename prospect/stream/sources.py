@@ -4,13 +4,14 @@ Frames are JPEG or PNG bytes, as frames files hold them: a video is read by the 
 that the model meets the pixels that it was trained on.
 """
 
+import io
 import queue
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import yaml
 
@@ -21,7 +22,15 @@ from pipeline.frame_store import open_frames
 from pipeline.importers.video import Settings, jpegs_of
 from pipeline.validate import check_clip
 
+Item = TypeVar("Item")
 IMAGES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFrame:
+    data: bytes  # JPEG or PNG
+    where: str  # file (and frame), for messages
+    aspect: float | None = None  # width / height as filmed, where `data` was made square; None: that of `data`
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +44,8 @@ class Task:
     last_frame: int | None = None  # inclusive; None: to the source's end
 
 
-def frames_of(source: Path, fps: float, size: int, first: int, last: int | None) -> Iterator[bytes]:
-    """JPEG or PNG bytes of the frames first..last (inclusive) of a video, an .arrow file or a folder of images.
+def frames_of(source: Path, fps: float, size: int, first: int, last: int | None) -> Iterator[SourceFrame]:
+    """The frames first..last (inclusive; the source's end, if that is before) of a video, an .arrow file or a folder.
 
     Args:
         fps: at which a video is sampled; other sources have the frames that they have.
@@ -49,14 +58,16 @@ def frames_of(source: Path, fps: float, size: int, first: int, last: int | None)
         paths = sorted((p for p in source.iterdir() if p.suffix.lower() in IMAGES), key=_natural)
         if not paths:
             raise ProspectError(f"{source}: found no images, expected files of {', '.join(IMAGES)}")
-        yield from (path.read_bytes() for path in paths[first : None if last is None else last + 1])
+        _check_reaches(source, len(paths), first)
+        numbers = range(len(paths))[first : None if last is None else last + 1]
+        yield from (SourceFrame(paths[number].read_bytes(), f"{paths[number]}, frame {number}") for number in numbers)
     elif not source.is_file():
         raise ProspectError(f"{source}: no such file or folder, expected a video, an .arrow file or a folder of images")
     elif source.suffix == ".arrow":
         frames = open_frames(source)
-        if first >= len(frames):
-            raise ProspectError(f"{source}: found {len(frames)} frames, expected more than {first}")
-        yield from map(frames.read, range(first, len(frames) if last is None else last + 1))
+        _check_reaches(source, len(frames), first)
+        numbers = range(len(frames))[first : None if last is None else last + 1]
+        yield from (SourceFrame(frames.read(number), f"{source} frame {number}") for number in numbers)
     else:
         yield from _of_video(source, Settings(fps, size), first, last)
 
@@ -84,9 +95,9 @@ def task_of_steps(path: Path) -> Task:
         ProspectError: not such a file, or an id twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if path.suffix in (".json", ".yaml", ".yml"):
-            found = [(str(step["id"]), str(step["name"])) for step in yaml.safe_load(text)]
+            found = [(str(step["id"]), str(step["name"] or "").strip()) for step in yaml.safe_load(text)]
         else:
             pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
             found = [(one.strip(), name.strip()) for one, _, name in pairs]
@@ -128,7 +139,7 @@ def script_lines(path: Path) -> list[tuple[float, str]]:
         ProspectError: a line has no time or no text; names it.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ProspectError(f"{path}: cannot be read ({error}), expected lines such as `3.5 What is next?`") from None
     found = []
@@ -140,7 +151,7 @@ def script_lines(path: Path) -> list[tuple[float, str]]:
                     f"{path} line {number}: found {line!r}, expected seconds and text: `3.5 What is next?`"
                 )
             found.append((float(match[1]), match[2].rstrip()))
-    return sorted(found)
+    return sorted(found, key=lambda line: line[0])  # lines of one time in the script's order
 
 
 class Lines:
@@ -153,6 +164,8 @@ class Lines:
 
     def listen(self, stream: IO[str]) -> None:
         """Take lines from `stream` as they are typed, without waiting for any."""
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what is no text in the terminal's encoding ends no stream
 
         def read() -> None:
             for line in stream:
@@ -172,12 +185,12 @@ class Lines:
         return here
 
 
-def ahead(make: Callable[[], Iterator[tuple[bytes, object]]], depth: int = 4) -> Iterator[tuple[bytes, object]]:
+def ahead(make: Callable[[], Iterator[Item]], depth: int = 4) -> Iterator[Item]:
     """The items of an iterator that runs in a thread of its own, at most `depth` ahead; its errors come in order."""
-    waiting: queue.Queue[tuple[str, object]] = queue.Queue(depth)
+    waiting: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stop = threading.Event()
 
-    def put(kind: str, value: object) -> bool:
+    def put(kind: str, value: Any) -> bool:
         while not stop.is_set():
             try:
                 waiting.put((kind, value), timeout=0.1)
@@ -202,30 +215,48 @@ def ahead(make: Callable[[], Iterator[tuple[bytes, object]]], depth: int = 4) ->
             if kind == "end":
                 return
             if kind == "error":
-                assert isinstance(value, Exception)
                 raise value
-            assert isinstance(value, tuple)
             yield value
     finally:
         stop.set()
 
 
-def _of_video(source: Path, settings: Settings, first: int, last: int | None) -> Iterator[bytes]:
+def _of_video(source: Path, settings: Settings, first: int, last: int | None) -> Iterator[SourceFrame]:
     import av
 
     av.logging.set_level(av.logging.PANIC)
-    number = -1
+    count = 0
     try:
+        aspect = _aspect(source)
         for number, jpeg in enumerate(jpegs_of(source, settings)):
             if last is not None and number > last:
                 return
+            count = number + 1
             if number >= first:
-                yield jpeg
+                yield SourceFrame(jpeg, f"{source} frame {number}", aspect)
     except (av.FFmpegError, ProspectError) as error:
-        reason = str(error).removesuffix(f": '{source}'")
-        raise ProspectError(f"{source} after frame {number}: {reason}; expected a whole video") from None
-    if number < first:
-        raise ProspectError(f"{source}: found {number + 1} frames, expected more than {first}")
+        reason = error.strerror if isinstance(error, av.FFmpegError) else error
+        place = f"after frame {count - 1}" if count else "at its beginning"
+        raise ProspectError(f"{source}: breaks off {place} ({reason}), expected a whole video") from None
+    _check_reaches(source, count, first)
+
+
+def _aspect(video: Path) -> float | None:
+    """Width / height of a video as it is shown: upright, of square pixels."""
+    import av
+
+    with av.open(str(video)) as container:
+        stream = next(iter(container.streams.video), None)
+        frame = next(container.decode(stream), None) if stream else None
+        if stream is None or frame is None:
+            return None
+        aspect = float(frame.width * (stream.sample_aspect_ratio or 1) / frame.height)
+        return 1 / aspect if frame.rotation % 180 else aspect
+
+
+def _check_reaches(source: Path, count: int, first: int) -> None:
+    if count <= first:
+        raise ProspectError(f"{source}: found {count} frames, expected more than {first}")
 
 
 def _task(clip: Clip) -> Task:

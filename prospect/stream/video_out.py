@@ -1,10 +1,11 @@
 """`--video`: the stream as a film, each frame beside a panel of the state, both probabilities and what was said.
 
-The file appears under its name only complete.
+Frames keep the shape in which they were filmed. The file appears under its name only complete.
 """
 
 import io
 import textwrap
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -12,37 +13,38 @@ from types import TracebackType
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.errors import ProspectError
 from pipeline.storage import LocalFolder
-from prospect.stream.board import event_line
+from prospect.stream.board import event_line, steps_shown
 from prospect.stream.player import Played
-from prospect.stream.sources import Task
+from prospect.stream.sources import SourceFrame, Task
 from prospect.stream.streamer import StreamSettings
 
-SIDE, PANEL = 480, 480  # pixels: of the frame, and the panel's width
+SIDE, PANEL = 480, 480  # pixels: of the square that holds the frame, and the panel's width
 SHOWN_S = 6.0  # how long an utterance stays
+MOST_STEPS, MOST_EVENTS = 10, 8
+STEP_HEIGHT, LINE_HEIGHT, GAP, FOOT = 24, 19, 4, 36  # pixels
+WRAP = 56  # characters of a line
 BACK, INK, FAINT = (24, 26, 30), (235, 235, 235), (130, 134, 142)
 COLOURS = {"not_started": FAINT, "in_progress": (240, 190, 60), "completed": (90, 200, 110)}
 ROLES = {"assistant": (120, 220, 140), "user": (110, 200, 240), "system": FAINT, "dst_update": (230, 140, 230)}
-CODECS = ("libx264", "mpeg4")
+FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
+CODECS = ("libx264", "mpeg4")  # the second where FFmpeg was built without the first
 
 
 class VideoWriter:
     """Draws and encodes frames; a context manager that leaves a complete file, or after an error none."""
 
     def __init__(self, path: Path, task: Task, settings: StreamSettings, fps: float) -> None:
-        import av
-
-        self._task, self._settings = task, settings
+        """
+        Raises:
+            ProspectError: no film can be written under this name.
+        """
+        if path.suffix.lower() not in FORMATS or path.is_dir():
+            found = "a folder" if path.is_dir() else f"the suffix {path.suffix!r}"
+            raise ProspectError(f"--video {path}: found {found}, expected a file's name in {', '.join(FORMATS)}")
+        self._path, self._task, self._settings, self._fps = path, task, settings, fps
         self._events: list[tuple[float, str, str]] = []
-        self._new_file = LocalFolder(path.parent).new_file(path.name)
-        self._partial = self._new_file.__enter__()
-        suffix = path.suffix.lstrip(".") or "mp4"
-        self._container = av.open(str(self._partial), "w", format="matroska" if suffix == "mkv" else suffix)
-        codec = next(codec for codec in CODECS if codec in av.codecs_available)
-        stream = self._container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
-        assert isinstance(stream, av.VideoStream)
-        stream.width, stream.height, stream.pix_fmt = SIDE + PANEL, SIDE, "yuv420p"
-        self._stream = stream
 
     def add(self, played: Played) -> None:
         import av
@@ -56,24 +58,39 @@ class VideoWriter:
         spoken = [(turn.role, turn.text) for turn in played.lines]
         spoken += [(action.role, action.text) for action in played.record.actions]
         self._events += [(played.time_s, role, text) for role, text in spoken]
-        self._events = [event for event in self._events if played.time_s - event[0] < SHOWN_S][-8:]
+        self._events = [event for event in self._events if played.time_s - event[0] < SHOWN_S][-MOST_EVENTS:]
         canvas = Image.new("RGB", (SIDE + PANEL, SIDE), BACK)
-        with Image.open(io.BytesIO(played.image)) as image:
-            canvas.paste(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS), (0, 0))
+        picture = _fitted(played.image)
+        canvas.paste(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
         self._draw_panel(ImageDraw.Draw(canvas), played)
         return canvas
 
     def __enter__(self) -> "VideoWriter":
+        import av
+
+        with ExitStack() as stack:
+            partial = stack.enter_context(LocalFolder(self._path.parent).new_file(self._path.name))
+            self._container = stack.enter_context(av.open(str(partial), "w", format=FORMATS[self._path.suffix.lower()]))
+            codec = next(codec for codec in CODECS if codec in av.codecs_available)
+            stream = self._container.add_stream(codec, rate=Fraction(self._fps).limit_denominator(1000))
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height, stream.pix_fmt = SIDE + PANEL, SIDE, "yuv420p"
+            self._stream = stream
+            stack.push(self._finish)
+            self._closing = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing.__exit__(kind, error, trace)
+
+    def _finish(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is None:
             for packet in self._stream.encode():
                 self._container.mux(packet)
-        self._container.close()
-        self._new_file.__exit__(kind, error, trace)
 
     def _draw_panel(self, draw: ImageDraw.ImageDraw, played: Played) -> None:
         font, small, left, y = ImageFont.load_default(16), ImageFont.load_default(14), SIDE + 16, 12
@@ -92,7 +109,7 @@ class VideoWriter:
             draw.text((x + width + 10, y), f"{p:.2f}", INK, small)
             y += 24
         y += 10
-        for step in self._task.steps[:10]:
+        for step in steps_shown(self._task.steps, played.state, MOST_STEPS):
             state = played.state[step.id]
             draw.ellipse(
                 (left, y + 4, left + 12, y + 16),
@@ -100,15 +117,35 @@ class VideoWriter:
                 outline=COLOURS[state],
             )
             draw.text((left + 22, y), _printable(textwrap.shorten(f"{step.id}  {step.name}", 48)), COLOURS[state], font)
-            y += 24
+            y += STEP_HEIGHT
         y += 12
-        for event in self._events:
-            for line in textwrap.wrap(_printable(event_line(*event)), 56):
-                if y < SIDE - 36:
-                    draw.text((left, y), line, ROLES[event[1]], small)
-                    y += 19
-            y += 4
+        for role, lines in self._fitting_events(SIDE - FOOT - y):
+            for line in lines:
+                draw.text((left, y), line, ROLES[role], small)
+                y += LINE_HEIGHT
+            y += GAP
         draw.text((left, SIDE - 24), f"{record.context_tokens} tokens, {1000 * played.latency_s:.0f} ms", FAINT, small)
+
+    def _fitting_events(self, height: int) -> list[tuple[str, list[str]]]:
+        """(role, wrapped lines) of the newest events that fit into `height` pixels; of one too long, its beginning."""
+        fitting: list[tuple[str, list[str]]] = []
+        for event in reversed(self._events):
+            lines = textwrap.wrap(_printable(event_line(*event)), WRAP)
+            if len(lines) * LINE_HEIGHT > height:
+                if not fitting:
+                    fitting.append((event[1], lines[: height // LINE_HEIGHT]))
+                break
+            fitting.append((event[1], lines))
+            height -= len(lines) * LINE_HEIGHT + GAP
+        return fitting[::-1]
+
+
+def _fitted(frame: SourceFrame) -> Image.Image:
+    """The picture as it was filmed, as large as a square of SIDE pixels holds it."""
+    with Image.open(io.BytesIO(frame.data)) as image:
+        aspect = frame.aspect or image.width / image.height
+        size = (SIDE, max(1, round(SIDE / aspect))) if aspect >= 1 else (max(1, round(SIDE * aspect)), SIDE)
+        return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
 
 
 def _printable(text: str) -> str:

@@ -4,17 +4,29 @@ import json
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.clips import Step, Turn
 from pipeline.errors import InvalidInput, ProspectError
-from prospect.stream.sources import Lines, ahead, frames_of, script_lines, task_of, task_of_clip, task_of_steps
+from prospect.stream.sources import (
+    Lines,
+    SourceFrame,
+    ahead,
+    frames_of,
+    script_lines,
+    task_of,
+    task_of_clip,
+    task_of_steps,
+)
 from tests.fakes import jpeg, raw_clip, write_frames
 
 
 def test_an_arrow_file_gives_the_frames_asked_for(tmp_path):
-    images = write_frames(tmp_path / "a.arrow", 9)
-    assert list(frames_of(tmp_path / "a.arrow", 2, 64, 0, None)) == images
-    assert list(frames_of(tmp_path / "a.arrow", 2, 64, 3, 5)) == images[3:6]
+    path, images = tmp_path / "a.arrow", write_frames(tmp_path / "a.arrow", 9)
+    expected = [SourceFrame(image, f"{path} frame {number}") for number, image in enumerate(images)]
+    assert list(frames_of(path, 2, 64, 0, None)) == expected
+    assert list(frames_of(path, 2, 64, 3, 5)) == expected[3:6]
+    assert list(frames_of(path, 2, 64, 7, 99)) == expected[7:], "to the end at most, as of folders and videos"
     with pytest.raises(ProspectError, match=r"a\.arrow: found 9 frames, expected more than 9"):
         list(frames_of(tmp_path / "a.arrow", 2, 64, 9, None))
 
@@ -23,20 +35,27 @@ def test_images_of_a_folder_come_in_natural_order(tmp_path):
     for number in (10, 2, 1):
         (tmp_path / f"frame{number}.jpg").write_bytes(jpeg(number))
     (tmp_path / "notes.txt").write_text("no image")
-    assert list(frames_of(tmp_path, 2, 64, 0, None)) == [jpeg(1), jpeg(2), jpeg(10)]
+    expected = [
+        SourceFrame(jpeg(number), f"{tmp_path}/frame{number}.jpg, frame {place}")
+        for place, number in enumerate((1, 2, 10))
+    ]
+    assert list(frames_of(tmp_path, 2, 64, 0, None)) == expected
+    assert list(frames_of(tmp_path, 2, 64, 1, 99)) == expected[1:]
+    with pytest.raises(ProspectError, match="found 3 frames, expected more than 3"):
+        list(frames_of(tmp_path, 2, 64, 3, None))
     (tmp_path / "empty").mkdir()
     with pytest.raises(ProspectError, match="empty: found no images, expected files of"):
         list(frames_of(tmp_path / "empty", 2, 64, 0, None))
 
 
-def video(path, seconds, rate=10):
-    """Frame n of `rate` a second is of grey n."""
+def video(path, seconds, rate=10, width=64, height=64):
+    """Frame n of `rate` a second is of grey 4 n."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=rate)
-        stream.width = stream.height = 64
+        stream.width, stream.height = width, height
         stream.pix_fmt = "yuv420p"
         for number in range(seconds * rate):
-            pixels = np.full((64, 64, 3), number * 4, dtype=np.uint8)
+            pixels = np.full((height, width, 3), number * 4, dtype=np.uint8)
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
                 container.mux(packet)
         for packet in stream.encode():
@@ -48,13 +67,35 @@ def test_a_video_is_sampled_at_the_rate_as_the_importer_does(tmp_path):
     path = video(tmp_path / "v.mp4", 3)
     frames = list(frames_of(path, 2, 32, 0, None))
     assert len(frames) == 6
-    from PIL import Image
+    images = [np.asarray(Image.open(io.BytesIO(frame.data))) for frame in frames]
+    assert [image.mean() for image in images] == pytest.approx([0, 20, 40, 60, 80, 100], abs=4)
+    assert [frame.where for frame in frames] == [f"{path} frame {number}" for number in range(6)]
+    assert list(frames_of(path, 2, 32, 1, 3)) == frames[1:4] and list(frames_of(path, 2, 32, 4, 99)) == frames[4:]
+    with pytest.raises(ProspectError, match=r"v\.mp4: found 6 frames, expected more than 6"):
+        list(frames_of(path, 2, 32, 6, None))
 
-    greys = [np.asarray(Image.open(io.BytesIO(frame))).mean() for frame in frames]
-    assert greys == pytest.approx([0, 20, 40, 60, 80, 100], abs=4)
-    assert len(list(frames_of(path, 2, 32, 1, 3))) == 3
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(ProspectError, match=r"v\.mp4 after frame -1: .*expected a whole video"):
+
+def test_a_video_remembers_its_shape_beside_its_square_frames(tmp_path):
+    frame = next(frames_of(video(tmp_path / "v.mp4", 1, width=128), 2, 32, 0, None))
+    assert frame.aspect == 2.0 and Image.open(io.BytesIO(frame.data)).size == (32, 32)
+
+
+def test_a_video_that_breaks_off_is_named_after_what_it_has(tmp_path):
+    path = video(tmp_path / "v.mkv", 6)
+    whole = list(frames_of(path, 2, 32, 0, None))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    found = []
+    with pytest.raises(
+        ProspectError, match=r"v\.mkv: breaks off after frame (\d+) \(.*\), expected a whole video"
+    ) as e:
+        for frame in frames_of(path, 2, 32, 0, None):
+            found.append(frame)
+    assert 0 < len(found) < len(whole) and f"after frame {len(found) - 1} (" in str(e.value)
+    path.write_text("no video")
+    with pytest.raises(
+        ProspectError,
+        match=r"v\.mkv: breaks off at its beginning \(Invalid data found when processing input\), expected",
+    ):
         list(frames_of(path, 2, 32, 0, None))
 
 
@@ -65,6 +106,11 @@ def test_steps_are_read_from_lines_or_lists(tmp_path):
     assert task.state == {"S1": "not_started", "S2": "not_started"}
     (tmp_path / "s.json").write_text(json.dumps([{"id": "S1", "name": "Take"}]))
     assert task_of_steps(tmp_path / "s.json").steps == (Step("S1", "Take"),)
+    (tmp_path / "s.txt").write_text("S1: Take", encoding="utf-8-sig")
+    assert task_of_steps(tmp_path / "s.txt").steps == (Step("S1", "Take"),), "a byte order mark is no text"
+    (tmp_path / "s.yaml").write_text("- {id: S1, name: }")
+    with pytest.raises(ProspectError, match=r"s\.yaml: found step 'S1', expected unique ids with names"):
+        task_of_steps(tmp_path / "s.yaml")
 
 
 @pytest.mark.parametrize(
@@ -109,6 +155,8 @@ def test_options_outdo_the_clips_frames(tmp_path):
 def test_a_script_has_seconds_and_text(tmp_path):
     (tmp_path / "s.txt").write_text("3.5 What is next?\n\n1\tHello there\n")
     assert script_lines(tmp_path / "s.txt") == [(1.0, "Hello there"), (3.5, "What is next?")]
+    (tmp_path / "s.txt").write_text("2 later\n1 b\n1 a\n", encoding="utf-8-sig")
+    assert script_lines(tmp_path / "s.txt") == [(1.0, "b"), (1.0, "a"), (2.0, "later")], "at one time as written"
     (tmp_path / "s.txt").write_text("1 a\nsoon b\n")
     with pytest.raises(ProspectError, match=r"s\.txt line 2: found 'soon b', expected seconds and text"):
         script_lines(tmp_path / "s.txt")
@@ -132,6 +180,15 @@ def test_typed_lines_go_to_the_next_frame():
     while not (found := lines.at(0)):
         pass
     assert found == [Turn("user", "hello", 0, 0)]
+
+
+def test_typed_bytes_that_are_no_text_are_replaced():
+    lines = Lines([], [], 2, 0)
+    lines.listen(io.TextIOWrapper(io.BytesIO(b"caf\xe9\nnext\n"), encoding="utf-8", errors="strict"))
+    found = []
+    while len(found) < 2:
+        found += lines.at(0)
+    assert [turn.text for turn in found] == ["caf\ufffd", "next"]
 
 
 def test_what_is_read_ahead_comes_in_order_and_its_error_last():
