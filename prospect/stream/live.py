@@ -44,6 +44,9 @@ def stream_live(
     """
     if not source.exists():
         raise ProspectError(f"{source}: no such file or folder, expected a video, an .arrow file or a folder of images")
+    for output in (outputs.run_file, outputs.video):
+        if output and output.exists() and output.samefile(source):
+            raise ProspectError(f"{output}: is the source itself, expected another file; name another output")
     known = script_lines(Path(script)) if script and script != STDIN else []
     streamer = load_streamer(checkpoint, **settings)
     lines = Lines(task.turns, known, fps, task.first_frame)

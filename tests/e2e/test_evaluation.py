@@ -213,3 +213,7 @@ def test_a_stream_that_breaks_off_keeps_what_was_done(model, toy, tmp_path):
     (tmp_path / "text.mp4").write_text("no video")
     assert "expected a whole video" in fail(toy, "stream", tmp_path / "text.mp4", "--checkpoint", model)
     assert "found neither config.json nor checkpoints/" in fail(toy, "stream", tmp_path, "--checkpoint", tmp_path)
+    before = (tmp_path / "text.mp4").read_text()
+    for option in ("--out", "--video"):
+        message = fail(toy, "stream", tmp_path / "text.mp4", "--checkpoint", model, option, tmp_path / "text.mp4")
+        assert "text.mp4: is the source itself" in message and (tmp_path / "text.mp4").read_text() == before
