@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +19,12 @@ from plotly.offline import get_plotlyjs
 
 from pipeline.clips import ACTIVE_ROLES, Clip
 from pipeline.storage import LocalFolder
+from prospect.evaluation.errors import EventError, speech_errors, update_errors
+from prospect.evaluation.matching import match_window
 from prospect.report.evaluation_table import HEADLINES
 from prospect.stream.records import (
     ClipPrediction,
+    SpeechEvent,
     UpdateEvent,
     predicted_speech,
     predicted_updates,
@@ -30,7 +33,7 @@ from prospect.stream.records import (
     states_by_frame,
 )
 
-NUM_THUMBS, THUMB_HEIGHT, THUMB_QUALITY = 24, 72, 60
+NUM_THUMBS, THUMB_HEIGHT, THUMB_QUALITY = 64, 72, 60
 
 Images = Callable[[Clip, Sequence[int]], Iterable[bytes]]
 
@@ -44,17 +47,20 @@ def write_report(
         metrics: what metrics.json holds; its "clips" are those of `predictions`, in the same order.
         images: gives the stored JPEG or PNG bytes of some frames of a clip; None: no thumbnails.
     """
-    assets = files("prospect.report") / "assets"
     with LocalFolder(path.parent).new_file(path.name) as partial, partial.open("w", encoding="utf-8") as page:
         page.write('<!doctype html><html lang="en"><head><meta charset="utf-8"><title>PROSPECT evaluation</title>')
-        page.write(f"<style>{(assets / 'evaluation.css').read_text()}</style></head><body>")
+        page.write(f"<style>{_text('evaluation.css')}</style></head><body>")
         page.write(_overview(metrics))
-        page.write((assets / "evaluation.html").read_text())
+        page.write(_text("evaluation.html"))
         page.write(_block("metrics", metrics))
         for number, prediction in enumerate(predictions):
             page.write(_block(f"clip-{number}", _clip(prediction, images)))
-        page.write(f"<script>{get_plotlyjs()}</script><script>{(assets / 'evaluation.js').read_text()}</script>")
+        page.write(f"<script>{get_plotlyjs()}</script><script>{_text('evaluation.js')}</script>")
         page.write("</body></html>\n")
+
+
+def _text(asset: str) -> str:
+    return (files("prospect.report") / "assets" / asset).read_text(encoding="utf-8")
 
 
 def _overview(metrics: Mapping[str, Any]) -> str:
@@ -65,18 +71,24 @@ def _overview(metrics: Mapping[str, Any]) -> str:
     )
     notes = "".join(f'<p class="note">note: {html.escape(note)}</p>' for note in metrics.get("notes", ()))
     rows = metrics["rows"]
-    tables = _table({name: row["all"] for name, row in rows.items()})
+    shown = {"all clips": {name: row["all"] for name, row in rows.items()}}
     datasets = rows["model"]["datasets"]
     for dataset in datasets if len(datasets) > 1 else ():
-        of_dataset = {name: row["datasets"][dataset] for name, row in rows.items()}
-        tables += f"<details><summary>{html.escape(dataset)}</summary>{_table(of_dataset)}</details>"
+        shown[dataset] = {name: row["datasets"][dataset] for name, row in rows.items()}
+    options = "".join(f"<option>{html.escape(name)}</option>" for name in shown)
+    switch = f'<p><select id="dataset">{options}</select></p>' if len(shown) > 1 else ""
+    tables = switch + "".join(
+        f"<section{' hidden' if number else ''}>{_table(of_rows)}</section>"
+        for number, of_rows in enumerate(shown.values())
+    )
     return f"<h1>{html.escape(str(metrics['checkpoint']))}</h1><p class='about'>{html.escape(about)}</p>{notes}{tables}"
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """Headline metrics, the others folded away."""
-    names = [name for row in rows.values() for name in row["metrics"]]
-    others = [name for name in dict.fromkeys(names) if name not in HEADLINES]
+    names = dict.fromkeys(name for row in rows.values() for name in row["metrics"])
+    first = [name for name in HEADLINES if name in names]
+    others = [name for name in names if name not in HEADLINES]
     head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in rows)
 
     def part(chosen: Sequence[str]) -> str:
@@ -87,7 +99,8 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
         body = f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
         return f'<div class="scroll"><table>{body}</table></div>'
 
-    return f"{part(HEADLINES)}<details><summary>{len(others)} more metrics</summary>{part(others)}</details>"
+    more = f"<details><summary>{len(others)} more metrics</summary>{part(others)}</details>" if others else ""
+    return part(first) + more
 
 
 def _cell(value: float | None, interval: Sequence[float] | None) -> str:
@@ -108,13 +121,22 @@ def _block(name: str, record: Mapping[str, Any]) -> str:
 def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:
     """What a timeline shows; places are frames of the stream, from 0."""
     clip, frames = prediction.clip, prediction.frames
-    start = clip.start_frame
+    start, window = clip.start_frame, match_window(clip.dataset, clip.fps)
     expected, found = reference_updates(clip), predicted_updates(frames)
-    lines = [
-        [max(turn.end_frame if turn.end_frame is not None else start, start) - start, f"{turn.role}: {turn.text}"]
+    answers, said = reference_speech(clip), predicted_speech(frames)
+    errors = [*update_errors(found, expected, window), *speech_errors(said, answers, window)]
+    events = {
+        "reference_updates": _events(start, expected, errors),
+        "predicted_updates": _events(start, found, errors),
+        "reference_speech": _events(start, answers, errors),
+        "predicted_speech": _events(start, said, errors),
+    }
+    lines: list[dict[str, Any]] = [
+        {"at": max(start if turn.end_frame is None else turn.end_frame, start) - start, "role": turn.role,
+         "text": turn.text, "errors": [], "due": None}
         for turn in clip.turns
         if turn.role not in ACTIVE_ROLES
-    ]
+    ]  # fmt: skip
     spans = {"reference": _spans(clip, expected), "prediction": _spans(clip, found)}
     return {
         "fps": clip.fps,
@@ -126,13 +148,29 @@ def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:
             {"id": step.id, "name": step.name, **{side: of_side[step.id] for side, of_side in spans.items()}}
             for step in clip.steps
         ],
-        "reference_updates": [[event.frame - start, str(event.update)] for event in expected],
-        "predicted_updates": [[event.frame - start, str(event.update)] for event in found],
-        "reference_speech": [[event.frame - start, event.text] for event in reference_speech(clip)],
-        "predicted_speech": [[event.frame - start, event.text] for event in predicted_speech(frames)],
+        **events,
         "lines": lines,
-        "thumbs": _thumbs(clip, images) if images else [],
+        "thumbs": _thumbs(clip, images, {one["at"] for side in events.values() for one in side}) if images else [],
     }
+
+
+def _events(
+    start: int, events: Sequence[UpdateEvent | SpeechEvent], errors: Sequence[EventError]
+) -> list[dict[str, Any]]:
+    """Each event with the kinds of its errors, and where it was due if that is another place."""
+    listed = []
+    for event in events:  # by identity: two blocks at one frame may be equal
+        own = [one for one in errors if one.predicted is event or (one.predicted is None and one.reference is event)]
+        due = {one.reference.frame - start for one in own if one.reference} - {event.frame - start}
+        listed.append(
+            {
+                "at": event.frame - start,
+                "text": event.text if isinstance(event, SpeechEvent) else str(event.update),
+                "errors": [one.kind for one in own],
+                "due": due.pop() if due else None,
+            }
+        )
+    return listed
 
 
 def _spans(clip: Clip, events: Sequence[UpdateEvent]) -> dict[str, list[tuple[int, int, str]]]:
@@ -146,18 +184,30 @@ def _spans(clip: Clip, events: Sequence[UpdateEvent]) -> dict[str, list[tuple[in
     return spans
 
 
-def _thumbs(clip: Clip, images: Images) -> list[tuple[float, str]]:
-    """(place, data URI) of frames in the middle of even stretches; the place is where the stretch begins."""
-    count = clip.end_frame - clip.start_frame + 1
-    shown = min(NUM_THUMBS, count)
-    places = [place * count / shown for place in range(shown)]
-    frames = [clip.start_frame + int(place + count / shown / 2) for place in places]
+def _thumbs(clip: Clip, images: Images, events: Set[int]) -> list[dict[str, Any]]:
+    """Of the places with an event, and of others evenly between them; width in pixels of height THUMB_HEIGHT."""
+    places = _thumb_places(clip.end_frame - clip.start_frame + 1, events)
     found = []
-    for place, data in zip(places, images(clip, frames), strict=True):
+    for place, data in zip(places, images(clip, [clip.start_frame + place for place in places]), strict=True):
         with Image.open(io.BytesIO(data)) as image:
-            small = image.convert("RGB")
-            small.thumbnail((THUMB_HEIGHT, THUMB_HEIGHT))
+            image.thumbnail((8 * THUMB_HEIGHT, THUMB_HEIGHT))
             out = io.BytesIO()
-            small.save(out, "JPEG", quality=THUMB_QUALITY)
-        found.append((place, f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"))
+            image.convert("RGB").save(out, "JPEG", quality=THUMB_QUALITY)
+            width = round(THUMB_HEIGHT * image.width / image.height)
+        source = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+        found.append({"at": place, "width": width, "event": place in events, "source": source})
     return found
+
+
+def _thumb_places(count: int, events: Set[int]) -> list[int]:
+    """NUM_THUMBS places of `count` at most: events come first in line."""
+    first = _evenly(sorted(events), NUM_THUMBS)
+    others = [place for place in range(count) if place not in events]
+    return sorted([*first, *_evenly(others, NUM_THUMBS - len(first))])
+
+
+def _evenly(places: Sequence[int], most: int) -> list[int]:
+    """All, or the middle ones of `most` even stretches: of 0..5, two are 1 and 4."""
+    if len(places) <= most:
+        return list(places)
+    return [places[(2 * number + 1) * len(places) // (2 * most)] for number in range(most)]

@@ -1,13 +1,19 @@
 "use strict";
 const METRICS = JSON.parse(document.getElementById("metrics").textContent);
-const COLUMNS = ["dst_update_f1", "should_update_dst_f1", "joint_state_accuracy", "when_to_speak_f1", "F1", "missed",
-  "repeated", "spurious", "wrong_step", "speech_missed", "speech_repeated", "speech_spurious"];
-const LOW_IS_BAD = new Set(COLUMNS.slice(0, 5));
+const FIRST = ["dst_update_f1", "should_update_dst_f1", "joint_state_accuracy", "when_to_speak_f1", "F1", "missed",
+  "late", "repeated", "spurious", "wrong_step", "speech_missed", "speech_repeated", "speech_spurious"];
+const HIGH_IS_BAD = /early|late|miss|mismatched|repeated|spurious|wrong|redundant|delay|time_diff|tokens|restarts/;
+const NAMES = [...new Set([...FIRST, ...METRICS.clips.flatMap(clip => Object.keys(clip.metrics))])]
+  .filter(name => METRICS.clips.some(clip => name in clip.metrics));
+const WHOLE = new Set(NAMES.filter(name => HIGH_IS_BAD.test(name) || name.startsWith("num_")).filter(name =>
+  METRICS.clips.every(clip => Number.isInteger(clip.metrics[name] ?? 0))));
+const THUMB_HEIGHT = 72, MARGIN = {l: 260, r: 20, t: 10, b: 66};
+const find = selector => document.querySelector(selector);
 const style = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const escape = text => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+const short = (text, most) => text.length > most ? text.slice(0, most - 1) + "…" : text;
 const clock = s => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
-const number = v => v === null || v === undefined ? "–" : Number.isInteger(v) ? String(v) : v.toFixed(3);
-let sortBy = "dst_update_f1", worstFirst = true, chosen = null;
+let sortBy = NAMES[0] ?? "id", worstFirst = true, chosen = null, clip = null, range = null;
 
 function element(tag, text, className) {
   const made = document.createElement(tag);
@@ -16,125 +22,218 @@ function element(tag, text, className) {
   return made;
 }
 
+function number(name, value) {
+  return value === null || value === undefined ? "–" : WHOLE.has(name) ? String(value) : value.toFixed(3);
+}
+
+// The table of clips; gives the place of the first one listed.
 function showClips() {
-  const body = document.querySelector("#clips tbody"), filter = document.getElementById("filter").value.toLowerCase();
-  const badness = clip => {
-    const value = clip.metrics[sortBy];
+  const columns = [...new Set([...FIRST.filter(name => NAMES.includes(name)), ...sortBy === "id" ? [] : [sortBy]])];
+  const filter = find("#filter").value.toLowerCase();
+  const badness = row => {
+    const value = row.metrics[sortBy];
     if (sortBy === "id") return 0;
-    return value === null || value === undefined ? Infinity : LOW_IS_BAD.has(sortBy) ? -value : value;
+    return value === null || value === undefined ? Infinity : HIGH_IS_BAD.test(sortBy) ? value : -value;
   };
-  const rows = METRICS.clips.map((clip, place) => ({clip, place})).filter(r => r.clip.id.toLowerCase().includes(filter));
-  rows.sort((a, b) => (badness(b.clip) - badness(a.clip) || 0) * (worstFirst ? 1 : -1) || (a.clip.id < b.clip.id ? -1 : 1));
-  body.replaceChildren(...rows.map(({clip, place}) => {
-    const row = element("tr", undefined, place === chosen ? "chosen" : "");
-    row.append(element("td", clip.id), ...COLUMNS.map(name => element("td", number(clip.metrics[name]))));
-    row.onclick = () => { location.hash = "clip=" + encodeURIComponent(clip.id); };
+  const compare = (a, b) => badness(a) === badness(b) ? a.id.localeCompare(b.id) : badness(b) - badness(a);
+  const all = METRICS.clips.map((one, place) => ({...one, place}));
+  const rows = all.filter(one => one.id.toLowerCase().includes(filter));
+  rows.sort((a, b) => worstFirst ? compare(a, b) : compare(b, a));
+  find("#sort").value = sortBy;
+  find("#clips thead tr").replaceChildren(...["id", ...columns].map(name => {
+    const cell = element("th", name.replaceAll("_", " ") + (name === sortBy ? worstFirst ? " ▾" : " ▴" : ""));
+    cell.onclick = () => { worstFirst = sortBy === name ? !worstFirst : true; sortBy = name; showClips(); };
+    return cell;
+  }));
+  find("#clips tbody").replaceChildren(...rows.map(one => {
+    const row = element("tr", undefined, one.place === chosen ? "chosen" : "");
+    row.append(element("td", one.id), ...columns.map(name => element("td", number(name, one.metrics[name]))));
+    row.onclick = () => { 
+      history.pushState(null, "", "#clip=" + encodeURIComponent(one.id));
+      show(one.place);
+    };
     return row;
   }));
   return rows.length ? rows[0].place : null;
 }
 
-function makeHead() {
-  const row = document.querySelector("#clips thead tr");
-  for (const name of ["id", ...COLUMNS]) {
-    const cell = element("th", name.replaceAll("_", " "));
-    cell.onclick = () => { worstFirst = sortBy === name ? !worstFirst : true; sortBy = name; showClips(); };
-    row.append(cell);
-  }
-  document.getElementById("filter").oninput = showClips;
+function curve(values, name, colour) {
+  return {type: "scatter", mode: values.length > 1 ? "lines" : "markers", name, yaxis: "y",
+    x: values.map((_, i) => i / clip.fps), y: values, line: {color: colour, width: 1.6}, customdata: values.map((_, i) => clip.start + i),
+    hovertemplate: `%{x:.1f} s, frame %{customdata}: %{y:.3f}<extra>${name}</extra>`};
 }
 
-function lanes(clip, names) {
-  const traces = [];
-  for (const state of ["in_progress", "completed"]) {
-    const trace = {type: "bar", orientation: "h", name: state.replace("_", " "), legendgroup: state, x: [], y: [], base: [],
-      marker: {color: style(state === "completed" ? "--done" : "--progress")}, yaxis: "y3", hoverinfo: "text", text: [],
+function markers(key, y, symbol, colour, name) {
+  const wrong = style("--wrong"), back = style("--back");
+  return {type: "scatter", mode: "markers", x: clip[key].map(e => e.at / clip.fps), y: clip[key].map(() => y),
+    yaxis: "y2", name, showlegend: false, cliponaxis: false, hoverinfo: "text",
+    marker: {symbol, size: 11, color: clip[key].map(e => e.errors.length ? back : colour), line: {width: 2,
+      color: clip[key].map(e => e.errors.length ? wrong : back)}},
+    text: clip[key].map(e => `${clock(e.at / clip.fps)}, frame ${clip.start + e.at}<br>${name}`
+      + `${e.errors.length ? `: <b>${e.errors.join(", ").replaceAll("_", " ")}</b>` : ""}<br>${wrapped(e.text)}`)};
+}
+
+function wrapped(text) {
+  return escape(text.replace(/(.{60}\S*)\s+/g, "$1\n")).replaceAll("\n", "<br>");
+}
+
+function lanes(names) {
+  return ["in_progress", "completed"].map(state => {
+    const trace = {type: "bar", orientation: "h", name: state.replace("_", " "), x: [], y: [], base: [], text: [],
+      marker: {color: style(state === "completed" ? "--done" : "--progress")}, yaxis: "y3", hoverinfo: "text",
       textposition: "none", width: .72};
-    clip.steps.forEach((step, place) => {
-      for (const [side, spans] of [["reference", step.reference], ["prediction", step.prediction]])
-        for (const [from, to, which] of spans) if (which === state) {
-          trace.base.push(from / clip.fps); trace.x.push((to - from) / clip.fps);
-          trace.y.push(names.indexOf(`${step.id} ${side}`));
-          trace.text.push(`${escape(step.id + " " + step.name)}<br>${side}: ${state} from ${clock(from / clip.fps)}`);
-        }
-    });
-    traces.push(trace);
+    clip.steps.forEach((step, place) => ["reference", "prediction"].forEach((side, below) => {
+      for (const [from, to, which] of step[side]) if (which === state) {
+        trace.base.push(from / clip.fps); trace.x.push((to - from) / clip.fps); trace.y.push(2 * place + below);
+        trace.text.push(`${wrapped(`${step.id} ${step.name}`)}<br>${side}: ${trace.name} from `
+          + `${clock(from / clip.fps)} to ${clock(to / clip.fps)}`);
+      }
+    }));
+    return trace;
+  });
+}
+
+// Thumbnails of the visible range in even slots: in each one with an event if any, else the one next to its middle.
+function strip([from, to], width) {
+  const time = t => (t.at + .5) / clip.fps, visible = clip.thumbs.filter(t => time(t) >= from && time(t) < to);
+  const fit = Math.floor(width / (Math.max(...visible.map(t => t.width)) + 2));
+  const count = Math.max(Math.min(fit, Math.round((to - from) * clip.fps)), 1), slot = (to - from) / count, images = [];
+  for (let i = 0; i < count; i++) {
+    const middle = from + (i + .5) * slot;
+    const off = t => Math.abs(time(t) - middle) + (t.event ? 0 : slot);
+    const inside = visible.filter(t => Math.floor((time(t) - from) / slot) === i);
+    inside.sort((a, b) => off(a) - off(b));
+    if (inside.length) images.push({at: inside[0].at, middle, source: inside[0].source});
   }
-  return traces;
+  return {slot, images};
 }
 
-function events(clip, key, y, symbol, colour, name) {
-  return {type: "scatter", mode: "markers", x: clip[key].map(e => e[0] / clip.fps), y: clip[key].map(() => y), yaxis: "y2",
-    marker: {symbol, size: 11, color: colour, line: {width: 1, color: style("--back")}}, name, hoverinfo: "text",
-    text: clip[key].map(e => `${clock(e[0] / clip.fps)} frame ${clip.start + e[0]}<br>${name}: ${escape(e[1])}`), showlegend: false, cliponaxis: false};
+// Tick labels: seconds, and below them the frame.
+function ticks([from, to], width) {
+  const steps = [.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 3600], most = Math.max(width / 90, 2);
+  const step = steps.find(s => (to - from) / s <= most) ?? (to - from) / most;
+  const tickvals = [];
+  for (let i = Math.ceil(from / step); i * step <= to; i++) tickvals.push(i * step);
+  return {tickvals, ticktext: tickvals.map(s => `${+s.toFixed(1)}<br>${clip.start + Math.round(s * clip.fps)}`)};
 }
 
-function draw(clip) {
-  const names = clip.steps.flatMap(s => [`${s.id} reference`, `${s.id} prediction`]);
-  const time = clip.p_update.map((_, i) => i / clip.fps), end = clip.p_update.length / clip.fps;
-  const curve = (values, name, colour) => ({type: "scatter", mode: "lines", x: time, y: values, name, yaxis: "y",
-    line: {color: colour, width: 1.6}, hovertemplate: `%{x:.1f} s: %{y:.3f}<extra>${name}</extra>`});
-  const update = style("--update"), speak = style("--speak"), faint = style("--faint");
-  const traces = [curve(clip.p_update, "update", update), curve(clip.p_speak, "speak", speak),
-    events(clip, "reference_speech", 4, "diamond", faint, "reference utterance"),
-    events(clip, "predicted_speech", 3, "diamond", speak, "predicted utterance"),
-    events(clip, "reference_updates", 2, "square", faint, "reference update"),
-    events(clip, "predicted_updates", 1, "square", update, "predicted update"),
-    events(clip, "lines", 0, "triangle-up", style("--done"), "user or system"), ...lanes(clip, names)];
-  const threshold = (value, colour) => ({type: "line", x0: 0, x1: end, y0: value, y1: value, yref: "y",
-    line: {color: colour, dash: "dash", width: 1}});
-  const shapes = [threshold(METRICS.settings.update_threshold, update), threshold(METRICS.settings.speak_threshold, speak)];
-  for (const at of clip.restarts) shapes.push({type: "line", x0: at / clip.fps, x1: at / clip.fps, y0: 0, y1: 1,
-    yref: "paper", line: {color: faint, dash: "dot", width: 1}});
+// Panels from the top: [axis, height in pixels, space below].
+function stacked(panels) {
+  const height = panels.reduce((sum, [, own, below]) => sum + own + below, 0), domains = {};
+  let top = height;
+  for (const [axis, own, below] of panels) {
+    domains[axis] = [Math.max(top - own, 0) / height, top / height];
+    top -= own + below;
+  }
+  return {height, domains};
+}
+
+function draw() {
+  const names = clip.steps.flatMap(s => [`${s.id} ${short(s.name, 26)}, reference`, "prediction"]);
+  const whole = [0, clip.p_update.length / clip.fps], end = whole[1], seen = range ?? whole;
+  const update = style("--update"), speak = style("--speak"), faint = style("--faint"), wrong = style("--wrong");
+  const width = find("#timeline").clientWidth - MARGIN.l - MARGIN.r, shown = strip(seen, width);
+  const {height, domains} = stacked([["y4", clip.thumbs.length ? THUMB_HEIGHT : 1, 30], ["y", 150, 22], ["y2", 125, 16],
+    ["y3", 20 * Math.max(names.length, 1), 0]]);
+  const traces = [curve(clip.p_update, "p(update)", update), curve(clip.p_speak, "p(speak)", speak),
+    markers("reference_speech", 4, "diamond", faint, "reference utterance"),
+    markers("predicted_speech", 3, "diamond", speak, "predicted utterance"),
+    markers("reference_updates", 2, "square", faint, "reference update"),
+    markers("predicted_updates", 1, "square", update, "predicted update"),
+    markers("lines", 0, "triangle-up", style("--user"), "user or system"), ...lanes(names),
+    {type: "scatter", mode: "markers", yaxis: "y4", x: shown.images.map(i => i.middle), y: shown.images.map(() => .5),
+      marker: {size: 40, opacity: 0}, showlegend: false, hoverinfo: "text",
+      text: shown.images.map(i => `${clock(i.at / clip.fps)}, frame ${clip.start + i.at}`)}];
+  if (clip.restarts.length) traces.push({type: "scatter", mode: "lines", x: [null], y: [null], name: "context restart",
+    line: {color: faint, dash: "dot", width: 1.5}});
+  const line = (from, to, y0, y1, yref, line, layer) =>
+    ({type: "line", x0: from / clip.fps, x1: to / clip.fps, y0, y1, yref, line, layer});
+  const shapes = [["update_threshold", update], ["speak_threshold", speak]].map(([name, color]) => line(0, clip.p_update.length,
+    METRICS.settings[name], METRICS.settings[name], "y", {color, dash: "dash", width: 1}, "below"));
+  for (const at of clip.restarts)
+    shapes.push(line(at, at, 0, domains.y[1], "paper", {color: faint, dash: "dot", width: 1.5}));
+  for (const [key, row] of [["predicted_speech", 3], ["predicted_updates", 1]]) for (const e of clip[key])
+    if (e.due !== null) shapes.push(line(e.due, e.at, row + 1, row, "y2", {color: wrong, width: 2}, "below"));
   clip.steps.forEach((_, i) => { if (i % 2) shapes.push({type: "rect", x0: 0, x1: end, y0: 2 * i - .5, y1: 2 * i + 1.5,
-    yref: "y3", line: {width: 0}, fillcolor: faint, opacity: .12, layer: "below"}); });
-  const shown = clip.thumbs.length, images = clip.thumbs.map(([at, source]) => ({source, xref: "x", yref: "paper",
-    x: at / clip.fps, y: 1, sizex: end / Math.max(shown, 1) * .97, sizey: .13, xanchor: "left", yanchor: "top"}));
-  const lane = 21 * Math.max(names.length, 1), height = 470 + lane, low = lane / (height - 60);
-  const axis = {gridcolor: style("--line"), zeroline: false, linecolor: style("--line"), fixedrange: true};
-  Plotly.react("timeline", traces, {height, barmode: "overlay", images, shapes, margin: {l: 150, r: 20, t: 10, b: 50},
-    paper_bgcolor: style("--back"), plot_bgcolor: style("--back"), font: {color: style("--ink"), size: 12},
-    legend: {orientation: "h", y: 1 - .145, yanchor: "bottom", x: 1, xanchor: "right"}, hovermode: "closest",
-    xaxis: {...axis, fixedrange: false, range: [0, end], title: {text: "seconds"}, anchor: "y3"},
-    yaxis: {...axis, domain: [low + .37 * (1 - low), 1 - .2], range: [-.03, 1.03], title: {text: "probability"}},
-    yaxis2: {...axis, domain: [low + .03, low + .33 * (1 - low)], range: [-.6, 4.6], tickvals: [0, 1, 2, 3, 4],
-      ticktext: ["user, system", "updates, prediction", "updates, reference", "speech, prediction", "speech, reference"]},
-    yaxis3: {...axis, domain: [0, low], range: [Math.max(names.length, 1) - .5, -.5],
-      tickvals: names.map((_, i) => i), ticktext: names.map(escape)}}, {displayModeBar: false, responsive: true});
+    yref: "y3", line: {width: 0}, fillcolor: faint, opacity: .14, layer: "below"}); });
+  const images = shown.images.map(({middle, source}) => ({source, xref: "x", yref: "y4", x: middle, y: .5,
+    sizex: shown.slot * .97, sizey: 1, xanchor: "center", yanchor: "middle"}));
+  const axis = {gridcolor: style("--line"), zeroline: false, fixedrange: true};
+  Plotly.react("timeline", traces, {height: height + MARGIN.t + MARGIN.b, margin: MARGIN, images, shapes,
+    barmode: "overlay", paper_bgcolor: style("--back"), plot_bgcolor: style("--back"),
+    font: {color: style("--ink"), size: 12}, hoverlabel: {align: "left"}, hovermode: "closest", dragmode: "zoom",
+    legend: {orientation: "h", y: domains.y[1], yanchor: "bottom", x: 1, xanchor: "right", bgcolor: "rgba(0,0,0,0)"},
+    xaxis: {...axis, fixedrange: false, range: seen, ...ticks(seen, width), anchor: "y3",
+      title: {text: "seconds, frame", standoff: 8}},
+    yaxis: {...axis, domain: domains.y, range: [-.03, 1.03], tickvals: [0, .5, 1], title: {text: "probability"}},
+    yaxis2: {...axis, domain: domains.y2, range: [-.7, 4.6], ticks: "outside", ticklen: 8, tickcolor: "rgba(0,0,0,0)",
+      tickvals: [0, 1, 2, 3, 4],
+      ticktext: ["user, system", "updates, prediction", "updates, reference", "utterances, prediction",
+        "utterances, reference"]},
+    yaxis3: {...axis, domain: domains.y3, range: [Math.max(names.length, 1) - .5, -.5], showgrid: false,
+      tickvals: names.map((_, i) => i), ticktext: names.map(escape)},
+    yaxis4: {...axis, domain: domains.y4, range: [0, 1], visible: false}}, {displayModeBar: false, doubleClick: false});
 }
 
-function tell(clip) {
-  const rows = [];
-  const put = (key, column, className) => clip[key].forEach(([at, text]) => rows.push([at, column, text, className]));
-  put("lines", 0, "user"); put("reference_updates", 1, "reference"); put("reference_speech", 1, "reference");
-  put("predicted_updates", 2, ""); put("predicted_speech", 2, "");
-  rows.sort((a, b) => a[0] - b[0]);
-  const body = document.querySelector("#said tbody");
-  body.replaceChildren();
-  let last = null, cells = null;
-  for (const [at, column, text, className] of rows) {
-    if (at !== last) {
-      const row = element("tr");
-      row.append(element("td", clock(at / clip.fps)));
-      cells = [element("td"), element("td"), element("td")];
-      row.append(...cells); body.append(row); last = at;
-    }
-    cells[column].append(element("div", text, className));
-  }
+// All that was said and updated, by time.
+function tell() {
+  const rows = new Map();
+  const put = (key, column, className) => { for (const event of clip[key]) {
+    if (!rows.has(event.at)) rows.set(event.at, [[], [], []]);
+    const said = element("div", event.role ? `${event.role}: ${event.text}` : event.text, className);
+    if (event.errors.length) said.append(element("span", event.errors.join(", ").replaceAll("_", " "), "wrong"));
+    rows.get(event.at)[column].push(said);
+  } };
+  put("lines", 0, "user"); put("reference_updates", 1, "update"); put("reference_speech", 1);
+  put("predicted_updates", 2, "update"); put("predicted_speech", 2);
+  find("#said tbody").replaceChildren(...[...rows].sort((a, b) => a[0] - b[0]).map(([at, cells]) => {
+    const row = element("tr");
+    row.append(element("td", clock(at / clip.fps)), element("td", String(clip.start + at)), ...cells.map(said => {
+      const cell = element("td");
+      cell.append(...said);
+      return cell;
+    }));
+    return row;
+  }));
 }
 
+// The clip of the address; ids may repeat between datasets, so a click shows its row's.
 function choose() {
   const wanted = decodeURIComponent((location.hash.match(/^#clip=(.*)$/) || [])[1] || "");
-  const place = METRICS.clips.findIndex(clip => clip.id === wanted);
-  chosen = place >= 0 ? place : chosen === null ? showClips() : chosen;
-  if (chosen === null) return;
-  showClips();
-  const clip = JSON.parse(document.getElementById(`clip-${chosen}`).textContent);
-  document.getElementById("title").textContent = METRICS.clips[chosen].id;
-  draw(clip); tell(clip);
+  const place = METRICS.clips.findIndex(one => one.id === wanted);
+  const next = place >= 0 ? place : chosen ?? showClips();
+  if (next !== null) show(next);
 }
 
-makeHead();
-window.onhashchange = choose;
-matchMedia("(prefers-color-scheme: dark)").onchange = choose;
-choose();
+function show(place) {
+  chosen = place;
+  showClips();
+  clip = JSON.parse(document.getElementById(`clip-${chosen}`).textContent);
+  range = null;
+  find("#title").textContent = METRICS.clips[chosen].id;
+  draw(); tell();
+}
+
+function start() {
+  find("#sort").append(...["id", ...NAMES].map(name => element("option", name)));
+  find("#sort").onchange = event => { sortBy = event.target.value; worstFirst = true; showClips(); };
+  find("#filter").oninput = showClips;
+  if (find("#dataset")) find("#dataset").onchange = event => {
+    const shown = event.target.selectedIndex;
+    document.querySelectorAll("section").forEach((section, i) => { section.hidden = i !== shown; });
+  };
+  window.onhashchange = choose;
+  choose();
+  if (clip === null) return;
+  find("#timeline").on("plotly_relayout", change => {
+    if (change["xaxis.range[0]"] === undefined) return;
+    const end = clip.p_update.length / clip.fps;
+    range = [Math.max(change["xaxis.range[0]"], 0), Math.min(change["xaxis.range[1]"], end)];
+    draw();
+  });
+  find("#timeline").on("plotly_doubleclick", () => { range = null; draw(); });
+  window.onresize = draw;
+  matchMedia("(prefers-color-scheme: dark)").onchange = draw;
+}
+
+start();

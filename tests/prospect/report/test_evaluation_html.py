@@ -1,7 +1,11 @@
+import base64
+import io
 import json
 import re
+import weakref
 
 import pytest
+from PIL import Image
 
 from pipeline.clips import Turn
 from prospect.report.evaluation_html import write_report
@@ -20,10 +24,18 @@ def predict(clip, actions=()):
     return ClipPrediction(clip, tuple(records), {})
 
 
+def event(at, text, *errors, due=None):
+    return {"at": at, "text": text, "errors": list(errors), "due": due}
+
+
+def say(text):
+    return Action("assistant", text, 0.1, 0.9)
+
+
 CLIP = make_clip(
     [Turn("user", EVIL, 0, 1), Turn("dst_update", "S1->start", 2, 4), Turn("assistant", "Go on.", 2, 4)], frames=(0, 9)
 )
-PREDICTION = predict(CLIP, {5: (Action("dst_update", "S1->start", 0.9, 0.1), Action("assistant", EVIL, 0.1, 0.9))})
+PREDICTION = predict(CLIP, {5: (Action("dst_update", "S1->start", 0.9, 0.1), say(EVIL))})
 
 
 def metrics(predictions, values=None, interval=(0.1, 0.9)):
@@ -50,8 +62,23 @@ def test_every_clip_and_metric_is_in_the_page(tmp_path):
     page, blocks = report(tmp_path, [PREDICTION, other])
     assert set(blocks) == {"metrics", "clip-0", "clip-1"}
     assert [clip["id"] for clip in blocks["metrics"]["clips"]] == ["v-c000", "w-c000"]
-    for text in ("dst_update_f1", "0.500<small>0.10 to 0.90</small>", "<td>3</td>", "always silent"):
+    for text in ("dst_update_f1", "0.500<small>0.10 to 0.90</small>", "<td>3</td>", "always silent", "<td>–</td>"):
         assert text in page
+    assert page.count("<section>") == 1 and "<section hidden>" not in page and '<select id="dataset">' not in page
+
+
+def test_several_datasets_have_a_switch(tmp_path):
+    given = metrics([PREDICTION])
+    for row in given["rows"].values():
+        row["datasets"] = {
+            name: {"metrics": {"missed": count}, "intervals": {}} for name, count in (("a", 7), ("b", 8))
+        }
+    write_report(tmp_path / "report.html", given, [PREDICTION], None)
+    page = (tmp_path / "report.html").read_text()
+    assert '<select id="dataset"><option>all clips</option><option>a</option><option>b</option></select>' in page
+    first, *others = re.findall(r"<section( hidden)?>(.*?)</section>", page, re.S)
+    assert first[0] == "" and [hidden for hidden, _ in others] == [" hidden"] * 2
+    assert ["<td>7</td>" in table for _, table in others] == [True, False]
 
 
 def test_a_timeline_has_curves_states_events_and_texts_by_place_in_the_stream(tmp_path):
@@ -62,9 +89,44 @@ def test_a_timeline_has_curves_states_events_and_texts_by_place_in_the_stream(tm
     assert first["reference"] == [[0, 4, "not_started"], [4, 10, "in_progress"]]
     assert first["prediction"] == [[0, 5, "not_started"], [5, 10, "in_progress"]]
     assert second["reference"] == second["prediction"] == [[0, 10, "not_started"]]
-    assert clip["reference_updates"] == [[4, "S1->start"]] and clip["predicted_updates"] == [[5, "S1->start"]]
-    assert clip["reference_speech"] == [[4, "Go on."]] and clip["predicted_speech"] == [[5, EVIL]]
-    assert clip["lines"] == [[1, f"user: {EVIL}"]]
+    assert clip["reference_updates"] == [event(4, "S1->start")]
+    assert clip["predicted_updates"] == [event(5, "S1->start", "late", due=4)]
+    assert clip["reference_speech"] == [event(4, "Go on.")]
+    assert clip["predicted_speech"] == [event(5, EVIL, "late", due=4)]
+    assert clip["lines"] == [{**event(1, EVIL), "role": "user"}]
+    assert clip["thumbs"] == []
+
+
+def test_events_say_what_is_wrong_with_them(tmp_path):
+    turns = [Turn("dst_update", "S1->start", 12, 12), Turn("dst_update", "S1->complete", 40, 40)]
+    twice = (Action("dst_update", "S2->start", 0.9, 0.1), Action("dst_update", "S2->start", 0.9, 0.1))
+    _, blocks = report(tmp_path, [predict(make_clip(turns, frames=(10, 49)), {12: twice, 30: twice[:1]})])
+    assert blocks["clip-0"]["reference_updates"] == [event(2, "S1->start"), event(30, "S1->complete", "missed")]
+    first, again, later = blocks["clip-0"]["predicted_updates"]
+    assert sorted((first["errors"], again["errors"])) == [["repeated"], ["wrong_step"]]  # either may be the found one
+    assert later == event(20, "S2->start", "repeated")
+
+
+def test_no_clip_is_held_after_it_is_written(tmp_path):
+    class Watched(ClipPrediction):  # without slots: can be watched
+        pass
+
+    written, held = [], []
+
+    def stream():
+        for one in clips:
+            prediction = Watched(one.clip, long.frames, {})
+            written.append(weakref.ref(prediction))
+            yield prediction
+            del prediction
+            held.append(sum(ref() is not None for ref in written))
+
+    long = predict(make_clip((), frames=(0, 999)))
+    clips = [predict(make_clip((), frames=(0, 999), clip_id=f"v-c{number:03}")) for number in range(200)]
+    write_report(tmp_path / "report.html", metrics(clips), stream(), None)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<script type="application/json" id="clip-') == 200
+    assert held == [1] * 200  # the one just written
 
 
 def test_no_text_breaks_out_of_the_page(tmp_path):
@@ -80,9 +142,9 @@ def test_the_page_loads_nothing_from_elsewhere(tmp_path):
     assert not re.search(r"<(script|img|iframe)[^>]+src=|<link", page)
 
 
-def test_thumbnails_are_of_even_stretches(tmp_path):
+def test_thumbnails_show_every_event_and_even_stretches_between(tmp_path):
     asked = []
-    long = predict(make_clip((), frames=(100, 195)))
+    long = predict(make_clip([Turn("dst_update", "S1->start", 100, 101)], frames=(100, 290)), {130: [say("Go.")]})
 
     def images(clip, frames):
         asked.extend(frames)
@@ -90,8 +152,25 @@ def test_thumbnails_are_of_even_stretches(tmp_path):
 
     _, blocks = report(tmp_path, [long], images)
     thumbs = blocks["clip-0"]["thumbs"]
-    assert len(thumbs) == 24 and asked[:3] == [102, 106, 110] and [place for place, _ in thumbs[:3]] == [0, 4, 8]
-    assert all(source.startswith("data:image/jpeg;base64,") for _, source in thumbs)
+    assert len(thumbs) == 64 and [thumb["at"] + 100 for thumb in thumbs] == asked
+    assert [thumb["at"] for thumb in thumbs if thumb["event"]] == [1, 30]
+    assert asked[:5] == [101, 102, 105, 108, 111]  # 189 silent frames, 62 stretches of 3.05
+    assert thumbs[0]["width"] == 72 and thumbs[0]["source"].startswith("data:image/jpeg;base64,")
+
+
+def test_more_events_than_thumbnails_are_thinned_evenly(tmp_path):
+    busy = predict(make_clip((), frames=(0, 199)), {f: [say(str(f))] for f in range(0, 128)})
+    _, blocks = report(tmp_path, [busy], lambda clip, frames: [jpeg(f) for f in frames])
+    assert [thumb["at"] for thumb in blocks["clip-0"]["thumbs"]] == list(range(1, 128, 2))
+
+
+def test_thumbnails_of_wide_frames_keep_their_shape(tmp_path):
+    out = io.BytesIO()
+    Image.new("RGBA", (320, 180)).save(out, "PNG")
+    _, blocks = report(tmp_path, [predict(make_clip((), frames=(0, 0)))], lambda clip, frames: [out.getvalue()])
+    (thumb,) = blocks["clip-0"]["thumbs"]
+    with Image.open(io.BytesIO(base64.b64decode(thumb["source"].partition(",")[2]))) as image:
+        assert (image.format, image.size, thumb["width"]) == ("JPEG", (128, 72), 128)
 
 
 @pytest.mark.parametrize("clip", [make_clip((), frames=(0, 0)), make_clip((), frames=(0, 3), steps=0)])
