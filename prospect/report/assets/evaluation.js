@@ -59,7 +59,8 @@ function showClips() {
 
 function curve(values, name, colour) {
   return {type: "scatter", mode: values.length > 1 ? "lines" : "markers", name, yaxis: "y",
-    x: values.map((_, i) => i / clip.fps), y: values, line: {color: colour, width: 1.6}, customdata: values.map((_, i) => clip.start + i),
+    x: values.map((_, i) => i / clip.fps), y: values, line: {color: colour, width: 1.6},
+    customdata: values.map((_, i) => clip.start + i),
     hovertemplate: `%{x:.1f} s, frame %{customdata}: %{y:.3f}<extra>${name}</extra>`};
 }
 
@@ -148,8 +149,10 @@ function draw() {
     line: {color: faint, dash: "dot", width: 1.5}});
   const line = (from, to, y0, y1, yref, line, layer) =>
     ({type: "line", x0: from / clip.fps, x1: to / clip.fps, y0, y1, yref, line, layer});
-  const shapes = [["update_threshold", update], ["speak_threshold", speak]].map(([name, color]) => line(0, clip.p_update.length,
-    METRICS.settings[name], METRICS.settings[name], "y", {color, dash: "dash", width: 1}, "below"));
+  const threshold = (value, color) =>
+    line(0, clip.p_update.length, value, value, "y", {color, dash: "dash", width: 1}, "below");
+  const {update_threshold, speak_threshold} = METRICS.settings;
+  const shapes = [threshold(update_threshold, update), threshold(speak_threshold, speak)];
   for (const at of clip.restarts)
     shapes.push(line(at, at, 0, domains.y[1], "paper", {color: faint, dash: "dot", width: 1.5}));
   for (const [key, row] of [["predicted_speech", 3], ["predicted_updates", 1]]) for (const e of clip[key])
