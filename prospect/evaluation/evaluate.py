@@ -117,8 +117,13 @@ class ProspectEvaluator:
         found = {row: [read_prediction(predictions / row / one.file_name) for one in clips] for row in self.rows}
         metrics = self._measured(found, [one.clip for one in clips])
         write_atomically(self.out / METRICS, json_bytes(metrics))
-        images = {one.clip.id: one for one in clips}
-        write_report(self.out / REPORT, metrics, found["model"], lambda clip, frames: images[clip.id].stored(frames))
+        images = {(one.clip.dataset, one.clip.id): one for one in clips}
+        write_report(
+            self.out / REPORT,
+            metrics,
+            found["model"],
+            lambda clip, frames: images[clip.dataset, clip.id].stored(frames),
+        )
         return metrics
 
     def clips(self) -> list[EvaluatedClip]:
@@ -175,7 +180,7 @@ class ProspectEvaluator:
             "scorer": self.scorer,
             "embedder": embedder.name,
             "rows": rows,
-            "clips": [{"id": one.clip_id, "metrics": clip_metrics(one)} for one in by_clip],
+            "clips": [{"id": one.clip_id, "dataset": one.dataset, "metrics": clip_metrics(one)} for one in by_clip],
         }
         if self.scorer == "proassist":
             from prospect.evaluation.proassist import proassist_scores
