@@ -234,8 +234,9 @@ def _info(files: Any, path: str) -> dict[str, Any]:
         found: dict[str, Any] = files.info(path)
     except FileNotFoundError as error:
         cause = error.__cause__
-        if cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == 404:
+        if type(cause).__module__.split(".")[0] != "aiohttp" or getattr(cause, "status", None) == 404:
             raise
+        assert cause is not None
         raise cause from None
     return found
 

@@ -28,7 +28,7 @@ def test_proassists_dialogues_build_and_train(tmp_path):
     assert "no problems" in succeed(
         tmp_path, "inspect-shard", "shards/prepared/train", "--verify", "--data-root", "data"
     )
-    assert "audit of the train split" in succeed(tmp_path, "audit", "--set", "data.toy=null", *options)
+    assert "audit of prepared, train split" in succeed(tmp_path, "audit", "--set", "data.toy=null", *options)
     succeed(
         tmp_path,
         "train",
