@@ -15,9 +15,11 @@ COLOURS = {"should_update_dst": "#c2410c", "when_to_speak": "#1d4ed8"}
 def write_reliability(
     path: Path, found: Mapping[str, Any], curves: Mapping[str, Sequence[float]], grid: Sequence[float]
 ) -> None:
-    """Args:
-    found: of `calibration.reliability`.
-    curves: F1 of each head at each threshold of `grid`.
+    """Write the page.
+
+    Args:
+        found: of `calibration.reliability`.
+        curves: F1 of each head at each threshold of `grid`.
     """
     titles = ("Reliability: share of positives by probability", "Event F1 by threshold (other head as the reference)")
     figure = make_subplots(1, 2, subplot_titles=titles)

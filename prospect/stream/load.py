@@ -18,6 +18,7 @@ from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.stream.streamer import Streamer, StreamSettings
 
 THRESHOLDS = "thresholds.json"  # in a checkpoint's folder: what calibration found
+WRITTEN_LAST = "data_position.json"  # in a run's checkpoint: one that a kill cut short has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def find_checkpoint(place: str) -> str:
     if not folder.is_dir() or (folder / "config.json").is_file():
         return place
     found = sorted(
-        (path for path in folder.glob("checkpoints/checkpoint-*") if (path / "config.json").is_file()),
+        (path for path in folder.glob("checkpoints/checkpoint-*") if (path / WRITTEN_LAST).is_file()),
         key=lambda path: int(path.name.partition("-")[2]),
     )
     if not found:
