@@ -14,7 +14,7 @@ def test_a_run_is_its_last_whole_checkpoint(tmp_path):
     assert FILE == WRITTEN_LAST
     assert find_checkpoint(str(tmp_path)) == str(tmp_path / "checkpoints" / "checkpoint-9")
     (tmp_path / "checkpoints" / "checkpoint-9" / FILE).unlink()
-    with pytest.raises(ProspectError, match=r"found neither config\\.json nor checkpoints/"):
+    with pytest.raises(ProspectError, match=r"found neither config\.json nor checkpoints/"):
         find_checkpoint(str(tmp_path))
 
 
