@@ -23,6 +23,7 @@ from pipeline.errors import ProspectError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 TASKS_AHEAD = 2  # for each worker: one at work, one waiting
+SECONDS_TO_END = 5  # for a worker to remove what it has half-written
 
 
 class Engine(Protocol):
@@ -42,8 +43,12 @@ class LocalEngine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if self._pool and error:
-            for process in multiprocessing.active_children():  # a shard half-written is written again
+            workers = multiprocessing.active_children()
+            for process in workers:  # a shard half-written is written again
                 process.terminate()
+            for process in workers:
+                process.join(SECONDS_TO_END)
+                process.kill()
         if self._pool:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -59,7 +64,7 @@ class LocalEngine:
             self._pool = ProcessPoolExecutor(self._workers, mp_context=spawn, initializer=_start_worker)
         pool = self._pool
         try:
-            yield from _in_order(lambda task: pool.submit(work, task), lambda future: future.result(),
+            yield from _in_order(lambda task: pool.submit(_work, work, task), lambda future: future.result(),
                                  chain(first, tasks), self._workers)  # fmt: skip
         except BrokenProcessPool:
             raise ProspectError(
@@ -144,7 +149,26 @@ def end_with_parent() -> None:
 
 
 def _start_worker() -> None:
-    """In a worker process: the parent alone answers Ctrl-C; SIGTERM unwinds, so that no half-written file is left."""
+    """In a worker process: the parent alone answers Ctrl-C; SIGTERM ends it, with no half-written file left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(1))
+    signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(1))
     end_with_parent()
+
+
+def _work(work: Callable[[Task], Result], task: Task) -> Result:
+    """In a worker process: SIGTERM unwinds the task, then ends the process, which the pool would let live."""
+    ending = False
+
+    def unwind(signum: int, frame: object) -> None:
+        nonlocal ending
+        ending = True
+        sys.unraisablehook = lambda error: None  # where it is raised in a __del__, the task goes on to its end
+        sys.exit(1)
+
+    before = signal.signal(signal.SIGTERM, unwind)
+    try:
+        return work(task)
+    finally:
+        if ending:
+            os._exit(1)
+        signal.signal(signal.SIGTERM, before)

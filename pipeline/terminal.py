@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -30,6 +31,9 @@ FIXES = {  # of errors of the operating system
 }
 
 
+_interrupted: list[KeyboardInterrupt] = []
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, as schedulers send it."""
 
@@ -37,7 +41,10 @@ class Terminated(KeyboardInterrupt):
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """What a user can cause becomes one message and exit code 1; anything else is our bug and keeps its traceback."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _interrupt)
+    _interrupted.clear()
     try:
         yield
     except InvalidInput as error:
@@ -72,6 +79,8 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, int, int | None], 
         tasks: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int | None) -> None:
+            if _interrupted:  # but not stopped: a __del__, or C++ that imports, swallows what is raised in it
+                raise _interrupted[0]
             if stage not in tasks:
                 tasks[stage] = progress.add_task(stage, total=total)
             progress.update(tasks[stage], completed=done)
@@ -79,8 +88,11 @@ def progress_bar(console: Console) -> Iterator[Callable[[str, int, int | None], 
         yield show
 
 
-def _terminate(signum: int, frame: object) -> None:
-    raise Terminated
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    interrupted = Terminated() if signum == signal.SIGTERM else KeyboardInterrupt()
+    _interrupted.append(interrupted)
+    sys.unraisablehook = lambda it: None if it.exc_value is interrupted else sys.__unraisablehook__(it)
+    raise interrupted
 
 
 def _fail(message: str) -> NoReturn:
