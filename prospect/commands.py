@@ -209,6 +209,20 @@ def calibrate(
         console.print(f"stored: {found.stored}, reliability diagram: {folder}/reliability.html", soft_wrap=True)
 
 
+@app.command()
+def export(
+    checkpoint: CheckpointOption,
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    merge: Annotated[bool, typer.Option(help="LoRA: into whole SmolVLM weights, beside the heads.")] = False,
+) -> None:
+    """Write a checkpoint's weights, tokenizer and image processor to a folder, without the run's state."""
+    with clear_errors():
+        from prospect.model.export import export as export_checkpoint
+        from prospect.stream.load import find_checkpoint
+
+        console.print(f"{out}: {export_checkpoint(Path(find_checkpoint(checkpoint)), out, merge)}", soft_wrap=True)
+
+
 def _rows(named: str) -> Any:
     from prospect.evaluation.evaluate import ROWS
 

@@ -94,13 +94,24 @@ class DataConfig(_Settings):
         return self
 
 
+class LoraSettings(_Settings):
+    """Low-rank adapters of the text model (Hu et al., arXiv 2106.09685); the heads are trained beside them."""
+
+    rank: Positive = 16
+    alpha: Positive = 32  # the adapters' output is scaled by alpha / rank
+    dropout: float = Field(default=0, ge=0, lt=1)
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
 class ModelConfig(_Settings):
     checkpoint: str | None = None  # hub id or folder of a SmolVLM checkpoint; None: random weights from `preset`
-    preset: Literal["toy"] | None = None
+    preset: Literal["toy", "smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"] | None = None
     tokens_per_frame: int | Literal["native"] = 4
     vision_chunk: Positive = 64  # frames in one forward of the vision tower
     freeze_vision: bool = False
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    freeze_connector: bool = False
+    lora: LoraSettings | None = None  # None: every weight that is not frozen is trained
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
 
     @model_validator(mode="after")
@@ -124,12 +135,14 @@ class TrainConfig(_Settings):
     max_steps: Positive | None = None  # stops earlier than `epochs`
     global_batch_size: Positive = 16  # sequences of one optimizer step, over all ranks
     micro_batch_size: Positive = 2  # sequences of one forward on one rank; accumulation follows
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # 8 bits: block-wise states, bf16 weights rounded by chance
     learning_rate: float = Field(default=1e-5, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     adam_betas: tuple[float, float] = (0.9, 0.999)
     warmup_steps: int = Field(default=100, ge=0)
     lr_schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     max_grad_norm: float = Field(default=1.0, gt=0)
+    max_loss: float = Field(default=100, gt=0)  # a micro-batch above it, or not finite, stops the run
     bf16: bool = False
     gradient_checkpointing: bool = False
     eval_steps: Positive = 500
@@ -151,6 +164,15 @@ class Config(_Settings):
     @property
     def folder(self) -> Path:
         return self.runs / self.name
+
+    @model_validator(mode="after")
+    def _learns(self) -> "Config":
+        if self.model.dtype == "bfloat16" and not self.model.lora and self.train.optimizer == "adamw":
+            raise ValueError(
+                "bfloat16 weights under plain AdamW: most updates of a small learning rate round away; use "
+                "train.optimizer adamw_8bit (stochastic rounding), model.lora, or model.dtype float32 with train.bf16"
+            )
+        return self
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:

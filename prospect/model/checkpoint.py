@@ -18,7 +18,13 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 
 from pipeline.errors import ProspectError
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "adapter_model.safetensors",
+)
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 MODEL_TYPES = ("smolvlm", "idefics3")  # the first SmolVLM is published as idefics3: the same modules and names
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

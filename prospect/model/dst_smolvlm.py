@@ -28,6 +28,7 @@ from prospect.layout import IGNORE, Tokens
 from prospect.losses import count_targets, loss_sums
 from prospect.model.checkpoint import ProspectSettings, loading_errors, read_config
 from prospect.model.constrain import UpdateConstraint
+from prospect.model.lora import base_of, is_adapter, merged
 
 
 @dataclass
@@ -74,6 +75,8 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
     ) -> "DSTSmolVLM":
         """Load a SmolVLM2 checkpoint or one of ours; heads that are missing are drawn from the global random state.
 
+        A LoRA checkpoint is merged into its base.
+
         Args:
             path_or_id: folder, or hub id.
             tokens_per_frame: None: what the checkpoint remembers, else native.
@@ -85,6 +88,8 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         """
         where = str(path_or_id)
         config = read_config(where, tokens_per_frame, vision_chunk, settings or {})
+        adapter = Path(where) if is_adapter(Path(where)) else None
+        where = base_of(adapter) if adapter else where
         with loading_errors(where):
             model, loaded = cls.from_pretrained(
                 where,
@@ -98,6 +103,9 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
                 f"{where}: its weights lack {len(missing)} of the model's tensors (such as {missing[0]}), expected all "
                 "but the heads; copy or download the checkpoint again"
             )
+        if adapter:
+            with loading_errors(str(adapter)):
+                model = merged(model, adapter)
         return model
 
     # Frames

@@ -4,6 +4,8 @@ Resuming seeks to `step`; everything that the order of batches or their content 
 """
 
 import json
+import os
+import shutil
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -67,3 +69,18 @@ def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
     found = [path for path in folder.glob("checkpoint-*") if (path / FILE).is_file()]
     return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+
+
+def publish(staged: Path, folder: Path, keep: int) -> None:
+    """Give the complete checkpoint `staged` its place in `folder`, on disk before its name; of the others keep the
+    last `keep` - 1."""
+    for path in sorted(path for path in staged.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    place = folder / staged.name
+    if place.exists():  # of a run that was resumed from an earlier step
+        shutil.rmtree(place)
+    staged.rename(place)
+    staged.parent.rmdir()
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)

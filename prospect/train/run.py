@@ -37,6 +37,7 @@ from prospect.layout import Tokens
 from prospect.model.blueprint import texts_of
 from prospect.model.checkpoint import load_image_processor
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.lora import add_lora
 from prospect.model.presets import make_checkpoint
 from prospect.train.baselines import baselines
 from prospect.train.resume import DataPosition, checkpoints
@@ -218,9 +219,12 @@ def _set_up(
     return trainer, run_log, checkpoint
 
 
-def load_model(config: Config, resume_from: Path | None, training: list[Split]) -> tuple[DSTSmolVLM, Any, Any]:
-    """Model, tokenizer and image processor: of the checkpoint resumed, else as the config says."""
-    source = str(resume_from) if resume_from else config.model.checkpoint
+def load_model(config: Config, resume_from: Path | None, training: list[Split]) -> tuple[Any, Any, Any]:
+    """Model, tokenizer and image processor: of the checkpoint resumed, else as the config says.
+
+    With `model.lora` the base as the config says; the Trainer puts the resumed adapters into it.
+    """
+    source = str(resume_from) if resume_from and not config.model.lora else config.model.checkpoint
     if source is None:
         assert config.model.preset is not None
         source = str(config.folder / "init")
@@ -235,8 +239,11 @@ def load_model(config: Config, resume_from: Path | None, training: list[Split]) 
         attn_implementation=config.model.attn_implementation,
         settings={name: getattr(config.data, name) for name in REMEMBERED},
     )
-    if config.model.freeze_vision:
-        model.model.vision_model.requires_grad_(False)
+    if config.model.lora:
+        adapted = add_lora(model, config.model.lora, config.model.freeze_connector)
+        return adapted, AutoTokenizer.from_pretrained(source), load_image_processor(source)
+    model.model.vision_model.requires_grad_(not config.model.freeze_vision)
+    model.model.connector.requires_grad_(not config.model.freeze_connector)
     return model, AutoTokenizer.from_pretrained(source), load_image_processor(source)
 
 

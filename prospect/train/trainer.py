@@ -6,25 +6,32 @@ What differs from the stock Trainer, and why:
 - Every loss is divided by its count over the whole optimizer step, all micro-batches and ranks, gathered before the
   first backward: k micro-batches give the gradient of one big batch.
 - Evaluation adds up terms in the step (`metrics.py`); it splits by index, so nothing is padded, dropped or repeated.
-- Losses are logged without a host synchronisation per step.
+- Losses are logged, and looked at, without a host synchronisation per step.
+- A checkpoint is written aside and moved into its place once complete.
 """
 
 import logging
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from pipeline.errors import ProspectError
 from prospect.config import Config, accumulation_steps
 from prospect.data.loader import Batch, Loader, MicroBatches, Readers, make_loader
 from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
 from prospect.losses import LossWeights, count_targets, losses_from, total_loss
+from prospect.model.lora import without_adapter
 from prospect.train.metrics import MetricTerms
-from prospect.train.resume import DataPosition
+from prospect.train.resume import DataPosition, publish
 from prospect.train.runlog import RunLog
+from prospect.train.speed import ModelFlops, Speed
 
 logger = logging.getLogger(__name__)
 MODEL_INPUTS = ("input_ids", "attention_mask", "frames", "target_kind", "update_labels", "speak_labels")
@@ -72,7 +79,8 @@ class ProspectTrainer(Trainer):
         self._logged: dict[str, torch.Tensor] = {}
         self._logged_steps = 0
         self.num_skipped = 0  # broken samples left out on this rank, evaluations included
-        self._tokens = torch.zeros(2, dtype=torch.int64)  # since the last log: real ones, and with padding
+        self.speed = Speed(ModelFlops.of(without_adapter(model)), self.args.device)
+        self._losses: list[tuple[torch.Tensor, list[str]]] = []  # since the last check: of each micro-batch, its keys
         self._sequences = torch.zeros(len(config.data.datasets), dtype=torch.int64)  # by dataset, since the last log
         self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
         self.add_callback(_TrueEpoch(order.steps_per_epoch))
@@ -110,11 +118,9 @@ class ProspectTrainer(Trainer):
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], torch.Tensor | None]:
         """The micro-batches of one optimizer step, and the six counts over all of them and all ranks."""
-        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        batches = self.speed.take(batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False))
         if not batches:
             return [], None
-        self._tokens += torch.tensor([sum(int(b["attention_mask"].sum()) for b in batches),
-                                      sum(b["attention_mask"].numel() for b in batches)])  # fmt: skip
         for place, name in enumerate(self.config.data.datasets):
             self._sequences[place] += sum(batch["datasets"].count(name) for batch in batches)
         counts = torch.stack(
@@ -136,19 +142,36 @@ class ProspectTrainer(Trainer):
         balanced = self.config.train.loss.balanced
         # DDP averages the ranks' gradients, and the counts are already those of all ranks.
         loss = total_loss(output.sums, num_items_in_batch, self.weights, balanced) * self.args.world_size
+        self._losses.append((loss.detach(), inputs["keys"]))
         for name, value in losses_from(output.sums.detach(), num_items_in_batch, balanced).items():
             self._logged[name] = self._logged.get(name, torch.zeros_like(value)) + value
         return loss
 
+    def _check_losses(self) -> None:
+        """Looks at the losses since the last check, at a log or before a checkpoint: no synchronisation in between.
+
+        Raises:
+            ProspectError: one is not finite, or above `train.max_loss`; names the sequences of its micro-batch.
+        """
+        losses = [loss for loss, _ in self._losses]
+        for value, (_, keys) in zip(torch.stack(losses).tolist() if losses else [], self._losses, strict=True):
+            if not value <= self.config.train.max_loss:
+                raise ProspectError(
+                    f"after step {self._logged_steps}: found a loss of {value}, expected at most train.max_loss "
+                    f"{self.config.train.max_loss:g}; it came from {', '.join(keys)}: look at them with prospect "
+                    "inspect-shard, or lower train.learning_rate, and go on from the last checkpoint with --resume"
+                )
+        self._losses.clear()
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds, over the steps since the last log, the four losses (means), padding's share of tokens, and each
-        dataset's share of the sequences of a mix; the negative rate."""
+        """Adds, over the steps since the last log, the four losses (means), the rates of `Speed`, and each dataset's
+        share of the sequences of a mix; the negative rate."""
         steps = self.state.global_step - self._logged_steps
         if "loss" in logs and steps:
+            self._check_losses()
             mine = torch.stack([*self._logged.values()]) / steps
             logs |= dict(zip(self._logged, self._sum_over_ranks(mine).tolist(), strict=True))
-            real, padded = self._sum_over_ranks(self._tokens.to(self.args.device)).tolist()
-            logs["padding_waste"] = 1 - real / padded
+            logs |= self.speed.rates(self._sum_over_ranks, self.args.world_size)
             if self.config.data.mix:
                 taken = self._sum_over_ranks(self._sequences.to(self.args.device)).tolist()
                 logs |= {
@@ -159,7 +182,6 @@ class ProspectTrainer(Trainer):
             )
         if "loss" in logs:
             self._logged, self._logged_steps = {}, self.state.global_step
-            self._tokens.zero_()
             self._sequences.zero_()
         super().log(logs, start_time)
 
@@ -168,7 +190,9 @@ class ProspectTrainer(Trainer):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Called by the Trainer every eval_steps: the first evaluation split."""
         split = next(iter(self.eval_readers))
-        metrics = self.evaluate_split(split)
+        self._check_losses()
+        with self.speed.elsewhere():
+            metrics = self.evaluate_split(split)
         named = {f"eval_{name}": value for name, value in metrics.items() if value is not None}
         self.log(named)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
@@ -210,16 +234,47 @@ class ProspectTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
         folder = Path(output_dir or self.args.output_dir)
+        self.model.config.save_pretrained(folder)  # peft saves none
         self.tokenizer_.save_pretrained(folder)
         self.image_processor_.save_pretrained(folder)
 
+    def _get_output_dir(self, trial: Any) -> str:
+        """Where the Trainer puts checkpoint-N: a staging folder, from which it is moved once it is complete."""
+        return str(self._staging)
+
+    @property
+    def _staging(self) -> Path:
+        return Path(self.args.output_dir) / ".partial"
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
+        """A checkpoint is there whole, or not at all, and then those before it are.
+
+        Raises:
+            ProspectError: it cannot be written, as on a full disk.
+        """
+        self._check_losses()
+        step = self.state.global_step
+        staged = self._staging / f"checkpoint-{step}"
+        try:
+            with self.speed.elsewhere():
+                super()._save_checkpoint(model, trial)
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # torch and safetensors tell a full disk their own way
+            shutil.rmtree(self._staging, ignore_errors=True)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise ProspectError(
+                f"{self.args.output_dir}/checkpoint-{step}: cannot be written ({' '.join(str(error).split())[:200]}); "
+                "the checkpoints before it are kept: free some space, then go on with --resume"
+            ) from None
+        self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            step = self.state.global_step
-            folder = Path(self.args.output_dir) / f"checkpoint-{step}"
             record = {name: getattr(self.position, name) for name in self.position.__slots__}
-            DataPosition(**record | {"step": step, "epoch": step // self.order.steps_per_epoch}).save(folder)
+            DataPosition(**record | {"step": step, "epoch": step // self.order.steps_per_epoch}).save(staged)
+            publish(staged, Path(self.args.output_dir), self.config.train.keep_checkpoints)
 
 
 class _TrueEpoch(TrainerCallback):
@@ -239,6 +294,8 @@ def _arguments(config: Config, max_steps: int) -> TrainingArguments:
         max_steps=max_steps,
         per_device_train_batch_size=train.micro_batch_size,
         gradient_accumulation_steps=accumulation_steps(train),
+        optim="adamw_torch_8bit" if train.optimizer == "adamw_8bit" else "adamw_torch_fused",
+        optim_args="bf16_stochastic_round=True" if train.optimizer == "adamw_8bit" else None,
         learning_rate=train.learning_rate,
         weight_decay=train.weight_decay,
         adam_beta1=train.adam_betas[0],
@@ -251,7 +308,6 @@ def _arguments(config: Config, max_steps: int) -> TrainingArguments:
         eval_steps=train.eval_steps,
         save_strategy="steps",
         save_steps=train.save_steps,
-        save_total_limit=train.keep_checkpoints,
         logging_steps=train.log_steps,
         logging_nan_inf_filter=False,
         seed=train.seed,
@@ -262,6 +318,8 @@ def _arguments(config: Config, max_steps: int) -> TrainingArguments:
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
     )
+    if arguments.use_cpu:
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # torchao compiles its step: not worth it on a CPU
     if arguments.n_gpu > 1:  # without torchrun: one GPU, not the Trainer's DataParallel, which would split our batches
         arguments._n_gpu = 1
     return arguments

@@ -1,0 +1,53 @@
+"""A run's checkpoint to a folder to keep or publish: weights, tokenizer and image processor, without a run's state."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import AutoTokenizer
+
+from pipeline.errors import ProspectError
+from prospect.model.checkpoint import load_image_processor
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_of, is_adapter
+
+
+def export(checkpoint: Path, out: Path, merge: bool) -> str:
+    """Write the folder `out`, whole or not at all; says what it is.
+
+    Args:
+        merge: a LoRA checkpoint as whole weights, which transformers' plain SmolVLM loads too; else as its adapter and
+            heads, which need their base.
+
+    Raises:
+        ProspectError: `out` is there already, the checkpoint cannot be read, or it has no adapter to merge.
+    """
+    adapted = is_adapter(checkpoint)
+    if out.exists():
+        raise ProspectError(f"{out}: is there already, expected a new folder; remove it or name another")
+    if merge and not adapted:
+        raise ProspectError(f"{checkpoint}: found no LoRA adapter, expected one to merge; leave out --merge")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(checkpoint))
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        if adapted and not merge:
+            for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "config.json"):
+                shutil.copyfile(checkpoint / name, partial / name)
+            what = f"adapter and heads; their base is {base_of(checkpoint)}"
+        else:
+            DSTSmolVLM.from_checkpoint(checkpoint).save_pretrained(partial)
+            what = "SmolVLM weights and heads"
+        tokenizer.save_pretrained(partial)
+        load_image_processor(checkpoint).save_pretrained(partial)
+        if (checkpoint / "thresholds.json").is_file():
+            shutil.copyfile(checkpoint / "thresholds.json", partial / "thresholds.json")
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return what

@@ -1,0 +1,132 @@
+"""How fast a run goes and how near the hardware's limit: counted as batches come, told at each log.
+
+Model FLOPs utilisation (MFU; PaLM, arXiv 2204.02311, appendix B) is the FLOPs that the model's formulas ask for, over
+what the GPU could do at its dense bf16 peak. A matrix of W weights costs 2 W a token forward; causal attention over n
+tokens 2 n^2 D a layer. Backward costs twice the forward where weights are trained, once where gradients only pass
+through (LoRA), nothing in a frozen tower. Recomputation by gradient checkpointing counts as nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+PEAK_FLOPS = {  # dense bf16, a second (the makers' data sheets), by a part of the device's name
+    "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100": 989e12,
+    "A100": 312e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "RTX 5090": 210e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
+COUNTS = ("tokens", "padded", "frames", "turns", "decisions", "flops")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFlops:
+    """FLOPs of a training step's parts, from the model's shapes."""
+
+    token: float  # forward of the text layers' matrices
+    attention: float  # forward, times the square of a sequence's tokens
+    target: float  # forward of the LM head
+    frame: float  # of the whole step: no part of the text's passes
+    passes: int  # forwards that forward and backward of the text cost
+
+    @classmethod
+    def of(cls, model: Any, encodes_frames: bool = True) -> "ModelFlops":
+        """`model` is a DSTSmolVLM; `encodes_frames` False: features come from disk."""
+        text, vision = model.config.text_config, model.config.vision_config
+        layers = model.model.text_model.layers
+        weights = sum(p.numel() for name, p in layers.named_parameters() if p.ndim == 2 and "lora_" not in name)
+        is_text_trained = any(p.requires_grad for name, p in layers.named_parameters() if "lora_" not in name)
+        tower = model.model.vision_model
+        patches = (vision.image_size // vision.patch_size) ** 2
+        tower_weights = sum(p.numel() for p in tower.encoder.parameters() if p.ndim == 2)
+        tower_weights += tower.embeddings.patch_embedding.weight.numel()
+        frame = 2 * tower_weights * patches + 4 * vision.num_hidden_layers * vision.hidden_size * patches**2
+        tower_passes = 3 if any(p.requires_grad for p in tower.parameters()) else 1
+        projection = model.model.connector.modality_projection.proj
+        projected = 2 * projection.in_features * projection.out_features * model.prospect_settings.tokens_per_frame
+        return cls(
+            token=2 * weights,
+            attention=2 * text.num_hidden_layers * text.hidden_size,
+            target=2 * text.hidden_size * text.vocab_size,
+            frame=(tower_passes * frame + 3 * projected) if encodes_frames else 0,
+            passes=3 if is_text_trained else 2,
+        )
+
+    def step(self, lengths: Sequence[int], targets: int, frames: int) -> float:
+        """Of sequences of so many tokens, `targets` labelled tokens and `frames` in all."""
+        text = self.token * sum(lengths) + self.attention * sum(n * n for n in lengths) + self.target * targets
+        return self.passes * text + self.frame * frames
+
+
+def peak_flops(device_name: str) -> float | None:
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in device_name), None)
+
+
+class Speed:
+    """Counts since the last log, on this rank."""
+
+    def __init__(self, flops: ModelFlops, device: torch.device) -> None:
+        self._flops = flops
+        self._device = device
+        self._peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+        self._restart()
+
+    def _restart(self) -> None:
+        self._counts = torch.zeros(len(COUNTS), dtype=torch.float64)
+        self._waited = self._elsewhere = 0.0
+        self._start = time.perf_counter()
+
+    def take(self, batches: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The batches of a step, counted, and how long they had to be waited for."""
+        start = time.perf_counter()
+        taken = list(batches)
+        self._waited += time.perf_counter() - start
+        for batch in taken:
+            targets = batch["target_kind"] > 0  # (B, T)
+            lengths = batch["attention_mask"].sum(1).tolist()
+            self._counts += torch.tensor(
+                [
+                    sum(lengths),
+                    targets.numel(),
+                    len(batch["frames"]),
+                    int((targets[:, 1:] & ~targets[:, :-1]).sum()),  # a block's header is no target
+                    int((batch["update_labels"] >= 0).sum()),
+                    self._flops.step(lengths, int(targets.sum()), len(batch["frames"])),
+                ],
+                dtype=torch.float64,
+            )
+        return taken
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """Evaluations and checkpoints, which no rate counts."""
+        start = time.perf_counter()
+        yield
+        self._elsewhere += time.perf_counter() - start
+
+    def rates(self, sum_over_ranks: Callable[[torch.Tensor], torch.Tensor], num_ranks: int) -> dict[str, float]:
+        """Of all ranks since the last call: per second, padding's share of tokens, the share of time that was spent
+        waiting for data (of this rank), peak memory in GB (of this rank), MFU; the last two on a GPU."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # once a log
+        seconds = time.perf_counter() - self._start - self._elsewhere
+        counts = sum_over_ranks(self._counts.float().to(self._device)).tolist()
+        found = dict(zip(COUNTS, counts, strict=True))
+        rates = {f"{name}_per_s": found[name] / seconds for name in ("tokens", "frames", "turns", "decisions")}
+        rates["padding_waste"] = 1 - found["tokens"] / max(found["padded"], 1)
+        rates["data_wait_share"] = self._waited / seconds
+        if self._device.type == "cuda":
+            rates["peak_memory_gb"] = torch.cuda.max_memory_allocated(self._device) / 1e9
+        if self._peak:
+            rates["mfu"] = found["flops"] / seconds / (self._peak * num_ranks)
+        self._restart()
+        return rates
