@@ -65,6 +65,25 @@ def train(
 
 
 @app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="One of configs/, or your own.")] = TOY_CONFIG,
+    set_: SetOption = None,
+    gpu_gb: Annotated[float | None, typer.Option(min=1, help="Default: the GPU that is here, else 24.")] = None,
+) -> None:
+    """Tell what a run will ask for before it is started: parameters, memory, window, steps. Refuses what cannot fit."""
+    from prospect.config import load_config
+
+    with clear_errors():
+        settings = load_config(config, set_ or [])
+        from prospect.train.plan import plan_run, plan_table
+
+        found = plan_run(settings, gpu_gb)
+        Console(width=None if console.is_terminal else 110).print(plan_table(found))
+        if found.problems:
+            raise ProspectError("\n".join(f"{config}: {problem}" for problem in found.problems))
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default: the finished ones of runs/.")] = None,
     split: Annotated[Split, typer.Option()] = "test",

@@ -154,7 +154,7 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         is_image = input_ids == self.config.image_token_id  # (B, T)
         if frames is None:
             if not self.training:
-                _check(~is_image.any(), "input_ids: found <image> tokens without frames, expected frames for them")
+                self._check(~is_image.any(), "input_ids: found <image> tokens without frames, expected frames for them")
                 return embeds
             frames = input_ids.new_empty(0, 3, *[self.config.vision_config.image_size] * 2, dtype=torch.uint8)
         return self._with_features(embeds, is_image, self.encode_frames(frames))
@@ -163,7 +163,9 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         """`embeds` (B, T, D) with features (F, K, D) where `is_image` (B, T)."""
         num_tokens = features.shape[0] * features.shape[1]
         expected = f"{num_tokens}: {features.shape[0]} frames x {features.shape[1]} tokens a frame"
-        _check(is_image.sum() == num_tokens, f"input_ids: <image> tokens do not match the frames, expected {expected}")
+        self._check(
+            is_image.sum() == num_tokens, f"input_ids: <image> tokens do not match the frames, expected {expected}"
+        )
         return embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
 
     # Training and the parent's forward
@@ -224,16 +226,16 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         speak_labels: Tensor,
     ) -> DSTOutput:
         labelled = update_labels != IGNORE  # (B, T)
-        _check(~(target_kind[:, 0] > 0).any(), "target_kind: found a target at t = 0, which nothing predicts")
+        self._check(~(target_kind[:, 0] > 0).any(), "target_kind: found a target at t = 0, which nothing predicts")
         same = (labelled == (speak_labels != IGNORE)).all()
-        _check(same, "update_labels, speak_labels: labelled at different positions, expected the same")
+        self._check(same, "update_labels, speak_labels: labelled at different positions, expected the same")
         if attention_mask is not None:
             is_right = (attention_mask[:, 1:] <= attention_mask[:, :-1]).all()
-            _check(is_right, "attention_mask: found padding before a token, expected right padding")
+            self._check(is_right, "attention_mask: found padding before a token, expected right padding")
         embeds = self._embed(input_ids, frames)
         hidden = self.model.text_model(inputs_embeds=embeds, use_cache=False)[0].flatten(0, 1)  # (B*T, D)
-        targets = target_kind.flatten().nonzero().squeeze(1)  # (M,)
-        decisions = labelled.flatten().nonzero().squeeze(1)  # (N,)
+        targets = self._places(target_kind > 0)  # (M,)
+        decisions = self._places(labelled)  # (N,)
         logits = self.lm_head(hidden[targets - 1])  # (M, V)
         decision_logits = self._decision_logits(hidden[decisions])  # (N, 2, 2)
         sums = loss_sums(
@@ -250,9 +252,26 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
             target_argmax=None if self.training else logits.argmax(-1),
         )
 
+    def _places(self, mask: Tensor) -> Tensor:
+        """Where `mask` (B, T) holds, in row-major order."""
+        return mask.flatten().nonzero().squeeze(1)
+
     def _decision_logits(self, hidden: Tensor) -> Tensor:
         """(..., D) to (..., 2, 2): head (update, speak), class."""
         return torch.stack([self.should_update_dst(hidden), self.when_to_speak(hidden)], -2)
+
+    def _check(self, condition: Tensor, message: str) -> None:
+        """Refuse a batch: at once on a CPU, on a GPU by an assertion in its own time, without synchronising."""
+        if condition.is_cuda:
+            torch._assert_async(condition, message)
+        elif not condition:
+            raise ValueError(message)
+
+    def recompute_activations(self) -> None:
+        """Gradient checkpointing: a layer's activations are computed again in the backward pass, not kept."""
+        # Renamed in transformers 5.2x.
+        enable = getattr(self, "activation_checkpointing_enable", None) or self.gradient_checkpointing_enable
+        enable({"use_reentrant": False})
 
     # Streaming
 
@@ -375,11 +394,3 @@ def pool_grid(tokens: Tensor, count: int) -> Tensor:
         return tokens
     grid = tokens.unflatten(1, (isqrt(tokens.shape[1]),) * 2).permute(0, 3, 1, 2)  # (F, C, G, G)
     return F.adaptive_avg_pool2d(grid, isqrt(count)).flatten(2).transpose(1, 2)
-
-
-def _check(condition: Tensor, message: str) -> None:
-    """Refuse a batch: at once on a CPU, on a GPU by an assertion in its own time, without synchronising."""
-    if condition.is_cuda:
-        torch._assert_async(condition, message)
-    elif not condition:
-        raise ValueError(message)

@@ -37,9 +37,9 @@ from prospect.layout import Tokens
 from prospect.model.blueprint import texts_of
 from prospect.model.checkpoint import load_image_processor
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.model.lora import add_lora
 from prospect.model.presets import make_checkpoint
 from prospect.train.baselines import baselines
+from prospect.train.prepare import prepared
 from prospect.train.resume import DataPosition, checkpoints
 from prospect.train.runlog import RunLog
 from prospect.train.trainer import ProspectTrainer
@@ -239,11 +239,7 @@ def load_model(config: Config, resume_from: Path | None, training: list[Split]) 
         attn_implementation=config.model.attn_implementation,
         settings={name: getattr(config.data, name) for name in REMEMBERED},
     )
-    if config.model.lora:
-        adapted = add_lora(model, config.model.lora, config.model.freeze_connector)
-        return adapted, AutoTokenizer.from_pretrained(source), load_image_processor(source)
-    model.model.vision_model.requires_grad_(not config.model.freeze_vision)
-    model.model.connector.requires_grad_(not config.model.freeze_connector)
+    model = prepared(model, config)
     return model, AutoTokenizer.from_pretrained(source), load_image_processor(source)
 
 

@@ -59,9 +59,6 @@ class ProspectTrainer(Trainer):
             processors: tokenizer and image processor, saved beside the weights.
             run_log: of the main process.
         """
-        if config.train.gradient_checkpointing:  # renamed in transformers 5.2x
-            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-            enable({"use_reentrant": False})
         super().__init__(
             model=model,
             args=_arguments(config, position.max_steps),
