@@ -84,6 +84,27 @@ def plan(
 
 
 @app.command()
+def cache_features(
+    config: Annotated[Path, typer.Option(help="That of the run; data.features names the folder.")] = TOY_CONFIG,
+    set_: SetOption = None,
+) -> None:
+    """Encode each frame once, for a frozen vision tower and connector; training then decodes no image."""
+    from prospect.config import load_config
+
+    with clear_errors():
+        settings = load_config(config, set_ or [])
+        from prospect.train.cache_features import run_cache_features
+
+        with progress_bar(console) as show:
+            store, made, kept = run_cache_features(settings, show)
+        size = (made + kept) * store.row_bytes / 1e9
+        told = (
+            f"{store.folder}: {made} frames encoded, {kept} there already; {size:.2f} GB, {store.row_bytes} B a frame"
+        )
+        console.print(told, soft_wrap=True)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default: the finished ones of runs/.")] = None,
     split: Annotated[Split, typer.Option()] = "test",

@@ -52,6 +52,7 @@ class DataConfig(_Settings):
     eval_splits: tuple[str, ...] = ("val", "test")  # the first is validated on during training
     toy: Literal["standard", "hard"] | None = None  # make this toy world and its shards when absent
     packing: Literal["clip", "turn"] = "clip"
+    dst: bool = True  # false: no DST turns and no Current Progress, as a baseline that only speaks (`clip` packing)
     max_seq_len: Positive = 4096
     reserve: Positive = 256  # tokens kept free for the turns of one frame
     frame_wrap: Literal["none", "smolvlm"] = "none"
@@ -62,6 +63,7 @@ class DataConfig(_Settings):
     num_workers: int = Field(default=2, ge=0)
     on_error: Literal["error", "skip"] = "error"  # what a broken sample does: stop the run, or be counted and left out
     max_consecutive_errors: Positive = 10  # with skip: so many in a row stop the run all the same
+    features: Path | None = None  # folder of `prospect cache-features`: no frame is decoded, no tower run
     blind: bool = False  # grey frames: what can be known without seeing
 
     @property
@@ -87,6 +89,10 @@ class DataConfig(_Settings):
     def _has_effect(self) -> "DataConfig":
         if self.event_jitter and self.packing == "turn":
             raise ValueError("event_jitter has no effect in turn packing; leave it out, or use packing: clip")
+        if not self.dst and self.packing == "turn":
+            raise ValueError(
+                "dst: false needs packing: clip, as each dst_update is a sample of its own in turn packing"
+            )
         if self.mix is not None and not self.mix:
             raise ValueError("mix names no dataset")
         if self.toy and is_url(self.shards):
@@ -149,6 +155,7 @@ class TrainConfig(_Settings):
     save_steps: Positive = 500
     log_steps: Positive = 10
     keep_checkpoints: Positive = 5
+    wandb: bool = False  # log to Weights & Biases too (the package wandb, its own settings and environment)
     loss: LossConfig = LossConfig()
 
 
@@ -164,6 +171,17 @@ class Config(_Settings):
     @property
     def folder(self) -> Path:
         return self.runs / self.name
+
+    @model_validator(mode="after")
+    def _features_are_fixed(self) -> "Config":
+        model = self.model
+        is_fixed = model.freeze_connector and (model.freeze_vision or model.lora)
+        if self.data.features and (not is_fixed or self.data.blind):
+            raise ValueError(
+                "data.features needs model.freeze_vision and model.freeze_connector (a trained one changes every "
+                "feature), and frames that are not blind"
+            )
+        return self
 
     @model_validator(mode="after")
     def _learns(self) -> "Config":

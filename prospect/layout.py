@@ -177,6 +177,13 @@ def decision_before(role: Role | None) -> Decision:
     return int(role == "dst_update"), int(role == "assistant")
 
 
+def without_dst(clip: Clip) -> Clip:
+    """The clip as a model that only speaks sees it: no dst_update turns, and no state in the prompt of any part."""
+    turns = tuple(turn for turn in clip.turns if turn.role != "dst_update")
+    untouched: list[State] = ["not_started" for _ in clip.steps]
+    return replace(clip, turns=turns, initial_state=tuple(untouched))
+
+
 def frame_groups(clip: Clip) -> list[FrameGroup]:
     """The clip's frames in order, with the turns that stand at each."""
     before: dict[int, list[Turn]] = {}

@@ -15,6 +15,7 @@ from multiprocessing.context import BaseContext
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
@@ -23,12 +24,13 @@ from pipeline.engine import end_with_parent
 from pipeline.errors import ProspectError
 from pipeline.sample import TurnSample
 from prospect.config import DataConfig, NegativeRate
+from prospect.data.features import FeatureStore
 from prospect.data.frames import GREY, decode_into
 from prospect.data.images import StoredImages
 from prospect.data.index import Split
 from prospect.data.negatives import is_kept, jitter_of, rate_at
 from prospect.data.order import Request
-from prospect.layout import IGNORE, Block, Part, Tokens, TokenSequence, clip_sequence, turn_sequence
+from prospect.layout import IGNORE, Block, Part, Tokens, TokenSequence, clip_sequence, turn_sequence, without_dst
 
 Batch = dict[str, Any]
 PREFETCH = 2  # batches that are asked of each worker ahead
@@ -43,6 +45,7 @@ class Item:
     where: str  # shard and key, for errors
     sequence: TokenSequence
     images: list[bytes] | None  # JPEG or PNG of each frame, decoded when the batch is put together; None: grey frames
+    features: torch.Tensor | None = None  # (F, K, D), cached: nothing is decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class SequenceReader(Dataset[Item | ProspectError]):
     data: DataConfig
     image_size: int
     sampling: Sampling | None  # None: every silent frame is learned from (validation)
+    features: FeatureStore | None = None  # in place of images
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -95,6 +99,9 @@ class SequenceReader(Dataset[Item | ProspectError]):
             sequence = self.layout(request, planned, sample)
             dataset: str = self.split.manifest["dataset"]
             where = self.split.where(row)
+            if self.features:
+                features = self.features.read(dataset, sample.clip.frames_file, sequence.frames)
+                return Item(sample.key, dataset, where, sequence, [], self._as_tensor(features))
             return Item(sample.key, dataset, where, sequence, self._images(sequence, planned, sample))
         except ProspectError as error:
             raise _named(error, self.split.where(row)) from None
@@ -106,7 +113,7 @@ class SequenceReader(Dataset[Item | ProspectError]):
             return turn_sequence(self.tokens, sample, planned["following"], keep)
         part = Part(planned["first_frame"], planned["last_frame"], tuple(planned["state"]), planned["num_tokens"])
         jitter = self.sampling.jitter(request, clip.id) if self.sampling and self.sampling.event_jitter else None
-        sequence = clip_sequence(self.tokens, clip, part, jitter)
+        sequence = clip_sequence(self.tokens, clip if self.data.dst else without_dst(clip), part, jitter)
         if len(sequence) != part.num_tokens:
             raise ProspectError(
                 f"found {len(sequence)} tokens, planned {part.num_tokens} from the index, which disagrees with its "
@@ -114,6 +121,11 @@ class SequenceReader(Dataset[Item | ProspectError]):
             )
         sequence.drop_decisions(keep)
         return sequence
+
+    def _as_tensor(self, features: npt.NDArray[np.uint8]) -> torch.Tensor:
+        assert self.features
+        dtype: torch.dtype = getattr(torch, self.features.dtype)
+        return torch.from_numpy(features).view(dtype).view(len(features), self.features.tokens, self.features.width)
 
     def _images(self, sequence: TokenSequence, planned: dict[str, Any], sample: TurnSample) -> list[bytes] | None:
         """The stored image of each of the sequence's frames, each once."""
@@ -177,7 +189,7 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
 
     In a worker they are decoded into shared memory: nothing of them is copied before it is in the main process.
     """
-    most = sum(len(item.sequence.frames) for item in items if isinstance(item, Item))
+    most = sum(len(item.sequence.frames) for item in items if isinstance(item, Item) and item.features is None)
     if get_worker_info():
         frames = _shared_ring.next(most * size * size * 3).view(most, size, size, 3)
     else:
@@ -186,6 +198,9 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
     found: list[Item | ProspectError] = []
     for item in items:
         if isinstance(item, ProspectError):
+            found.append(item)
+            continue
+        if item.features is not None:
             found.append(item)
             continue
         here = pixels[end : end + len(item.sequence.frames)]
@@ -219,7 +234,9 @@ def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
     mask = torch.zeros(len(items), length, dtype=torch.int64)  # (B, T)
     for row, item in zip(mask, items, strict=True):
         row[: len(item.sequence)] = 1
+    features = [item.features for item in items if item.features is not None]
     return {
+        **({"features": torch.cat(features)} if features else {}),  # (F, K, D), and then no frames
         "input_ids": stack("ids", pad),
         "attention_mask": mask,
         "frames": frames,  # (F, 3, S, S) uint8

@@ -17,7 +17,7 @@ from pipeline.errors import ProspectError
 from pipeline.storage import LocalFolder
 from prospect.config import DataConfig
 from prospect.data.index import Split, clip_starts, clips_of
-from prospect.layout import LAYOUT_VERSION, Tokens, cut_parts
+from prospect.layout import LAYOUT_VERSION, Tokens, cut_parts, without_dst
 
 # One row a sequence, in shard order.
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -43,6 +43,7 @@ def plan_fingerprint(split: Split, tokens: Tokens, tokenizer: Any, data: DataCon
         "packing": data.packing,
         "max_seq_len": data.max_seq_len,
         "reserve": data.reserve,
+        **({} if data.dst else {"dst": False}),
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
@@ -81,7 +82,7 @@ def _parts(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: 
             "following": None,
             "num_tokens": part.num_tokens,
         }
-        for part in cut_parts(tokens, clip, data.max_seq_len, data.reserve)
+        for part in cut_parts(tokens, clip if data.dst else without_dst(clip), data.max_seq_len, data.reserve)
     ]
 
 

@@ -148,10 +148,12 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         tokens: Tensor = connector.pixel_shuffle(patches, connector.scale_factor)  # (F, G*G, C)
         return pool_grid(tokens, settings.tokens_per_frame)
 
-    def _embed(self, input_ids: Tensor, frames: Tensor | None) -> Tensor:
-        """Embeddings (B, T, D) with the frames' features at the <image> tokens, in row-major order."""
+    def _embed(self, input_ids: Tensor, frames: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """Embeddings (B, T, D), at the <image> tokens in row-major order the frames' features, or those given (F, K, D)."""
         embeds: Tensor = self.get_input_embeddings()(input_ids)
         is_image = input_ids == self.config.image_token_id  # (B, T)
+        if features is not None:
+            return self._with_features(embeds, is_image, features)
         if frames is None:
             if not self.training:
                 self._check(~is_image.any(), "input_ids: found <image> tokens without frames, expected frames for them")
@@ -181,6 +183,7 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         pixel_attention_mask: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         frames: Tensor | None = None,
+        features: Tensor | None = None,
         target_kind: Tensor | None = None,
         update_labels: Tensor | None = None,
         speak_labels: Tensor | None = None,
@@ -191,6 +194,7 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         Args:
             attention_mask: int64 (B, T); in training right padding only, which causal attention never sees.
             frames: uint8 (F, 3, S, S), all of the batch, in row-major order of their <image> tokens.
+            features: (F, K, D): of `encode_frames`, cached; in training in place of frames.
             target_kind: uint8 (B, T): 1 LM target, 2 DST target. Token t is predicted from position t-1.
             update_labels, speak_labels: int64 (B, T): -100, 0 or 1, read at position t itself; labelled together.
 
@@ -199,7 +203,8 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         """
         if target_kind is not None:
             assert input_ids is not None and update_labels is not None and speak_labels is not None
-            return self._training_forward(input_ids, attention_mask, frames, target_kind, update_labels, speak_labels)
+            embeds = self._embed(input_ids, frames, features)
+            return self._training_forward(input_ids, embeds, attention_mask, target_kind, update_labels, speak_labels)
         if frames is not None:
             assert input_ids is not None
             inputs_embeds = self._embed(input_ids, frames)
@@ -219,8 +224,8 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
     def _training_forward(
         self,
         input_ids: Tensor,
+        embeds: Tensor,
         attention_mask: Tensor | None,
-        frames: Tensor | None,
         target_kind: Tensor,
         update_labels: Tensor,
         speak_labels: Tensor,
@@ -232,7 +237,6 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         if attention_mask is not None:
             is_right = (attention_mask[:, 1:] <= attention_mask[:, :-1]).all()
             self._check(is_right, "attention_mask: found padding before a token, expected right padding")
-        embeds = self._embed(input_ids, frames)
         hidden = self.model.text_model(inputs_embeds=embeds, use_cache=False)[0].flatten(0, 1)  # (B*T, D)
         targets = self._places(target_kind > 0)  # (M,)
         decisions = self._places(labelled)  # (N,)

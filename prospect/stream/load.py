@@ -80,7 +80,7 @@ def load_streamer(checkpoint: str, *, dtype: str | None = None, **overrides: Any
             stacklevel=2,
         )
     tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame, remembered.get("frame_wrap", "none"))
-    found = {name: remembered[name] for name in ("max_seq_len", "reserve") if name in remembered}
+    found = {name: remembered[name] for name in ("max_seq_len", "reserve", "dst") if name in remembered}
     found |= _thresholds(Path(checkpoint))
     found |= {name: value for name, value in overrides.items() if value is not None}
     return Streamer(model, tokenizer, tokens, replace(StreamSettings(), **found))

@@ -38,6 +38,7 @@ class StreamSettings:
     max_actions: int = 4  # blocks written at one frame
     max_new_tokens: int = 128  # of an utterance
     legal: bool = True  # only transitions that are legal in the tracked state
+    dst: bool = True  # false: of a model that learned no state, which only speaks
 
 
 class Streamer:
@@ -48,7 +49,8 @@ class Streamer:
 
     def start(self, steps: Sequence[Step], state: dict[str, State], turns: Sequence[Turn] = ()) -> None:
         """Begin a stream: the steps of the task, their states, and system turns from before the first frame."""
-        self.steps, self.state = tuple(steps), dict(state)
+        self.steps = tuple(steps)
+        self.state: dict[str, State] = dict(state) if self.settings.dst else dict.fromkeys(state, "not_started")
         self._context = Context(self.model, self.tokens, steps, self.state, turns, self.settings.context)
 
     def step(
@@ -131,7 +133,7 @@ class Streamer:
     ) -> tuple[ActiveRole, Generated] | None:
         """The block that a decision calls for, written into the cache, within `budget` tokens; None: silence."""
         settings, cache = self.settings, self._context.cache
-        if "dst_update" in free and decision[0] >= settings.update_threshold:
+        if self.settings.dst and "dst_update" in free and decision[0] >= settings.update_threshold:
             constraint = UpdateConstraint(
                 self.tokens.encode,
                 self.tokens.end_of_utterance,

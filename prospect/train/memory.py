@@ -82,7 +82,7 @@ def predict(model_config: SmolVLMConfig, config: Config, shapes: Shapes) -> Pred
         base.num_places = [shapes.sequences * shapes.targets, shapes.sequences * shapes.decisions]
         trained = [p for p in model.parameters() if p.requires_grad]
         parameters["trained"] = sum(p.numel() for p in trained)
-        batch = _batch(model_config, shapes)
+        batch = _batch(base, config, shapes)
         storages = _Storages()
         storages.add([*model.parameters(), *model.buffers()])
         weights = storages.alive
@@ -157,14 +157,19 @@ def _count(model: Any) -> dict[str, int]:
     return counts
 
 
-def _batch(model_config: SmolVLMConfig, shapes: Shapes) -> dict[str, Tensor]:
-    table = (shapes.sequences, shapes.tokens)
-    size = model_config.vision_config.image_size
+def _batch(model: Any, config: Config, shapes: Shapes) -> dict[str, Tensor]:
+    table, num_frames = (shapes.sequences, shapes.tokens), shapes.sequences * shapes.frames
+    size, width = model.config.vision_config.image_size, model.config.text_config.hidden_size
     ids = torch.zeros(table, dtype=torch.int64)
+    frames = {"frames": torch.zeros(num_frames, 3, size, size, dtype=torch.uint8)}
+    if config.data.features:
+        frames = {
+            "features": torch.zeros(num_frames, model.prospect_settings.tokens_per_frame, width, dtype=model.dtype)
+        }
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
-        "frames": torch.zeros(shapes.sequences * shapes.frames, 3, size, size, dtype=torch.uint8),
+        **frames,
         "target_kind": torch.zeros(table, dtype=torch.uint8),
         "update_labels": torch.zeros_like(ids),
         "speak_labels": torch.zeros_like(ids),

@@ -1,5 +1,8 @@
-"""`prospect plan`: what a config will ask for, told before anything is loaded: parameters, peak memory by part, tokens a
-frame, seconds of video in a window, steps. The memory is rehearsed on the largest micro-batch of the data."""
+"""`prospect plan`: what a config will ask for, told before anything is loaded.
+
+Parameters, peak memory by part (rehearsed on the largest micro-batch of the data), tokens a frame, seconds of video in
+a window, steps.
+"""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +15,7 @@ from pipeline.clips import prompt_text
 from prospect.config import Config
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.sequences import plan_fingerprint, plan_sequences
-from prospect.layout import IGNORE, Part, clip_sequence
+from prospect.layout import IGNORE, Part, clip_sequence, without_dst
 from prospect.model.blueprint import Blueprint, make_blueprint
 from prospect.train.memory import OVERHEAD, Prediction, Shapes, predict
 
@@ -69,7 +72,7 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
     if prediction.peak + OVERHEAD > gpu_bytes:
         problems.append(
             f"needs {prediction.peak / 1e9:.1f} GB and some {OVERHEAD / 1e9:.1f} GB beside its tensors, the GPU has "
-            f"{gpu_bytes / 1e9:.1f}: {'; or '.join(_ways_to_fit(config))}"
+            f"{gpu_bytes / 1e9:.1f}: {'; or '.join(ways_to_fit(config))}"
         )
     if window_s < min(MIN_WINDOW_S, longest):
         problems.append(
@@ -96,7 +99,7 @@ def _largest(split: Split, table: pl.DataFrame, blueprint: Blueprint, config: Co
     if config.data.packing == "clip":
         clip = next(clips_of(split.index[row["row"] : row["row"] + row["num_rows"]]))
         part = Part(row["first_frame"], row["last_frame"], tuple(row["state"]), row["num_tokens"])
-        sequence = clip_sequence(blueprint.tokens, clip, part)
+        sequence = clip_sequence(blueprint.tokens, clip if config.data.dst else without_dst(clip), part)
         targets = sum(kind > 0 for kind in sequence.target_kind)
         decisions = sum(label != IGNORE for label in sequence.update_labels)
     return Shapes(config.train.micro_batch_size, row["num_tokens"], frames, targets, decisions)
@@ -108,7 +111,7 @@ def _gpu_bytes(gpu_gb: float | None) -> float:
     return (gpu_gb or DEFAULT_GPU_GB) * 1e9
 
 
-def _ways_to_fit(config: Config) -> list[str]:
+def ways_to_fit(config: Config) -> list[str]:
     """What can be changed and is not yet, the cheapest first."""
     model, train = config.model, config.train
     ways = {
@@ -138,7 +141,8 @@ def plan_table(plan: RunPlan) -> Group:
     shapes = plan.shapes
     for name, value in {
         "tokens a frame": plan.tokens_a_frame,
-        "a window holds": f"{plan.window_frames} frames, {plan.window_s:.0f} s of video (longest clip: {plan.longest_s:.0f} s)",
+        "a window holds": f"{plan.window_frames} frames, {plan.window_s:.0f} s of video "
+        f"(longest clip: {plan.longest_s:.0f} s)",
         "sequences an epoch": f"{plan.num_sequences}, of {plan.num_clips} clips",
         "steps": f"{plan.steps}, {plan.steps_per_epoch} an epoch",
         "largest micro-batch": f"{shapes.sequences} x {shapes.tokens} tokens, {shapes.frames} frames, "

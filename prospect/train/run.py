@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -39,13 +40,21 @@ from prospect.model.checkpoint import load_image_processor
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
 from prospect.train.baselines import baselines
+from prospect.train.cache_features import open_features
+from prospect.train.plan import plan_run, ways_to_fit
 from prospect.train.prepare import prepared
 from prospect.train.resume import DataPosition, checkpoints
-from prospect.train.runlog import RunLog
+from prospect.train.runlog import RunLog, environment
 from prospect.train.trainer import ProspectTrainer
 
-CONFIG, METRICS = "config.yaml", "metrics.json"
-REMEMBERED = ("packing", "frame_wrap", "max_seq_len", "reserve")  # data settings in each checkpoint, for streaming
+CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
+REMEMBERED = (
+    "packing",
+    "frame_wrap",
+    "max_seq_len",
+    "reserve",
+    "dst",
+)  # data settings in each checkpoint, for streaming
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,8 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
     """
     started = time.monotonic()
     folder = config.folder
+    if config.train.wandb and find_spec("wandb") is None:
+        raise ProspectError("train.wandb: needs the package wandb, found none; pip install wandb, or set it to false")
     ranks = PartialState(cpu=not torch.cuda.is_available())
     if not ranks.is_main_process:
         console = Console(quiet=True)
@@ -82,7 +93,7 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
         if config.data.toy:
             with progress_bar(console) as show:
                 ensure_toy_shards(config.data.root, Path(config.data.shards), config.data.toy, show)
-        splits = {name: _open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
+        splits = {name: open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
         if overwrite and folder.exists() and ranks.is_main_process:
             shutil.rmtree(folder)
         is_new = not folder.exists()
@@ -94,11 +105,15 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
                 shutil.rmtree(folder)
             raise
         write_atomically(folder / CONFIG, dump_config(config).encode())
+        if ranks.is_main_process:
+            write_atomically(folder / ENVIRONMENT, json_bytes(environment()))
 
     try:
         untrained = _untrained(trainer, config.data.eval_splits, folder, checkpoint is not None)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         metrics: dict[str, Any] = {name: trainer.evaluate_split(name) for name in trainer.eval_readers}
+    except torch.OutOfMemoryError as error:
+        raise _out_of_memory(config, error) from None
     finally:
         if run_log:
             run_log.close()
@@ -113,7 +128,17 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
     return Run(folder, metrics, False, ranks.is_main_process)
 
 
-def _open_splits(config: Config, name: str) -> list[Split]:
+def _out_of_memory(config: Config, error: torch.OutOfMemoryError) -> ProspectError:
+    """The GPU's memory is full: what was predicted, and what to change."""
+    found = plan_run(config)
+    predicted = f"{found.prediction.peak / 1e9:.1f} GB predicted for tensors, {found.gpu_bytes / 1e9:.1f} there"
+    return ProspectError(
+        f"CUDA out of memory ({str(error).split('. ')[0]}; {predicted}): {'; or '.join(ways_to_fit(config))}; then go "
+        "on with --resume (`prospect plan` shows the parts)"
+    )
+
+
+def open_splits(config: Config, name: str) -> list[Split]:
     """The split of every dataset of the run; an evaluation split may be missing in some datasets of a mix.
 
     Raises:
@@ -148,12 +173,13 @@ def _set_up(
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     model, tokenizer, image_processor = load_model(config, checkpoint, splits[data.train_split])
+    features = open_features(config, model)
     tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame, data.frame_wrap)
     size = model.config.vision_config.image_size
 
     def reader_of(split: Split) -> SequenceReader:
         cache = data.plans / f"{plan_fingerprint(split, tokens, tokenizer, data)[:32]}.parquet"
-        return SequenceReader(split, plan_sequences(split, tokens, data, cache), tokens, data, size, None)
+        return SequenceReader(split, plan_sequences(split, tokens, data, cache), tokens, data, size, None, features)
 
     training = [reader_of(split) for split in splits[data.train_split]]
     order = make_order(

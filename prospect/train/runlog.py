@@ -1,12 +1,18 @@
-"""What a run leaves to look at: metrics.jsonl (one line an evaluation), TensorBoard events, and a progress bar.
+"""What a run leaves to look at: metrics.jsonl (one line an evaluation), TensorBoard events, a progress bar, and what it
+ran with.
 
 On resume all of them are cut back to the checkpoint's step.
 """
 
 import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
@@ -14,6 +20,7 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
 from pipeline.storage import write_atomically
+from prospect.config import world_size
 
 HEADLINES = {  # metric: short name beside the bar
     "should_update_dst_f1_at_frame": "update F1",
@@ -21,6 +28,41 @@ HEADLINES = {  # metric: short name beside the bar
     "dst_gen_exact_match_start": "EM start",
     "perplexity": "ppl",
 }
+
+LOSSES = {"lm_loss": "lm", "dst_gen_loss": "dst", "dst_binary_loss": "update?", "speak_binary_loss": "speak?"}
+PACKAGES = ("prospect-vlm", "torch", "transformers", "accelerate", "peft", "torchao", "tokenizers", "polars", "pyarrow")
+
+
+def environment() -> dict[str, Any]:
+    """What a run ran on and with, for its folder: packages, the repository's commit, hardware, command."""
+
+    def git(*arguments: str) -> str | None:
+        here = Path(__file__).parent
+        try:
+            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=False)
+        except OSError:
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git("status", "--porcelain", "--untracked-files=no")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "git_commit": git("rev-parse", "HEAD"),
+        "git_changed": None if changes is None else bool(changes),
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu, {torch.get_num_threads()} threads",
+        "num_ranks": world_size(),
+        "command": sys.argv,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 class RunLog(TrainerCallback):
@@ -68,7 +110,8 @@ class RunLog(TrainerCallback):
             if isinstance(value, int | float):
                 self._board.add_scalar(name, value, state.global_step)
         if "loss" in logs:
-            self._bar.update(self._task, now=f"loss {logs['loss']:.4f}")
+            losses = (f"{name} {logs[key]:.3f}" for key, name in LOSSES.items() if key in logs)
+            self._bar.update(self._task, now=f"loss {logs['loss']:.4f} ({', '.join(losses)})")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

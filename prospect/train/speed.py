@@ -93,14 +93,15 @@ class Speed:
         for batch in taken:
             targets = batch["target_kind"] > 0  # (B, T)
             lengths = batch["attention_mask"].sum(1).tolist()
+            num_frames = len(batch.get("features", batch["frames"]))
             self._counts += torch.tensor(
                 [
                     sum(lengths),
                     targets.numel(),
-                    len(batch["frames"]),
+                    num_frames,
                     int((targets[:, 1:] & ~targets[:, :-1]).sum()),  # a block's header is no target
                     int((batch["update_labels"] >= 0).sum()),
-                    self._flops.step(lengths, int(targets.sum()), len(batch["frames"])),
+                    self._flops.step(lengths, int(targets.sum()), num_frames),
                 ],
                 dtype=torch.float64,
             )

@@ -34,7 +34,7 @@ from prospect.train.runlog import RunLog
 from prospect.train.speed import ModelFlops, Speed
 
 logger = logging.getLogger(__name__)
-MODEL_INPUTS = ("input_ids", "attention_mask", "frames", "target_kind", "update_labels", "speak_labels")
+MODEL_INPUTS = ("input_ids", "attention_mask", "frames", "features", "target_kind", "update_labels", "speak_labels")
 
 
 class ProspectTrainer(Trainer):
@@ -76,7 +76,9 @@ class ProspectTrainer(Trainer):
         self._logged: dict[str, torch.Tensor] = {}
         self._logged_steps = 0
         self.num_skipped = 0  # broken samples left out on this rank, evaluations included
-        self.speed = Speed(ModelFlops.of(without_adapter(model)), self.args.device)
+        self.speed = Speed(
+            ModelFlops.of(without_adapter(model), encodes_frames=config.data.features is None), self.args.device
+        )
         self._losses: list[tuple[torch.Tensor, list[str]]] = []  # since the last check: of each micro-batch, its keys
         self._sequences = torch.zeros(len(config.data.datasets), dtype=torch.int64)  # by dataset, since the last log
         self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
@@ -135,7 +137,7 @@ class ProspectTrainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         assert num_items_in_batch is not None  # from get_batch_samples
-        output = model(**{name: inputs[name] for name in MODEL_INPUTS})
+        output = model(**_model_inputs(inputs))
         balanced = self.config.train.loss.balanced
         # DDP averages the ranks' gradients, and the counts are already those of all ranks.
         loss = total_loss(output.sums, num_items_in_batch, self.weights, balanced) * self.args.world_size
@@ -210,7 +212,7 @@ class ProspectTrainer(Trainer):
             for batch in self._loader(reader, MicroBatches(lambda: iter(batches), len(batches))):
                 moved = self._prepare_inputs(batch)
                 with self.compute_loss_context_manager():
-                    terms.add(moved, self.model(**{name: moved[name] for name in MODEL_INPUTS}))
+                    terms.add(moved, self.model(**_model_inputs(moved)))
         self.model.train(was_training)
         total = MetricTerms()
         total.add_vector(self._sum_over_ranks(torch.from_numpy(terms.vector()).to(self.args.device)).cpu().numpy())
@@ -274,6 +276,10 @@ class ProspectTrainer(Trainer):
             publish(staged, Path(self.args.output_dir), self.config.train.keep_checkpoints)
 
 
+def _model_inputs(batch: Batch) -> Batch:
+    return {name: batch[name] for name in MODEL_INPUTS if name in batch}
+
+
 class _TrueEpoch(TrainerCallback):
     """The Trainer counts the whole run as one epoch; its logs name the real one."""
 
@@ -311,7 +317,7 @@ def _arguments(config: Config, max_steps: int) -> TrainingArguments:
         ignore_data_skip=True,
         remove_unused_columns=False,
         disable_tqdm=True,
-        report_to="none",
+        report_to=["wandb"] if train.wandb else "none",
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
     )

@@ -1,0 +1,115 @@
+"""Frame features on disk: what a frozen tower and connector make of each frame, computed once (`prospect cache-features`).
+
+    FEATURES/KEY/about.json          what the key stands for, tokens a frame, width, dtype
+    FEATURES/KEY/<digest>.arrow      one frames file of a dataset: IPC file, a row a frame: frame int64, feature bytes
+
+KEY is a digest of all that a feature depends on: the weights of tower and connector, tokens a frame, normalisation, and
+the resize. A feature is K x D numbers; in bf16 16 KB a frame at 4 tokens of 2048.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.errors import ProspectError
+from pipeline.manifest import json_bytes
+from pipeline.storage import LocalFolder, write_atomically
+
+ABOUT = "about.json"
+OPEN_FILES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStore:
+    """The features of one key."""
+
+    folder: Path  # FEATURES/KEY
+    tokens: int  # K
+    width: int  # D
+    dtype: str  # bfloat16 (kept as uint16 by numpy, which has none) or float32
+
+    @classmethod
+    def open(cls, features: Path, key: str) -> "FeatureStore":
+        """Raises ProspectError where no features of this key were cached, or what they are cannot be read."""
+        folder = features / key
+        if not (folder / ABOUT).is_file():
+            raise ProspectError(
+                f"{features}: found no features of this model (key {key}), expected them there; make them with "
+                "prospect cache-features and the same config, or leave out data.features"
+            )
+        try:
+            record = json.loads((folder / ABOUT).read_text())
+            return cls(folder, int(record["tokens"]), int(record["width"]), str(record["dtype"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProspectError(
+                f"{folder / ABOUT}: cannot be read ({error!r}); remove {folder} and cache again"
+            ) from None
+
+    def save_about(self) -> None:
+        record = asdict(self)
+        del record["folder"]
+        write_atomically(self.folder / ABOUT, json_bytes(record))
+
+    def path(self, dataset: str, frames_file: str) -> Path:
+        digest = hashlib.sha256(f"{dataset}/{frames_file}".encode()).hexdigest()[:32]
+        return self.folder / f"{digest}.arrow"
+
+    @property
+    def row_bytes(self) -> int:
+        return self.tokens * self.width * (2 if self.dtype == "bfloat16" else 4)
+
+    def has(self, dataset: str, frames_file: str, frames: Collection[int]) -> bool:
+        path = self.path(dataset, frames_file)
+        return path.is_file() and set(frames) <= set(_opened(path, self.row_bytes))
+
+    def read(self, dataset: str, frames_file: str, frames: Sequence[int]) -> npt.NDArray[np.uint8]:
+        """Raw bytes (F, K * D * itemsize) of the frames' features.
+
+        Raises:
+            ProspectError: one was not cached; names it.
+        """
+        path = self.path(dataset, frames_file)
+        rows = _opened(path, self.row_bytes) if path.is_file() else {}
+        if missing := [frame for frame in frames if frame not in rows]:
+            raise ProspectError(
+                f"{path}: found no feature of frame {missing[0]} of {frames_file}; run prospect cache-features again "
+                "with this config"
+            )
+        return np.stack([rows[frame] for frame in frames])
+
+    def write(self, dataset: str, frames_file: str, chunks: Iterable[tuple[list[int], npt.NDArray[np.uint8]]]) -> None:
+        """One frames file's features, whole or not at all; each chunk: F frames and their bytes (F, row_bytes)."""
+        path = self.path(dataset, frames_file)
+        kind = pa.binary(self.row_bytes)
+        schema = pa.schema([("frame", pa.int64()), ("feature", kind)])
+        with (
+            LocalFolder(self.folder).new_file(path.name) as partial,
+            pa.OSFile(str(partial), "wb") as sink,
+            pa.ipc.new_file(sink, schema) as writer,
+        ):
+            for frames, data in chunks:
+                stored = pa.FixedSizeBinaryArray.from_buffers(kind, len(frames), [None, pa.py_buffer(data.tobytes())])
+                writer.write_batch(pa.record_batch([pa.array(frames, pa.int64()), stored], schema=schema))
+        _opened.cache_clear()
+
+
+@lru_cache(OPEN_FILES)
+def _opened(path: Path, row_bytes: int) -> dict[int, npt.NDArray[np.uint8]]:
+    """Frame -> its feature, in a memory-mapped file: read when it is looked at."""
+    rows: dict[int, npt.NDArray[np.uint8]] = {}
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        for batch in table.to_batches():
+            stored = batch.column("feature")
+            data = np.frombuffer(stored.buffers()[1], dtype=np.uint8).reshape(-1, row_bytes)
+            rows |= zip(batch.column("frame").to_pylist(), data[stored.offset :], strict=False)
+    except (OSError, ValueError, pa.ArrowInvalid) as error:
+        raise ProspectError(f"{path}: cannot be read ({error}); remove it, and cache features again") from None
+    return rows

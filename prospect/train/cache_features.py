@@ -1,0 +1,137 @@
+"""`prospect cache-features`: what a frozen tower and connector make of each frame of a run's splits, to disk, once."""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+
+from pipeline.errors import ProspectError
+from pipeline.plan import Progress
+from prospect.config import Config
+from prospect.data.features import FeatureStore
+from prospect.data.frames import DRAFT_GAP, decode_frame
+from prospect.data.images import StoredImages
+from prospect.data.index import Split, clip_starts, clips_of
+from prospect.model.lora import without_adapter
+
+DECODERS = 4  # threads
+
+
+@dataclass(slots=True)
+class _FramesFile:
+    """A frames file and where its stored images are found, a clip after the other."""
+
+    places: list[tuple[StoredImages, tuple[int, int], list[int]]] = field(default_factory=list)
+    frames: set[int] = field(default_factory=set)
+
+    def add(self, images: StoredImages, rows: tuple[int, int], frames: range) -> None:
+        new = [frame for frame in frames if frame not in self.frames]
+        self.frames.update(new)
+        if new:
+            self.places.append((images, rows, new))
+
+    def stored(self, name: str) -> Iterator[tuple[int, bytes]]:
+        for images, rows, frames in self.places:
+            yield from zip(frames, images.read(rows, name, frames), strict=True)
+
+
+def cache_features(
+    config: Config, model: Any, splits: list[Split], progress: Progress
+) -> tuple[FeatureStore, int, int]:
+    """Write the features that are not there yet; the store, and how many frames were encoded and how many kept.
+
+    Args:
+        model: as `run.load_model` gives it.
+
+    Raises:
+        ProspectError: no folder is set, or an image is missing or broken.
+    """
+    if config.data.features is None:
+        raise ProspectError("data.features: found nothing, expected a folder; add --set data.features=features")
+    model = without_adapter(model).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    dtype = feature_dtype(config)
+    width = model.config.text_config.hidden_size
+    folder = config.data.features / feature_key(model, dtype)
+    store = FeatureStore(folder, model.prospect_settings.tokens_per_frame, width, dtype)
+    files: dict[tuple[str, str], _FramesFile] = {}
+    for split in splits:
+        images = StoredImages.of(split, config.data)
+        for clip, rows in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True):
+            file = files.setdefault((split.manifest["dataset"], clip.frames_file), _FramesFile())
+            file.add(images, rows, range(clip.start_frame, clip.end_frame + 1))
+    folder.mkdir(parents=True, exist_ok=True)
+    total = sum(len(file.frames) for file in files.values())
+    made = kept = 0
+    for (dataset, name), file in files.items():
+        if store.has(dataset, name, file.frames):
+            kept += len(file.frames)
+        else:
+            store.write(dataset, name, _encoded(model, file.stored(name), name, dtype, config))
+            made += len(file.frames)
+        progress("encoding frames", made + kept, total)
+    store.save_about()
+    return store, made, kept
+
+
+def open_features(config: Config, model: Any) -> FeatureStore | None:
+    """The features that a run reads in place of frames, if it does.
+
+    Raises:
+        ProspectError: they were not made, or by another model or other settings.
+    """
+    if config.data.features is None:
+        return None
+    return FeatureStore.open(config.data.features, feature_key(without_adapter(model), feature_dtype(config)))
+
+
+def feature_dtype(config: Config) -> str:
+    return "bfloat16" if config.train.bf16 or config.model.dtype == "bfloat16" else "float32"
+
+
+def feature_key(model: Any, dtype: str) -> str:
+    """Of all that a frame's feature depends on: weights, tokens a frame, normalisation, size and resize, dtype."""
+    settings, size = model.prospect_settings, model.config.vision_config.image_size
+    about = [settings.tokens_per_frame, settings.image_mean, settings.image_std, size, DRAFT_GAP, "lanczos", dtype]
+    digest = hashlib.sha256(repr(about).encode())
+    for part in (model.model.vision_model, model.model.connector):
+        for name, tensor in sorted(part.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:32]
+
+
+@torch.inference_mode()
+def _encoded(
+    model: Any, stored: Iterator[tuple[int, bytes]], name: str, dtype: str, config: Config
+) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
+    """Chunks of frames and their features' bytes, under the same autocast as in training."""
+    size, device = model.config.vision_config.image_size, model.device
+    with ThreadPoolExecutor(DECODERS) as decoders:
+        while chunk := list(islice(stored, model.prospect_settings.vision_chunk)):
+            pixels = decoders.map(lambda item: decode_frame(item[1], size, f"{name} frame {item[0]}"), chunk)
+            frames = torch.from_numpy(np.stack(list(pixels))).to(device)  # (F, 3, S, S)
+            with torch.autocast(device.type, torch.bfloat16) if config.train.bf16 else nullcontext():
+                features = model.encode_frames(frames).to(getattr(torch, dtype))  # (F, K, D)
+            data = features.flatten(1).contiguous().view(torch.uint8).cpu().numpy()
+            yield [frame for frame, _ in chunk], data
+
+
+def run_cache_features(config: Config, progress: Progress) -> tuple[FeatureStore, int, int]:
+    """`cache_features` of a config, its shards opened and its model loaded."""
+    from prospect.train.run import load_model, open_splits
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    names = (config.data.train_split, *config.data.eval_splits)
+    splits = {name: open_splits(config, name) for name in names}
+    transformers.set_seed(config.train.seed)
+    model, _, _ = load_model(config, None, splits[config.data.train_split])
+    return cache_features(config, model, [split for found in splits.values() for split in found], progress)
