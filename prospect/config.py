@@ -151,6 +151,7 @@ class TrainConfig(_Settings):
     max_loss: float = Field(default=100, gt=0)  # a micro-batch above it, or not finite, stops the run
     bf16: bool = False
     gradient_checkpointing: bool = False
+    fsdp: bool = False  # several ranks: share weights, gradients and optimizer states out, instead of copies (DDP)
     eval_steps: Positive = 500
     save_steps: Positive = 500
     log_steps: Positive = 10

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from prospect.layout import DST_TARGET, LM_TARGET
+from prospect.layout import DST_TARGET, IGNORE, LM_TARGET
 
 TERMS = ("lm", "dst_gen", "update_pos", "update_neg", "speak_pos", "speak_neg")
 
@@ -43,6 +43,12 @@ def count_targets(target_kind: Tensor, update_labels: Tensor, speak_labels: Tens
     for labels in (update_labels, speak_labels):
         masks += [labels == 1, labels == 0]
     return torch.stack([mask.sum() for mask in masks]).float()  # (6,)
+
+
+def label_places(target_kind: Tensor, update_labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the flattened (B * T) labels have targets (M,) and decisions (N,)."""
+    masks = target_kind > 0, update_labels != IGNORE
+    return masks[0].flatten().nonzero().squeeze(1), masks[1].flatten().nonzero().squeeze(1)
 
 
 def loss_sums(

@@ -1,4 +1,4 @@
-"""Frame features on disk: what a frozen tower and connector make of each frame, computed once (`prospect cache-features`).
+"""Frame features on disk: what a frozen tower and connector make of each frame, computed once by `cache-features`.
 
     FEATURES/KEY/about.json          what the key stands for, tokens a frame, width, dtype
     FEATURES/KEY/<digest>.arrow      one frames file of a dataset: IPC file, a row a frame: frame int64, feature bytes

@@ -31,6 +31,7 @@ from prospect.data.index import Split
 from prospect.data.negatives import is_kept, jitter_of, rate_at
 from prospect.data.order import Request
 from prospect.layout import IGNORE, Block, Part, Tokens, TokenSequence, clip_sequence, turn_sequence, without_dst
+from prospect.losses import label_places
 
 Batch = dict[str, Any]
 PREFETCH = 2  # batches that are asked of each worker ahead
@@ -235,14 +236,18 @@ def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
     for row, item in zip(mask, items, strict=True):
         row[: len(item.sequence)] = 1
     features = [item.features for item in items if item.features is not None]
+    target_kind, update_labels = stack("target_kind", 0).to(torch.uint8), stack("update_labels", IGNORE)
+    target_places, decision_places = label_places(target_kind, update_labels)
     return {
         **({"features": torch.cat(features)} if features else {}),  # (F, K, D), and then no frames
         "input_ids": stack("ids", pad),
         "attention_mask": mask,
         "frames": frames,  # (F, 3, S, S) uint8
-        "target_kind": stack("target_kind", 0).to(torch.uint8),
-        "update_labels": stack("update_labels", IGNORE),
+        "target_kind": target_kind,
+        "update_labels": update_labels,
         "speak_labels": stack("speak_labels", IGNORE),
+        "target_places": target_places,  # (M,) in the flattened batch: a GPU need not be asked
+        "decision_places": decision_places,  # (N,)
         "at_frame": stack("at_frame", 0).bool(),
         "is_start_update": stack("is_start_update", 0).bool(),
         "keys": [item.key for item in items],

@@ -25,7 +25,7 @@ from transformers.utils import ModelOutput
 from pipeline.dst import State
 from pipeline.errors import ProspectError
 from prospect.layout import IGNORE, Tokens
-from prospect.losses import count_targets, loss_sums
+from prospect.losses import count_targets, label_places, loss_sums
 from prospect.model.checkpoint import ProspectSettings, loading_errors, read_config
 from prospect.model.constrain import UpdateConstraint
 from prospect.model.lora import base_of, is_adapter, merged
@@ -149,7 +149,7 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         return pool_grid(tokens, settings.tokens_per_frame)
 
     def _embed(self, input_ids: Tensor, frames: Tensor | None, features: Tensor | None = None) -> Tensor:
-        """Embeddings (B, T, D), at the <image> tokens in row-major order the frames' features, or those given (F, K, D)."""
+        """Embeddings (B, T, D), at <image> tokens, row-major, the features of the frames or those given (F, K, D)."""
         embeds: Tensor = self.get_input_embeddings()(input_ids)
         is_image = input_ids == self.config.image_token_id  # (B, T)
         if features is not None:
@@ -187,6 +187,8 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         target_kind: Tensor | None = None,
         update_labels: Tensor | None = None,
         speak_labels: Tensor | None = None,
+        target_places: Tensor | None = None,
+        decision_places: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """With `target_kind`: the training pass, a DSTOutput. Without: the parent's, where `frames` may be given.
@@ -197,14 +199,19 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
             features: (F, K, D): of `encode_frames`, cached; in training in place of frames.
             target_kind: uint8 (B, T): 1 LM target, 2 DST target. Token t is predicted from position t-1.
             update_labels, speak_labels: int64 (B, T): -100, 0 or 1, read at position t itself; labelled together.
+            target_places, decision_places: int64 (M,) and (N,): where there are such, in the flattened (B * T) batch;
+                None: looked for, for which a GPU has to be waited for.
 
         Raises:
             ValueError: on a CPU. On a GPU a device-side assertion, as checking on the host would synchronise.
         """
         if target_kind is not None:
             assert input_ids is not None and update_labels is not None and speak_labels is not None
+            if target_places is None or decision_places is None:
+                target_places, decision_places = label_places(target_kind, update_labels)
             embeds = self._embed(input_ids, frames, features)
-            return self._training_forward(input_ids, embeds, attention_mask, target_kind, update_labels, speak_labels)
+            labels = target_kind, update_labels, speak_labels, target_places, decision_places
+            return self._training_forward(input_ids, embeds, attention_mask, *labels)
         if frames is not None:
             assert input_ids is not None
             inputs_embeds = self._embed(input_ids, frames)
@@ -229,17 +236,16 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
         target_kind: Tensor,
         update_labels: Tensor,
         speak_labels: Tensor,
+        targets: Tensor,
+        decisions: Tensor,
     ) -> DSTOutput:
-        labelled = update_labels != IGNORE  # (B, T)
         self._check(~(target_kind[:, 0] > 0).any(), "target_kind: found a target at t = 0, which nothing predicts")
-        same = (labelled == (speak_labels != IGNORE)).all()
+        same = ((update_labels != IGNORE) == (speak_labels != IGNORE)).all()
         self._check(same, "update_labels, speak_labels: labelled at different positions, expected the same")
         if attention_mask is not None:
             is_right = (attention_mask[:, 1:] <= attention_mask[:, :-1]).all()
             self._check(is_right, "attention_mask: found padding before a token, expected right padding")
-        hidden = self.model.text_model(inputs_embeds=embeds, use_cache=False)[0].flatten(0, 1)  # (B*T, D)
-        targets = self._places(target_kind > 0)  # (M,)
-        decisions = self._places(labelled)  # (N,)
+        hidden = self._hidden(embeds).flatten(0, 1)  # (B*T, D)
         logits = self.lm_head(hidden[targets - 1])  # (M, V)
         decision_logits = self._decision_logits(hidden[decisions])  # (N, 2, 2)
         sums = loss_sums(
@@ -256,9 +262,21 @@ class DSTSmolVLM(SmolVLMForConditionalGeneration):
             target_argmax=None if self.training else logits.argmax(-1),
         )
 
-    def _places(self, mask: Tensor) -> Tensor:
-        """Where `mask` (B, T) holds, in row-major order."""
-        return mask.flatten().nonzero().squeeze(1)
+    def _hidden(self, embeds: Tensor) -> Tensor:
+        """The text model's last hidden states (B, T, D), without its search for packed sequences and padding, which
+        waits for the GPU: causal attention alone is asked for."""
+        text = self.model.text_model
+        if text.config._attn_implementation == "eager":  # which needs a mask to be causal
+            hidden: Tensor = text(inputs_embeds=embeds, use_cache=False)[0]
+            return hidden
+        position_ids = torch.arange(embeds.shape[1], device=embeds.device)[None]  # (1, T)
+        position_embeddings = text.rotary_emb(embeds, position_ids)
+        hidden = embeds
+        for layer in text.layers:
+            hidden = layer(
+                hidden, attention_mask=None, position_ids=position_ids, position_embeddings=position_embeddings
+            )
+        return text.norm(hidden)
 
     def _decision_logits(self, hidden: Tensor) -> Tensor:
         """(..., D) to (..., 2, 2): head (update, speak), class."""

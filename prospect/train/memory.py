@@ -52,17 +52,10 @@ class Prediction:
 
 
 class _Rehearsal(DSTSmolVLM):
-    """Data that is not there cannot be looked at: checks pass, and as many positions are labelled as are said to be."""
-
-    num_places: list[int]
+    """Data that is not there cannot be checked."""
 
     def _check(self, condition: Tensor, message: str) -> None:
         pass
-
-    def _places(self, mask: Tensor) -> Tensor:
-        place = self.num_places.pop(0)
-        self.num_places.append(place)  # targets and decisions take turns
-        return torch.ones(place, dtype=torch.int64)
 
 
 def predict(model_config: SmolVLMConfig, config: Config, shapes: Shapes) -> Prediction:
@@ -79,7 +72,6 @@ def predict(model_config: SmolVLMConfig, config: Config, shapes: Shapes) -> Pred
         model = prepared(base, config)
     with FakeTensorMode():
         _materialize(model)
-        base.num_places = [shapes.sequences * shapes.targets, shapes.sequences * shapes.decisions]
         trained = [p for p in model.parameters() if p.requires_grad]
         parameters["trained"] = sum(p.numel() for p in trained)
         batch = _batch(base, config, shapes)
@@ -127,7 +119,13 @@ class _Storages(TorchDispatchMode):
         self.alive -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default:
+            query = args[
+                0
+            ]  # torch rehearses this one by its formula, with the T x T scores that flash attention spares
+            out = torch.empty_like(query), query.new_empty(query.shape[:-1], dtype=torch.float32)
+        else:
+            out = func(*args, **(kwargs or {}))
         self.add(tree_leaves(out))
         return out
 
@@ -173,6 +171,8 @@ def _batch(model: Any, config: Config, shapes: Shapes) -> dict[str, Tensor]:
         "target_kind": torch.zeros(table, dtype=torch.uint8),
         "update_labels": torch.zeros_like(ids),
         "speak_labels": torch.zeros_like(ids),
+        "target_places": torch.ones(shapes.sequences * shapes.targets, dtype=torch.int64),
+        "decision_places": torch.ones(shapes.sequences * shapes.decisions, dtype=torch.int64),
     }
 
 

@@ -34,7 +34,10 @@ from prospect.train.runlog import RunLog
 from prospect.train.speed import ModelFlops, Speed
 
 logger = logging.getLogger(__name__)
-MODEL_INPUTS = ("input_ids", "attention_mask", "frames", "features", "target_kind", "update_labels", "speak_labels")
+MODEL_INPUTS = (
+    "input_ids", "attention_mask", "frames", "features", "target_kind", "update_labels", "speak_labels",
+    "target_places", "decision_places",
+)  # fmt: skip
 
 
 class ProspectTrainer(Trainer):
@@ -232,6 +235,8 @@ class ProspectTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
+        if not self.args.should_save:  # with FSDP every rank comes here
+            return
         folder = Path(output_dir or self.args.output_dir)
         self.model.config.save_pretrained(folder)  # peft saves none
         self.tokenizer_.save_pretrained(folder)
@@ -290,6 +295,15 @@ class _TrueEpoch(TrainerCallback):
         state.epoch = state.global_step / self.steps_per_epoch
 
 
+def _fsdp() -> dict[str, Any]:
+    """FSDP2 of the text layers; a checkpoint is whole, as one rank or many would load it."""
+    layers = {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
+    return {
+        "fsdp": "full_shard auto_wrap",
+        "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT", "reshard_after_forward": True, **layers},
+    }
+
+
 def _arguments(config: Config, max_steps: int) -> TrainingArguments:
     train = config.train
     arguments = TrainingArguments(
@@ -317,6 +331,7 @@ def _arguments(config: Config, max_steps: int) -> TrainingArguments:
         ignore_data_skip=True,
         remove_unused_columns=False,
         disable_tqdm=True,
+        **(_fsdp() if train.fsdp else {}),
         report_to=["wandb"] if train.wandb else "none",
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,

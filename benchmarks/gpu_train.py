@@ -1,0 +1,198 @@
+"""Claim: text fine-tuning of SmolVLM2 at real size runs near the GPU's speed, far from the stock recipe's.
+
+    python benchmarks/gpu_train.py [--size smolvlm2-2.2b] [--steps 10] [--batch 2] [--weights bfloat16]
+
+Needs a CUDA GPU. SmolVLM2-256M, -500M and -2.2B with random weights (no hub); sequences of 4096 tokens in the layout of
+`clip` packing, made-up events at a real clip's rate; tower frozen, text, connector and heads trained; bf16 weights
+(`--weights float32`: fp32 weights under bf16 autocast); no gradient checkpointing; all inputs on the GPU beforehand, no
+clipping, no logging. Every way and size is a process of its own: what fails in one is a line of the table.
+
+- ours: `DSTSmolVLM`, 4 tokens a frame, logits at targets alone, fused AdamW. "features": of the frames given, as a
+  cache of a frozen tower's would; "vision": the tower runs, 64 frames at a time.
+- stock: full logits in float32, both heads at all tokens, AdamW as a for-loop over parameters. "features": the same
+  input as ours; "vision": the plain class's path, float pixel_values, all frames at once, its native tokens a frame.
+
+MFU = model FLOPs / (seconds x the device's dense bf16 peak). Model FLOPs are those that the labels need:
+  text       a token: 6 x weights of the text layers' linear maps + 12 x layers x hidden x T/2 for causal attention
+  LM head    a target: 6 x its weights (what full logits do beyond that is waste); the two heads are left out
+  connector  a visual token, where vision runs: 6 x its weights
+  vision     a patch, where it runs: 2 x weights of the tower's linear maps and convolution; its attention is left out
+T tokens of a sequence. Nothing is recomputed.
+"""
+
+import argparse
+import re
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from stream_inference import make_clip
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.clips import prompt_text
+from prospect.layout import IGNORE, Part, Tokens, clip_sequence
+from prospect.losses import LossWeights, total_loss
+from prospect.model.checkpoint import native_tokens, with_tokens
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.presets import PRESETS, toy_tokenizer
+
+SIZES = ("smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b")
+WAYS = ("ours, features", "ours, vision", "stock, features", "stock, vision")
+PEAK_FLOPS = {  # dense bf16, by what the device's name contains; of H100s the SXM one
+    r"H100(?! PCIe| NVL)": 989e12, r"H200\b": 989e12, r"A100\b": 312e12, r"RTX 4090\b": 165e12, r"RTX 3090\b": 71e12,
+    r"L4\b": 121e12,
+}  # fmt: skip
+WARM_UP = 3
+
+
+class Result(NamedTuple):
+    tokens_per_frame: int
+    frames: int  # of a batch
+    targets: int  # of a batch
+    tokens_s: float
+    frames_s: float
+    flops_s: float  # model FLOPs, see above
+    peak_bytes: int  # allocated
+
+
+class WithFeatures(DSTSmolVLM):
+    """Frames come as their features (F, K, D), where `features` is set."""
+
+    features: Tensor | None = None
+
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        return super().encode_frames(frames) if self.features is None else self.features
+
+
+def measure(preset: str, way: str, device: str, weights: str, batch: int, length: int, steps: int) -> Result:
+    """Train `preset` for some steps, and time them after a warm-up."""
+    is_ours, has_vision = way.startswith("ours"), way.endswith("vision")
+    clip = make_clip(length)
+    texts = [turn.text for turn in clip.turns] + [prompt_text(clip.steps, clip.state)]
+    tokenizer = toy_tokenizer(texts * 4)
+    config = PRESETS[preset](tokenizer)
+    native = native_tokens(config)
+    per_frame = native if has_vision and not is_ours else min(4, native)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = WithFeatures(with_tokens(config, preset, per_frame)).to(getattr(torch, weights)).train()
+        inputs, frames = _inputs(Tokens(tokenizer, per_frame), length, batch)
+        size = config.vision_config.image_size
+        pixels = torch.randint(0, 256, (frames if has_vision else 0, 3, size, size), dtype=torch.uint8)
+        if not has_vision:
+            model.features = torch.randn(frames, per_frame, config.text_config.hidden_size, dtype=model.dtype)
+    model.model.vision_model.requires_grad_(False)
+    model.model.connector.requires_grad_(has_vision)  # where features are given it is frozen, as it has to be
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-5, fused=is_ours, foreach=None if is_ours else False)
+    labels = inputs["input_ids"].masked_fill(inputs["target_kind"] == 0, IGNORE)  # (B, T)
+    images = (pixels.float() / 127.5 - 1).unflatten(0, (batch, -1)) if has_vision and not is_ours else None
+
+    def our_loss() -> Tensor:
+        output = model(frames=pixels, **inputs)
+        return total_loss(output.sums, output.counts, LossWeights())
+
+    def stock_loss() -> Tensor:
+        seen = {"frames": pixels} if images is None else {"pixel_values": images}
+        output = model(input_ids=inputs["input_ids"], labels=labels, output_hidden_states=True, **seen)
+        loss: Tensor = output.loss
+        for head, name in ((model.should_update_dst, "update_labels"), (model.when_to_speak, "speak_labels")):
+            logits = head(output.hidden_states[-1]).float().flatten(0, 1)  # (B*T, 2)
+            loss = loss + F.cross_entropy(logits, inputs[name].flatten(), ignore_index=IGNORE)
+        return loss
+
+    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
+
+    def run(count: int) -> float:
+        synchronize()
+        began = time.perf_counter()
+        for _ in range(count):
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=weights == "float32"):
+                loss = our_loss() if is_ours else stock_loss()
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        synchronize()
+        return (time.perf_counter() - began) / count
+
+    run(WARM_UP)
+    torch.cuda.reset_peak_memory_stats() if device == "cuda" else None
+    seconds = run(steps)
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
+    targets = int((inputs["target_kind"] > 0).sum())
+    flops = model_flops(model, batch, length, targets, frames if has_vision else 0, per_frame)
+    return Result(per_frame, frames, targets, batch * length / seconds, frames / seconds, flops / seconds, peak)
+
+
+def _inputs(tokens: Tokens, length: int, batch: int) -> tuple[dict[str, Tensor], int]:
+    """`batch` times the first `length` tokens of a long clip, on the default device; the number of frames in them."""
+    clip = make_clip(length // tokens.tokens_per_frame)
+    sequence = clip_sequence(tokens, clip, Part(0, clip.end_frame, tuple(clip.state.values()), 0))
+    ids = sequence.ids[:length]
+    frames, cut_off = divmod(ids.count(tokens.image), tokens.tokens_per_frame)
+    if cut_off:  # a last frame that is not whole
+        ids[-cut_off:] = [tokens.newline[-1]] * cut_off
+    names = ("target_kind", "update_labels", "speak_labels")
+    rows = {"input_ids": ids} | {name: getattr(sequence, name)[:length] for name in names}
+    return {name: torch.tensor([row] * batch) for name, row in rows.items()}, frames * batch
+
+
+def model_flops(model: DSTSmolVLM, batch: int, length: int, targets: int, frames: int, per_frame: int) -> float:
+    """Of one step, see above; `frames` that the tower runs on."""
+    text, vision = model.config.text_config, model.config.vision_config
+    attention = 12 * text.num_hidden_layers * text.hidden_size * length / 2
+    patches = (vision.image_size // vision.patch_size) ** 2
+    return (
+        batch * length * (6 * _weights(model.model.text_model) + attention)
+        + targets * 6 * _weights(model.lm_head)
+        + frames * per_frame * 6 * _weights(model.model.connector)
+        + frames * patches * 2 * _weights(model.model.vision_model)
+    )
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=SIZES, help="one size alone")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=2, help="sequences of a step")
+    parser.add_argument("--weights", choices=("bfloat16", "float32"), default="bfloat16")
+    parser.add_argument("--cpu-check", action="store_true", help=argparse.SUPPRESS)  # that the code runs: a toy
+    options = parser.parse_args()
+    if not torch.cuda.is_available() and not options.cpu_check:
+        print("benchmarks/gpu_train.py: needs a CUDA GPU, found none; nothing was measured")
+        return
+    sizes = ("toy",) if options.cpu_check else (options.size,) if options.size else SIZES
+    device, length = ("cpu", 512) if options.cpu_check else ("cuda", 4096)
+    name = "cpu" if options.cpu_check else torch.cuda.get_device_name()
+    peak = next((flops for pattern, flops in PEAK_FLOPS.items() if re.search(rf"\b{pattern}", name)), None)
+    title = (
+        f"{name}, batches of {options.batch} x {length} tokens, {options.weights} weights, torch {torch.__version__}"
+    )
+    columns = ("tokens a frame", "frames", "targets", "tokens/s", "frames/s", "model TFLOP/s", "MFU", "peak GB")
+    table = Table("size", "", *columns, title=title)
+    for size in sizes:
+        for way in WAYS:
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                try:
+                    settings = (options.weights, options.batch, length, options.steps)
+                    found = process.submit(measure, size, way, device, *settings).result()
+                except RuntimeError as error:  # out of memory, or the process died
+                    table.add_row(size, way, *[""] * len(columns[:-1]), str(error).partition(".")[0])
+                    continue
+            mfu = f"{found.flops_s / peak:.2f}" if peak else ""
+            rates = (f"{found.tokens_s:.0f}", f"{found.frames_s:.0f}", f"{found.flops_s / 1e12:.3g}", mfu)
+            table.add_row(size, way, *map(str, found[:3]), *rates, f"{found.peak_bytes / 1e9:.1f}")
+    Console(width=140).print(table)
+
+
+if __name__ == "__main__":
+    main()

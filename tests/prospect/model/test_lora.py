@@ -1,0 +1,119 @@
+import json
+import shutil
+
+import pytest
+import torch
+from transformers import SmolVLMForConditionalGeneration
+
+from pipeline.errors import ProspectError
+from prospect.config import LoraSettings
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.export import export
+from prospect.model.lora import add_lora
+from tests.prospect.model.models import as_pixels, load, make_batch
+
+SMALL = LoraSettings(rank=2, alpha=4, targets=("q_proj", "down_proj"))
+
+
+def trained_a_little(model, steps=2):
+    """Some steps, so that the adapters are not zero and the heads are not the base's."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    for seed in range(steps):
+        model.train()(**make_batch([40, 30], seed=seed)).sums.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return model.eval()
+
+
+@pytest.fixture
+def adapter(checkpoints, tmp_path):
+    """A LoRA model, and its checkpoint in a run's place beside the base it was made of."""
+    shutil.copytree(checkpoints["toy"], tmp_path / "run" / "init")
+    model = trained_a_little(add_lora(load(tmp_path / "run" / "init"), SMALL, freeze_connector=False))
+    folder = tmp_path / "run" / "checkpoints" / "checkpoint-2"
+    model.save_pretrained(folder)
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        shutil.copy(checkpoints["toy"] / name, folder / name)
+    return model, folder
+
+
+def test_fresh_adapters_change_nothing_and_only_they_and_the_heads_are_trained(checkpoints):
+    batch = make_batch([40, 30])
+    with torch.no_grad():
+        expected = load(checkpoints["toy"])(**batch)
+        model = add_lora(load(checkpoints["toy"]), SMALL, freeze_connector=True).eval()
+        assert torch.equal(model(**batch).sums, expected.sums)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert sum("lora_" in name for name in trained) == 2 * 2 * 3, "two matrices, two targets, three text layers"
+    assert all("text_model" in name for name in trained if "lora_" in name)
+    assert {name.split(".")[2] for name in trained if "lora_" not in name} == {"should_update_dst", "when_to_speak"}
+    with_connector = add_lora(load(checkpoints["toy"]), SMALL, freeze_connector=False)
+    assert any("modality_projection" in n for n, p in with_connector.named_parameters() if p.requires_grad)
+
+
+def test_what_is_trained_on_a_bf16_base_is_float32(checkpoints):
+    model = add_lora(load(checkpoints["toy"], dtype="bfloat16"), SMALL, freeze_connector=False)
+    assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+def test_an_unknown_target_is_refused(checkpoints):
+    with pytest.raises(ProspectError, match=r"model.lora.targets: found fc9, expected linear layers"):
+        add_lora(load(checkpoints["toy"]), LoraSettings(targets=("q_proj", "fc9")), freeze_connector=True)
+
+
+def test_a_checkpoint_is_merged_into_its_base_where_it_is_loaded_even_if_its_run_was_moved(adapter, tmp_path):
+    model, folder = adapter
+    batch = make_batch([50, 20], seed=9)
+    with torch.no_grad():
+        expected = model(**batch)
+        found = load(folder)
+        torch.testing.assert_close(found(**batch).sums, expected.sums, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found(**batch).decision_logits, expected.decision_logits, rtol=1e-5, atol=1e-5)
+        (tmp_path / "run").rename(tmp_path / "moved")
+        moved = load(tmp_path / "moved" / "checkpoints" / "checkpoint-2")
+    assert type(found) is DSTSmolVLM
+    assert all(torch.equal(value, moved.state_dict()[name]) for name, value in found.state_dict().items())
+
+
+def test_a_merged_export_is_a_plain_smolvlm_with_the_adapters_logits(adapter, tmp_path):
+    model, folder = adapter
+    (folder / "thresholds.json").write_text("{}")
+    assert export(folder, tmp_path / "merged", merge=True) == "SmolVLM weights and heads"
+    assert {p.name for p in (tmp_path / "merged").iterdir()} >= {
+        "model.safetensors",
+        "tokenizer.json",
+        "thresholds.json",
+    }
+    plain = SmolVLMForConditionalGeneration.from_pretrained(tmp_path / "merged").eval()
+    batch = make_batch([40], seed=3)
+    with torch.no_grad():
+        ours = model(input_ids=batch["input_ids"], frames=batch["frames"]).logits
+        theirs = plain(input_ids=batch["input_ids"], pixel_values=as_pixels(batch["frames"])[None]).logits
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_an_export_that_is_not_merged_is_the_adapter_and_names_its_base(adapter, tmp_path):
+    model, folder = adapter
+    assert export(folder, tmp_path / "out", merge=False) == f"adapter and heads; their base is {folder.parents[1]}/init"
+    with torch.no_grad():
+        batch = make_batch([30], seed=4)
+        torch.testing.assert_close(load(tmp_path / "out")(**batch).sums, model(**batch).sums, rtol=1e-5, atol=1e-5)
+
+
+def test_exports_that_cannot_be_made_leave_nothing(adapter, checkpoints, tmp_path):
+    _, folder = adapter
+    with pytest.raises(ProspectError, match="found no LoRA adapter, expected one to merge; leave out --merge"):
+        export(checkpoints["toy"], tmp_path / "out", merge=True)
+    with pytest.raises(ProspectError, match="is there already, expected a new folder"):
+        export(checkpoints["toy"], folder, merge=False)
+    record = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(
+        json.dumps(record | {"base_model_name_or_path": str(tmp_path / "gone")})
+    )
+    with pytest.raises(ProspectError, match="gone"):
+        export(folder, tmp_path / "out", merge=True)
+    (folder / "adapter_config.json").write_text("{")
+    with pytest.raises(ProspectError, match=r"adapter_config.json: cannot be read"):
+        export(folder, tmp_path / "out", merge=True)
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*partial"))
