@@ -2,8 +2,8 @@
 
 Model FLOPs utilisation (MFU; PaLM, arXiv 2204.02311, appendix B) is the FLOPs that the model's formulas ask for, over
 what the GPU could do at its dense bf16 peak. A matrix of W weights costs 2 W a token forward; causal attention over n
-tokens 2 n^2 D a layer. Backward costs twice the forward where weights are trained, once where gradients only pass
-through (LoRA), nothing in a frozen tower. Recomputation by gradient checkpointing counts as nothing.
+tokens 2 n^2 D a layer. Backward costs twice the forward for attention and where weights are trained, once where
+gradients only pass through a matrix (LoRA), nothing in a frozen tower. Recomputation by gradient checkpointing counts as nothing.
 """
 
 import time
@@ -36,7 +36,7 @@ class ModelFlops:
     attention: float  # forward, times the square of a sequence's tokens
     target: float  # forward of the LM head
     frame: float  # of the whole step: no part of the text's passes
-    passes: int  # forwards that forward and backward of the text cost
+    passes: int  # forwards that forward and backward of the text's matrices cost
 
     @classmethod
     def of(cls, model: Any, encodes_frames: bool = True) -> "ModelFlops":
@@ -63,8 +63,8 @@ class ModelFlops:
 
     def step(self, lengths: Sequence[int], targets: int, frames: int) -> float:
         """Of sequences of so many tokens, `targets` labelled tokens and `frames` in all."""
-        text = self.token * sum(lengths) + self.attention * sum(n * n for n in lengths) + self.target * targets
-        return self.passes * text + self.frame * frames
+        matrices = self.passes * (self.token * sum(lengths) + self.target * targets)
+        return matrices + 3 * self.attention * sum(n * n for n in lengths) + self.frame * frames
 
 
 def peak_flops(device_name: str) -> float | None:
