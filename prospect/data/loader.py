@@ -342,6 +342,7 @@ def make_loader(
         prefetch_factor=PREFETCH if num_workers else None,
         worker_init_fn=_start_worker if num_workers else None,
         pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else each iteration draws from the global state: a resumed run's dropout differs
     )
     loader.on_skip, loader.max_consecutive_errors = on_skip, reader.data.max_consecutive_errors
     return loader

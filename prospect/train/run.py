@@ -275,7 +275,8 @@ def _untrained(
     """Metrics by split before the first step; a resumed run reads what was found then."""
     if not resumed:
         return {split: trainer.evaluate_split(split) for split in splits}
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    log = folder / "metrics.jsonl"
+    records = [json.loads(line) for line in log.read_text().splitlines()] if splits else []
     return {
         record["split"]: {name: value for name, value in record.items() if name not in ("step", "epoch", "split")}
         for record in records

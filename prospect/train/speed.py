@@ -3,7 +3,8 @@
 Model FLOPs utilisation (MFU; PaLM, arXiv 2204.02311, appendix B) is the FLOPs that the model's formulas ask for, over
 what the GPU could do at its dense bf16 peak. A matrix of W weights costs 2 W a token forward; causal attention over n
 tokens 2 n^2 D a layer. Backward costs twice the forward for attention and where weights are trained, once where
-gradients only pass through a matrix (LoRA), nothing in a frozen tower. Recomputation by gradient checkpointing counts as nothing.
+gradients only pass through a matrix (LoRA), nothing in a frozen tower. Recomputation by gradient checkpointing counts
+as nothing.
 """
 
 import time

@@ -82,7 +82,7 @@ class ProspectTrainer(Trainer):
         self.speed = Speed(
             ModelFlops.of(without_adapter(model), encodes_frames=config.data.features is None), self.args.device
         )
-        self._losses: list[tuple[torch.Tensor, list[str]]] = []  # since the last check: of each micro-batch, its keys
+        self._losses: list[tuple[torch.Tensor, int, list[str]]] = []  # since the last check: of which step, which keys
         self._sequences = torch.zeros(len(config.data.datasets), dtype=torch.int64)  # by dataset, since the last log
         self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
         self.add_callback(_TrueEpoch(order.steps_per_epoch))
@@ -144,7 +144,7 @@ class ProspectTrainer(Trainer):
         balanced = self.config.train.loss.balanced
         # DDP averages the ranks' gradients, and the counts are already those of all ranks.
         loss = total_loss(output.sums, num_items_in_batch, self.weights, balanced) * self.args.world_size
-        self._losses.append((loss.detach(), inputs["keys"]))
+        self._losses.append((loss.detach(), self.state.global_step + 1, inputs["keys"]))
         for name, value in losses_from(output.sums.detach(), num_items_in_batch, balanced).items():
             self._logged[name] = self._logged.get(name, torch.zeros_like(value)) + value
         return loss
@@ -155,11 +155,11 @@ class ProspectTrainer(Trainer):
         Raises:
             ProspectError: one is not finite, or above `train.max_loss`; names the sequences of its micro-batch.
         """
-        losses = [loss for loss, _ in self._losses]
-        for value, (_, keys) in zip(torch.stack(losses).tolist() if losses else [], self._losses, strict=True):
+        losses = [loss for loss, _, _ in self._losses]
+        for value, (_, step, keys) in zip(torch.stack(losses).tolist() if losses else [], self._losses, strict=True):
             if not value <= self.config.train.max_loss:
                 raise ProspectError(
-                    f"after step {self._logged_steps}: found a loss of {value}, expected at most train.max_loss "
+                    f"step {step}: found a loss of {value}, expected at most train.max_loss "
                     f"{self.config.train.max_loss:g}; it came from {', '.join(keys)}: look at them with prospect "
                     "inspect-shard, or lower train.learning_rate, and go on from the last checkpoint with --resume"
                 )

@@ -43,7 +43,7 @@ def test_bf16_weights_learn_with_stochastic_rounding_and_not_without():
 
 
 def test_a_config_that_would_not_learn_is_refused_with_the_ways_out():
-    with pytest.raises(ProspectError, match="most updates of a small learning rate round away; use train.optimizer"):
+    with pytest.raises(ProspectError, match=r"most updates of a small learning rate round away; use train.optimizer"):
         load_config(CONFIGS / "toy.yaml", ["model.dtype=bfloat16"])
     for way in (["train.optimizer=adamw_8bit"], ["model.lora.rank=4"]):
         load_config(CONFIGS / "toy.yaml", ["model.dtype=bfloat16", *way])

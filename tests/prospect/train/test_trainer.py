@@ -34,14 +34,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(folder: Path, name: str, *settings: str) -> Run:
+def run(folder: Path, name: str, *settings: str, resume: bool = False) -> Run:
     common = [
         "data.toy=null", "data.dataset=x", f"data.root={folder}/data", f"data.shards={folder}/shards",
         "data.eval_splits=[]", "data.num_workers=0", f"runs={folder}/runs", f"name={name}", "train.log_steps=1",
         f"data.cache={folder}/cache",
         "train.warmup_steps=0", "train.save_steps=1", "train.learning_rate=1e-4",
     ]  # fmt: skip
-    return train(load_config(CONFIGS / "toy.yaml", [*common, *settings]), QUIET)
+    return train(load_config(CONFIGS / "toy.yaml", [*common, *settings]), QUIET, resume=resume)
 
 
 def logged(run: Run) -> list[dict]:

@@ -1,0 +1,215 @@
+"""Other ways to train, and how training fails: LoRA, 8-bit AdamW, cached features, no DST, NaN, memory, disk."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Trainer
+
+from pipeline.build import build_split
+from pipeline.errors import ProspectError
+from pipeline.plan import Options
+from prospect.config import load_config
+from prospect.data.features import FeatureStore
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.stream.load import load_streamer
+from prospect.train.cache_features import run_cache_features
+from prospect.train.plan import plan_run
+from prospect.train.resume import checkpoints
+from prospect.train.trainer import ProspectTrainer
+from tests.prospect.train.test_trainer import CONFIGS, folder, logged, run  # noqa: F401 (a fixture)
+
+WAYS = {
+    "lora": ["model.lora={rank: 2, dropout: 0.1}", "train.learning_rate=0.01"],
+    "lora-bf16": ["model.lora.rank=2", "model.dtype=bfloat16", "train.bf16=true", "train.learning_rate=0.01"],
+    "8bit": ["train.optimizer=adamw_8bit", "model.dtype=bfloat16", "train.learning_rate=0.001"],
+    "checkpointing": ["train.gradient_checkpointing=true", "model.lora.rank=2", "train.learning_rate=0.01"],
+}
+STEPS = ["train.global_batch_size=2", "train.max_steps=4", "train.epochs=2"]
+
+
+def tensors(checkpoint):
+    (path,) = checkpoint.glob("*model.safetensors")
+    return load_file(path)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_way_learns_and_is_resumed_to_the_bit(folder, way):  # noqa: F811
+    whole = run(folder, way, *STEPS, *WAYS[way])
+    losses = [entry["loss"] for entry in logged(whole)]
+    assert len(losses) == 4 and losses[-1] < losses[0]
+    cut = folder / "runs" / f"{way}-cut"
+    shutil.copytree(whole.folder, cut)
+    for step in (3, 4):
+        shutil.rmtree(cut / "checkpoints" / f"checkpoint-{step}")
+    (cut / "metrics.json").unlink()
+    resumed = run(folder, f"{way}-cut", *STEPS, *WAYS[way], resume=True)
+    assert [entry["loss"] for entry in logged(resumed)] == losses
+    first, second = (tensors(checkpoints(r.folder / "checkpoints")[-1]) for r in (whole, resumed))
+    assert first and all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_lora_checkpoint_is_small_and_streams(folder):  # noqa: F811
+    done = run(folder, "lora-streams", *STEPS, *WAYS["lora"])
+    last = checkpoints(done.folder / "checkpoints")[-1]
+    assert not (last / "model.safetensors").exists() and (last / "adapter_model.safetensors").exists()
+    streamer = load_streamer(str(done.folder))
+    assert type(streamer.model) is DSTSmolVLM and streamer.settings.max_seq_len == 2048
+
+
+FROZEN = ["model.freeze_vision=true", "model.freeze_connector=true", "train.max_steps=2", "train.global_batch_size=2"]
+
+
+def test_cached_features_train_as_the_frames_do(folder):  # noqa: F811
+    expected = run(folder, "frames", *FROZEN)
+    settings = [*FROZEN, f"data.features={folder}/features"]
+    with pytest.raises(ProspectError, match="found no features of this model"):
+        run(folder, "features", *settings)
+    config = config_of(folder, "features", *settings)
+    told: list[tuple[str, int, int | None]] = []
+    store, made, kept = run_cache_features(config, lambda *step: told.append(step))
+    num_frames = sum(12 + i for i in range(6))
+    assert (made, kept) == (num_frames, 0) and told[-1] == ("encoding frames", num_frames, num_frames)
+    assert store.row_bytes == 4 * 128 and store.dtype == "float32"
+    found = run(folder, "features", *settings)
+    for entry, other in zip(logged(expected), logged(found), strict=True):
+        assert other["loss"] == pytest.approx(entry["loss"], rel=1e-5)
+        assert other["grad_norm"] == pytest.approx(entry["grad_norm"], rel=1e-4)
+
+    assert run_cache_features(config, lambda *step: None)[1:] == (0, num_frames), "they are kept"
+    missing = store.path("x", "frames/v3.arrow")
+    missing.unlink()
+    with pytest.raises(ProspectError, match=r"found no feature of frame 2 of frames/v3.arrow; run prospect cache-feat"):
+        run(folder, "features-missing", *settings, "train.max_steps=3")
+    assert run_cache_features(config, lambda *step: None)[1] == 15
+    missing.write_bytes(missing.read_bytes()[:300])
+    with pytest.raises(ProspectError, match=r"arrow: cannot be read .* remove it, and cache features again"):
+        run(folder, "features-broken", *settings, "train.max_steps=3")
+
+
+def config_of(folder, name, *settings):  # noqa: F811
+    common = [
+        "data.toy=null", "data.dataset=x", f"data.root={folder}/data", f"data.shards={folder}/shards",
+        "data.eval_splits=[]", "data.num_workers=0", f"runs={folder}/runs", f"name={name}",
+    ]  # fmt: skip
+    return load_config(CONFIGS / "toy.yaml", [*common, *settings])
+
+
+def test_features_are_those_of_encode_frames_also_of_embedded_images(folder, tmp_path):  # noqa: F811
+    build_split(folder / "data", "x", "train", tmp_path / "embedded", options=Options(embed_frames=True))
+    config = config_of(folder, "embedded", *FROZEN, f"data.features={tmp_path}/f", f"data.shards={tmp_path}/embedded")
+    store, *_ = run_cache_features(config, lambda *step: None)
+    (about,) = (tmp_path / "f").glob("*/about.json")
+    assert FeatureStore.open(tmp_path / "f", about.parent.name) == store
+    model = DSTSmolVLM.from_checkpoint(folder / "runs" / "embedded" / "init").eval()
+    from pipeline.frame_store import open_frames
+    from prospect.data.frames import decode_frame
+
+    pixels = decode_frame(open_frames(folder / "data/x/frames/v2.arrow").read(9), 64, "")
+    with torch.no_grad():
+        expected = model.encode_frames(torch.from_numpy(pixels.copy())[None])[0]
+    found = torch.from_numpy(store.read("x", "frames/v2.arrow", [9])).view(torch.float32).view(1, 128)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):  # noqa: F811
+    with pytest.raises(ProspectError, match=r"data.features needs model.freeze_vision and model.freeze_connector"):
+        config_of(folder, "x", "data.features=f", "model.freeze_vision=true")
+    config = config_of(folder, "f1", *FROZEN, f"data.features={folder}/features2")
+    run_cache_features(config, lambda *step: None)
+    with pytest.raises(ProspectError, match="found no features of this model"):
+        run(folder, "f2", *FROZEN, f"data.features={folder}/features2", "train.seed=7")
+
+
+def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(folder):  # noqa: F811
+    done = run(folder, "no-dst", "data.dst=false", *STEPS)
+    assert all(entry["dst_gen_loss"] == 0 for entry in logged(done)) and any(e["lm_loss"] for e in logged(done))
+    streamer = load_streamer(str(done.folder))
+    assert not streamer.settings.dst
+    with pytest.raises(ProspectError, match="dst: false needs packing: clip"):
+        run(folder, "no-dst-turn", "data.dst=false", "data.packing=turn")
+
+
+@pytest.mark.parametrize(("poison", "found"), [(float("nan"), "nan"), (float("inf"), "inf"), (1e9, r"\d{6}")])
+def test_a_loss_that_is_no_loss_stops_before_a_checkpoint_and_names_the_sequences(folder, monkeypatch, poison, found):  # noqa: F811
+    whole = DSTSmolVLM.forward
+
+    def poisoned(self, **inputs):
+        output = whole(self, **inputs)
+        if self.training:
+            self.num_forwards = getattr(self, "num_forwards", 0) + 1
+            if self.num_forwards == 4:  # the second micro-batch of step 2
+                output.sums = output.sums * 0 + poison * output.sums.detach().sign().abs()
+        return output
+
+    monkeypatch.setattr(DSTSmolVLM, "forward", poisoned)
+    settings = ["train.micro_batch_size=1", "train.log_steps=100", "train.global_batch_size=2", "train.max_steps=3"]
+    with pytest.raises(
+        ProspectError,
+        match=rf"step 2: found a loss of {found}.*, expected at most train.max_loss 100; it came from v\d-c000-",
+    ):
+        run(folder, f"poisoned-{poison}", *settings)
+    names = [p.name for p in checkpoints(folder / "runs" / f"poisoned-{poison}" / "checkpoints")]
+    assert names == ["checkpoint-1"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
+def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(folder, monkeypatch, error):  # noqa: F811
+    save = Trainer._save_optimizer_and_scheduler
+    name = f"disk-{type(error).__name__}"
+
+    def full(self, output_dir):
+        save(self, output_dir)
+        if self.state.global_step == 3:
+            raise error
+
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", full)
+    with pytest.raises(
+        ProspectError, match=r"checkpoint-3: cannot be written \(.*; the checkpoints before it are kept"
+    ):
+        run(folder, name, *STEPS, "train.keep_checkpoints=1")
+    there = folder / "runs" / name / "checkpoints"
+    assert [path.name for path in there.iterdir()] == ["checkpoint-2"], "and nothing half-written"
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", save)
+    assert len(logged(run(folder, name, *STEPS, "train.keep_checkpoints=1", resume=True))) == 4
+
+
+def test_cuda_out_of_memory_says_what_was_predicted_and_what_to_change(folder, monkeypatch):  # noqa: F811
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has ...")
+
+    monkeypatch.setattr(ProspectTrainer, "compute_loss", full)
+    with pytest.raises(ProspectError) as told:
+        run(folder, "memory", *STEPS)
+    for part in ("GB predicted for tensors", "set train.micro_batch_size=1; or set train.gradient_checkpointing=true"):
+        assert part in str(told.value)
+
+
+def test_a_run_says_what_it_ran_with(folder):  # noqa: F811
+    done = run(folder, "environment", "train.max_steps=1")
+    record = json.loads((done.folder / "environment.json").read_text())
+    assert record["packages"]["torch"] == torch.__version__ and record["num_ranks"] == 1
+    assert len(record["git_commit"] or "0" * 40) == 40
+    (entry,) = logged(done)
+    assert {"learning_rate", "tokens_per_s", "turns_per_s", "frames_per_s", "data_wait_share", "padding_waste"} <= set(
+        entry
+    )
+
+
+def test_a_plan_counts_the_run_and_names_what_cannot_work(folder):  # noqa: F811
+    plan = plan_run(config_of(folder, "plan", "train.epochs=2", "train.global_batch_size=2"), gpu_gb=24)
+    assert (plan.num_sequences, plan.num_clips, plan.steps_per_epoch, plan.steps) == (6, 6, 3, 6)
+    assert (plan.tokens_a_frame, plan.longest_s, plan.problems) == (1, 17 / 2, [])
+    assert plan.shapes.frames == 17 and plan.shapes.sequences == 2
+
+    def problem(*settings, gpu_gb=24):
+        (found,) = plan_run(config_of(folder, "plan", *settings), gpu_gb).problems
+        return found
+
+    assert "needs 0." in problem(gpu_gb=1) and "set model.lora.rank=16" in problem(gpu_gb=1)
+    assert "holds 6 s of video and clips are up to 8 s long: lower model.tokens_per_frame" in problem(
+        "data.max_seq_len=106", "data.reserve=60"
+    )
+    assert "6 sequences an epoch are fewer than one global batch" in problem("train.global_batch_size=8")
