@@ -160,19 +160,55 @@ def test_worker_count_does_not_change_the_run(trained, toy):
     assert records(toy / "runs" / "noworkers") == records(trained)
 
 
-def test_two_ranks_give_the_curve_of_one_process(toy):
-    """DDP over gloo, one sequence a rank: the same batches, hence the same losses up to the order of additions."""
-    for name, launcher in (("one", []), ("two", [PROSPECT.parent / "torchrun", "--nproc-per-node", "2"])):
-        command = [*launcher, PROSPECT, "train", *TINY, f"--set=name={name}", "--set=train.micro_batch_size=1"]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(list(map(str, command)), cwd=toy, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    one, two = (records(toy / "runs" / name) for name in ("one", "two"))
+def launched(toy: Path, name: str, ranks: int, *settings: str) -> str:
+    launcher = [PROSPECT.parent / "torchrun", "--nproc-per-node", ranks] if ranks > 1 else []
+    command = [*launcher, PROSPECT, "train", *TINY, f"--set=name={name}", "--set=train.micro_batch_size=1", *settings]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(list(map(str, command)), cwd=toy, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def assert_same_curve(toy: Path, name: str, other: str) -> None:
+    one, two = (records(toy / "runs" / which) for which in (name, other))
     assert [r["step"] for r in one] == [r["step"] for r in two]
     for first, second in zip(one, two, strict=True):
-        for name in ("lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"):
-            assert second[name] == pytest.approx(first[name], rel=1e-4)
+        for loss in ("lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"):
+            assert second[loss] == pytest.approx(first[loss], rel=1e-4)
         assert second["num_decisions"] == first["num_decisions"], "evaluation drops and repeats nothing"
+
+
+def test_two_ranks_give_the_curve_of_one_process_with_ddp_and_fsdp_and_checkpoints_move_between_them(toy):
+    """Over gloo, one sequence a rank: the same batches, hence the same losses up to the order of additions."""
+    launched(toy, "one", 1)
+    fsdp = "--set=train.fsdp=true"
+    launched(toy, "two", 2, "--set=train.gradient_checkpointing=true")
+    launched(toy, "shared", 2, fsdp, "--set=train.gradient_checkpointing=true")
+    assert_same_curve(toy, "one", "two")
+    assert_same_curve(toy, "one", "shared")
+    for name, source, ranks, settings in (("shared-one", "shared", 1, []), ("one-shared", "one", 2, [fsdp])):
+        shutil.copytree(toy / "runs" / source, toy / "runs" / name)
+        shutil.rmtree(toy / "runs" / name / "checkpoints" / "checkpoint-6")
+        (toy / "runs" / name / "metrics.json").unlink()
+        assert "resuming at step 3" in launched(toy, name, ranks, "--resume", *settings)
+        assert_same_curve(toy, "one", name)
+
+
+def test_features_plan_lora_and_export_from_the_command_line(toy):
+    frozen = ["model.freeze_vision=true", "model.freeze_connector=true", "data.features=features"]
+    settings = [f"--set={setting}" for setting in ("name=lora", "model.lora.rank=2", "train.max_steps=3", *frozen)]
+    config = Path(__file__).parents[2] / "configs" / "toy.yaml"
+    assert "frames encoded, 0 there already" in succeed(toy, "cache-features", *TINY, *settings)
+    told = succeed(toy, "plan", config, *TINY, *settings)
+    assert "predicted peak" in told and "3, 6 an epoch" in told and "2 x " in told
+    assert "the GPU has 1.0: set train.micro_batch_size=1" in fail(toy, "plan", config, *TINY, *settings, "--gpu-gb", 1)
+    assert "step 3 test: loss" in succeed(toy, "train", *TINY, *settings)
+    assert "merged: SmolVLM weights and heads" in succeed(
+        toy, "export", "merged", "--checkpoint", "runs/lora", "--merge"
+    )
+    _, found = SmolVLMForConditionalGeneration.from_pretrained(toy / "merged", output_loading_info=True)
+    assert not found["missing_keys"] and len(AutoTokenizer.from_pretrained(toy / "merged")) == 384
+    assert "is there already" in fail(toy, "export", "merged", "--checkpoint", "runs/lora", "--merge")
 
 
 @pytest.mark.parametrize("settings", [["data.packing=turn"], ["data.negatives={schedule: linear, start: 0.1, end: 0.9}"], ["train.gradient_checkpointing=true", "model.freeze_vision=true", "train.micro_batch_size=1"]])  # fmt: skip

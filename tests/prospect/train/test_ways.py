@@ -210,6 +210,6 @@ def test_a_plan_counts_the_run_and_names_what_cannot_work(folder):  # noqa: F811
 
     assert "needs 0." in problem(gpu_gb=1) and "set model.lora.rank=16" in problem(gpu_gb=1)
     assert "holds 6 s of video and clips are up to 8 s long: lower model.tokens_per_frame" in problem(
-        "data.max_seq_len=106", "data.reserve=60"
+        "data.max_seq_len=140", "data.reserve=60", "data.frame_wrap=smolvlm"
     )
     assert "6 sequences an epoch are fewer than one global batch" in problem("train.global_batch_size=8")
