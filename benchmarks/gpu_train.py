@@ -12,16 +12,11 @@ clipping, no logging. Every way and size is a process of its own: what fails in 
 - stock: full logits in float32, both heads at all tokens, AdamW as a for-loop over parameters. "features": the same
   input as ours; "vision": the plain class's path, float pixel_values, all frames at once, its native tokens a frame.
 
-MFU = model FLOPs / (seconds x the device's dense bf16 peak). Model FLOPs are those that the labels need:
-  text       a token: 6 x weights of the text layers' linear maps + 12 x layers x hidden x T/2 for causal attention
-  LM head    a target: 6 x its weights (what full logits do beyond that is waste); the two heads are left out
-  connector  a visual token, where vision runs: 6 x its weights
-  vision     a patch, where it runs: 2 x weights of the tower's linear maps and convolution; its attention is left out
-T tokens of a sequence. Nothing is recomputed.
+MFU = model FLOPs / (seconds x the device's dense bf16 peak), by prospect/train/speed.py, which states the formula: only
+what the labels need counts (full logits beyond them are waste), and nothing is recomputed.
 """
 
 import argparse
-import re
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -31,22 +26,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from stream_inference import make_clip
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.clips import prompt_text
 from prospect.layout import IGNORE, Part, Tokens, clip_sequence
-from prospect.losses import LossWeights, total_loss
+from prospect.losses import LossWeights, label_places, total_loss
 from prospect.model.checkpoint import native_tokens, with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import PRESETS, toy_tokenizer
+from prospect.train.speed import ModelFlops, peak_flops
 
 SIZES = ("smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b")
 WAYS = ("ours, features", "ours, vision", "stock, features", "stock, vision")
-PEAK_FLOPS = {  # dense bf16, by what the device's name contains; of H100s the SXM one
-    r"H100(?! PCIe| NVL)": 989e12, r"H200\b": 989e12, r"A100\b": 312e12, r"RTX 4090\b": 165e12, r"RTX 3090\b": 71e12,
-    r"L4\b": 121e12,
-}  # fmt: skip
 WARM_UP = 3
 
 
@@ -60,15 +52,6 @@ class Result(NamedTuple):
     peak_bytes: int  # allocated
 
 
-class WithFeatures(DSTSmolVLM):
-    """Frames come as their features (F, K, D), where `features` is set."""
-
-    features: Tensor | None = None
-
-    def encode_frames(self, frames: Tensor) -> Tensor:
-        return super().encode_frames(frames) if self.features is None else self.features
-
-
 def measure(preset: str, way: str, device: str, weights: str, batch: int, length: int, steps: int) -> Result:
     """Train `preset` for some steps, and time them after a warm-up."""
     is_ours, has_vision = way.startswith("ours"), way.endswith("vision")
@@ -80,12 +63,12 @@ def measure(preset: str, way: str, device: str, weights: str, batch: int, length
     per_frame = native if has_vision and not is_ours else min(4, native)
     torch.manual_seed(0)
     with torch.device(device):
-        model = WithFeatures(with_tokens(config, preset, per_frame)).to(getattr(torch, weights)).train()
+        model = DSTSmolVLM(with_tokens(config, preset, per_frame)).to(getattr(torch, weights)).train()
         inputs, frames = _inputs(Tokens(tokenizer, per_frame), length, batch)
         size = config.vision_config.image_size
         pixels = torch.randint(0, 256, (frames if has_vision else 0, 3, size, size), dtype=torch.uint8)
-        if not has_vision:
-            model.features = torch.randn(frames, per_frame, config.text_config.hidden_size, dtype=model.dtype)
+        features = torch.randn(frames, per_frame, config.text_config.hidden_size, dtype=model.dtype)
+        seen = {"frames": pixels} if has_vision else {"features": features}
     model.model.vision_model.requires_grad_(False)
     model.model.connector.requires_grad_(has_vision)  # where features are given it is frozen, as it has to be
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -94,12 +77,16 @@ def measure(preset: str, way: str, device: str, weights: str, batch: int, length
     images = (pixels.float() / 127.5 - 1).unflatten(0, (batch, -1)) if has_vision and not is_ours else None
 
     def our_loss() -> Tensor:
-        output = model(frames=pixels, **inputs)
+        output = model(**seen, **inputs)
         return total_loss(output.sums, output.counts, LossWeights())
 
     def stock_loss() -> Tensor:
-        seen = {"frames": pixels} if images is None else {"pixel_values": images}
-        output = model(input_ids=inputs["input_ids"], labels=labels, output_hidden_states=True, **seen)
+        ids = inputs["input_ids"]
+        if images is None:
+            given = {"inputs_embeds": model._embed(ids, None, features)}
+        else:
+            given = {"input_ids": ids, "pixel_values": images}
+        output = model(labels=labels, output_hidden_states=True, **given)
         loss: Tensor = output.loss
         for head, name in ((model.should_update_dst, "update_labels"), (model.when_to_speak, "speak_labels")):
             logits = head(output.hidden_states[-1]).float().flatten(0, 1)  # (B*T, 2)
@@ -125,7 +112,7 @@ def measure(preset: str, way: str, device: str, weights: str, batch: int, length
     seconds = run(steps)
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else 0
     targets = int((inputs["target_kind"] > 0).sum())
-    flops = model_flops(model, batch, length, targets, frames if has_vision else 0, per_frame)
+    flops = ModelFlops.of(model, has_vision).step([length] * batch, targets, frames)
     return Result(per_frame, frames, targets, batch * length / seconds, frames / seconds, flops / seconds, peak)
 
 
@@ -139,24 +126,9 @@ def _inputs(tokens: Tokens, length: int, batch: int) -> tuple[dict[str, Tensor],
         ids[-cut_off:] = [tokens.newline[-1]] * cut_off
     names = ("target_kind", "update_labels", "speak_labels")
     rows = {"input_ids": ids} | {name: getattr(sequence, name)[:length] for name in names}
-    return {name: torch.tensor([row] * batch) for name, row in rows.items()}, frames * batch
-
-
-def model_flops(model: DSTSmolVLM, batch: int, length: int, targets: int, frames: int, per_frame: int) -> float:
-    """Of one step, see above; `frames` that the tower runs on."""
-    text, vision = model.config.text_config, model.config.vision_config
-    attention = 12 * text.num_hidden_layers * text.hidden_size * length / 2
-    patches = (vision.image_size // vision.patch_size) ** 2
-    return (
-        batch * length * (6 * _weights(model.model.text_model) + attention)
-        + targets * 6 * _weights(model.lm_head)
-        + frames * per_frame * 6 * _weights(model.model.connector)
-        + frames * patches * 2 * _weights(model.model.vision_model)
-    )
-
-
-def _weights(module: nn.Module) -> int:
-    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear | nn.Conv2d))
+    inputs = {name: torch.tensor([row] * batch) for name, row in rows.items()}
+    places = label_places(inputs["target_kind"], inputs["update_labels"])
+    return inputs | dict(zip(("target_places", "decision_places"), places, strict=True)), frames * batch
 
 
 def main() -> None:
@@ -173,7 +145,7 @@ def main() -> None:
     sizes = ("toy",) if options.cpu_check else (options.size,) if options.size else SIZES
     device, length = ("cpu", 512) if options.cpu_check else ("cuda", 4096)
     name = "cpu" if options.cpu_check else torch.cuda.get_device_name()
-    peak = next((flops for pattern, flops in PEAK_FLOPS.items() if re.search(rf"\b{pattern}", name)), None)
+    peak = peak_flops(name)
     title = (
         f"{name}, batches of {options.batch} x {length} tokens, {options.weights} weights, torch {torch.__version__}"
     )
