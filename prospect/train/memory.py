@@ -120,9 +120,7 @@ class _Storages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default:
-            query = args[
-                0
-            ]  # torch rehearses this one by its formula, with the T x T scores that flash attention spares
+            query = args[0]  # torch rehearses this one by its formula: all T x T scores, which flash attention spares
             out = torch.empty_like(query), query.new_empty(query.shape[:-1], dtype=torch.float32)
         else:
             out = func(*args, **(kwargs or {}))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.clips import Turn
+from pipeline.clips import Turn, prompt_text
 from pipeline.errors import ProspectError
 from pipeline.expand import expand
 from prospect.layout import (
@@ -16,6 +16,7 @@ from prospect.layout import (
     frame_groups,
     jittered,
     turn_sequence,
+    without_dst,
 )
 from tests.fakes import clip_texts, make_clip, pieces, word_tokenizer
 from tests.pipeline.test_expand import clips, needs_real_data, real_clip
@@ -334,3 +335,17 @@ def test_jitter_keeps_every_token_but_their_order(clip, seed):
         assert sorted(plain.ids) == sorted(other.ids) and plain.frames == other.frames
         positive = sum(label == 1 for label in other.update_labels)
         assert positive <= sum(label == 1 for label in plain.update_labels)
+
+
+def test_without_dst_only_speech_is_left_and_no_progress_in_the_prompt():
+    turns = [
+        Turn("dst_update", "S1->start", 1, 2),
+        Turn("assistant", "Take it.", 1, 2),
+        Turn("dst_update", "S1->complete", 4, 4),
+    ]
+    clip = without_dst(make_clip(turns, frames=(0, 5), initial=("not_started", "completed")))
+    assert [turn.text for turn in clip.turns] == ["Take it."]
+    assert "Current Progress" not in prompt_text(clip.steps, clip.state)
+    groups = frame_groups(clip)
+    assert [group.is_silent for group in groups] == [True, False, False, True, True, True]
+    assert [[turn.role for turn in group.after] for group in groups] == [[], [], ["assistant"], [], [], []]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import SmolVLMForConditionalGeneration
 
 from prospect.losses import LossWeights, count_targets, total_loss
-from prospect.model.dst_smolvlm import pool_grid
+from prospect.model.frames import pool_grid
 from tests.prospect.model.models import as_pixels, load, make_batch, random_frames, row_of
 
 

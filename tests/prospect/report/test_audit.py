@@ -48,12 +48,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(root: Path, packing: str = "clip", max_seq_len: int = 300, split: Split | None = None, **changes) -> Audit:
+def run(
+    root: Path, packing: str = "clip", max_seq_len: int = 300, split: Split | None = None, dst: bool = True, **changes
+) -> Audit:
     split = split or read_split(root / "shards", "x", "train", root / "data")
     tokenizer = toy_tokenizer([turn.text for clip in clips_of(split.index) for turn in clip.turns])
     tokens = Tokens(tokenizer, 1)
     blueprint = Blueprint(tokenizer, tokens, with_tokens(toy_config(tokenizer), "toy", 1))
-    data = DataConfig(packing=packing, max_seq_len=max_seq_len, reserve=120)
+    data = DataConfig(packing=packing, max_seq_len=max_seq_len, reserve=120, dst=dst)
     reader = SequenceReader(split, plan_sequences(split, tokens, data), tokens, data, 64, None)
     reader = dataclasses.replace(reader, **changes)
     return audit(reader, blueprint, valid_clips(root / "data" / "x" / "train_training.json"))
@@ -70,6 +72,10 @@ def test_what_is_right_passes_every_check(root, packing):
     assert fired(found) == {}
     assert all(found.looked_at.values()), found.looked_at
     assert list(found.looked_at) == list(CHECKS)
+
+
+def test_the_baseline_without_dst_passes_too(root):
+    assert fired(run(root, dst=False, max_seq_len=220)) == {}
 
 
 def test_parts_pass_too(root):

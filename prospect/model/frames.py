@@ -1,0 +1,95 @@
+"""`SmolVLMWithFrames`: SmolVLM that takes video frames as uint8 and gives each a fixed number of tokens (DESIGN §5).
+
+B batch, T tokens, F frames, K tokens a frame, S pixels a side, D hidden, G side of the native grid of tokens, C width
+of a native token before its projection.
+"""
+
+from math import isqrt
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import SmolVLMForConditionalGeneration
+
+from prospect.model.checkpoint import ProspectSettings
+
+
+class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
+    @property
+    def prospect_settings(self) -> ProspectSettings:
+        return ProspectSettings.of(self.config)
+
+    def encode_frames(self, frames: Tensor) -> Tensor:
+        """Features of uint8 frames (F, 3, S, S): (F, K, D) in the model's dtype. Every frame is kept, black or grey.
+
+        At the native K this is the parent's path to the bit (for F up to `vision_chunk`). The tower is run without
+        gradient when nothing in it is trained. F = 0 gives (0, K, D), with gradients of zero for DDP's sake.
+
+        Raises:
+            ValueError: frames of another size or dtype: features would silently be of another number or scale.
+        """
+        size = self.config.vision_config.image_size
+        if frames.dtype != torch.uint8 or frames.shape[1:] != (3, size, size):
+            raise ValueError(
+                f"frames: found {frames.dtype} {tuple(frames.shape)}, expected torch.uint8 (F, 3, {size}, {size})"
+            )
+        num_frames = frames.shape[0]
+        frames = frames if num_frames else frames.new_zeros(1, 3, size, size)
+        settings = self.prospect_settings
+        trained = any(parameter.requires_grad for parameter in self.model.vision_model.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            chunks = [self._native_tokens(chunk, settings) for chunk in frames.split(settings.vision_chunk)]
+        features: Tensor = self.model.connector.modality_projection(torch.cat(chunks))  # (F, K, D)
+        return features[:num_frames]
+
+    def _native_tokens(self, frames: Tensor, settings: ProspectSettings) -> Tensor:
+        """Frames (F, 3, S, S) to pooled tokens before their projection: (F, K, C)."""
+        # Channel by channel with plain numbers: no copy to the device, hence no synchronisation.
+        channels = zip(frames.unbind(1), settings.image_mean, settings.image_std, strict=True)
+        pixels = torch.stack([(c.float() / 255 - mean) / std for c, mean, std in channels], 1)  # (F, 3, S, S)
+        vision = self.model.vision_model
+        side = frames.shape[-1] // vision.patch_size
+        full = torch.ones(len(frames), side, side, dtype=torch.bool, device=frames.device)
+        # The parts of the tower one by one: its own forward masks frames that are all whole, and synchronises for it.
+        patches = vision.embeddings(pixel_values=pixels.to(self.dtype), patch_attention_mask=full)
+        patches = vision.post_layernorm(vision.encoder(inputs_embeds=patches).last_hidden_state)  # (F, patches, width)
+        connector = self.model.connector
+        tokens: Tensor = connector.pixel_shuffle(patches, connector.scale_factor)  # (F, G*G, C)
+        return pool_grid(tokens, settings.tokens_per_frame)
+
+    def _embed(self, input_ids: Tensor, frames: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """Embeddings (B, T, D), at <image> tokens, row-major, the features of the frames or those given (F, K, D)."""
+        embeds: Tensor = self.get_input_embeddings()(input_ids)
+        is_image = input_ids == self.config.image_token_id  # (B, T)
+        if features is not None:
+            return self._with_features(embeds, is_image, features)
+        if frames is None:
+            if not self.training:
+                self._check(~is_image.any(), "input_ids: found <image> tokens without frames, expected frames for them")
+                return embeds
+            frames = input_ids.new_empty(0, 3, *[self.config.vision_config.image_size] * 2, dtype=torch.uint8)
+        return self._with_features(embeds, is_image, self.encode_frames(frames))
+
+    def _with_features(self, embeds: Tensor, is_image: Tensor, features: Tensor) -> Tensor:
+        """`embeds` (B, T, D) with features (F, K, D) where `is_image` (B, T)."""
+        num_tokens = features.shape[0] * features.shape[1]
+        expected = f"{num_tokens}: {features.shape[0]} frames x {features.shape[1]} tokens a frame"
+        self._check(
+            is_image.sum() == num_tokens, f"input_ids: <image> tokens do not match the frames, expected {expected}"
+        )
+        return embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
+
+    def _check(self, condition: Tensor, message: str) -> None:
+        """Refuse a batch: at once on a CPU, on a GPU by an assertion in its own time, without synchronising."""
+        if condition.is_cuda:
+            torch._assert_async(condition, message)
+        elif not condition:
+            raise ValueError(message)
+
+
+def pool_grid(tokens: Tensor, count: int) -> Tensor:
+    """Average a row-major square grid of tokens (F, G*G, C) to `count`, a square: (F, count, C). Identity at G*G."""
+    if tokens.shape[1] == count:
+        return tokens
+    grid = tokens.unflatten(1, (isqrt(tokens.shape[1]),) * 2).permute(0, 3, 1, 2)  # (F, C, G, G)
+    return F.adaptive_avg_pool2d(grid, isqrt(count)).flatten(2).transpose(1, 2)
