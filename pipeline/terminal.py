@@ -17,7 +17,7 @@ from rich.table import Table
 from pipeline.errors import InvalidInput, ProspectError
 
 EXTRAS = {  # packages that commands need beyond the base install
-    "train": ("accelerate", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "transformers"),
+    "train": ("accelerate", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "torchao", "transformers"),
     "evaluate": ("plotly", "pycocoevalcap", "scipy", "sentence_transformers"),
     "ray": ("ray",),
     "remote": ("aiohttp", "fsspec", "s3fs"),
