@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import transformers
 
 from pipeline.errors import ProspectError
 from pipeline.plan import Progress
+from pipeline.toyworld.ensure import ensure_toy_shards
 from prospect.config import Config
 from prospect.data.features import FeatureStore
 from prospect.data.frames import DRAFT_GAP, decode_frame
@@ -130,6 +132,8 @@ def run_cache_features(config: Config, progress: Progress) -> tuple[FeatureStore
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    if config.data.toy:
+        ensure_toy_shards(config.data.root, Path(config.data.shards), config.data.toy, progress)
     names = (config.data.train_split, *config.data.eval_splits)
     splits = {name: open_splits(config, name) for name in names}
     transformers.set_seed(config.train.seed)

@@ -5,6 +5,7 @@ a window, steps.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import polars as pl
 import torch
@@ -12,6 +13,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pipeline.clips import prompt_text
+from pipeline.toyworld.ensure import ensure_toy_shards
 from prospect.config import Config
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.sequences import plan_fingerprint, plan_sequences
@@ -48,6 +50,8 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
         ProspectError: shards, tokenizer or model config are missing, or a clip cannot be laid out.
     """
     data, train = config.data, config.train
+    if data.toy:
+        ensure_toy_shards(data.root, Path(data.shards), data.toy, lambda stage, done, total: None)
     splits = [read_split(data.shards, name, data.train_split, data.root, data.shard_cache) for name in data.datasets]
     blueprint = make_blueprint(config)
     tables = []

@@ -130,6 +130,11 @@ class ProspectTrainer(Trainer):
         ).sum(0)
         return batches, self._sum_over_ranks(counts.to(device))
 
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        """To the device, beside what it is doing: the loader's memory is pinned."""
+        device = self.args.device
+        return {n: v.to(device, non_blocking=True) if isinstance(v, torch.Tensor) else v for n, v in inputs.items()}
+
     # The loss
 
     def compute_loss(
