@@ -169,6 +169,8 @@ def _set_up(
     checkpoint = next(reversed(checkpoints(folder / "checkpoints")), None) if resume else None
     if resume and checkpoint is None:
         console.print(f"{folder}: found no checkpoint yet, starting from the first step")
+    if checkpoint:
+        _check_trains_the_same(load_config(folder / CONFIG), config)
     transformers.set_seed(config.train.seed)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -243,6 +245,22 @@ def _set_up(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer, run_log, checkpoint
+
+
+def _check_trains_the_same(saved: Config, config: Config) -> None:
+    """Raises ProspectError where a checkpoint's weights or optimizer states would not be those of the run."""
+
+    def of(config: Config) -> dict[str, Any]:
+        model = config.model.model_dump()
+        names = ("lora", "freeze_vision", "freeze_connector", "dtype")
+        return {f"model.{name}": model[name] for name in names} | {"train.optimizer": config.train.optimizer}
+
+    before, now = of(saved), of(config)
+    if other := [f"{name}: {before[name]!r} before, {now[name]!r} now" for name in now if before[name] != now[name]]:
+        raise ProspectError(
+            f"{config.folder}: cannot be resumed, as other weights would be trained ({'; '.join(other)}); restore "
+            "these settings, or start a new run with --set name=..."
+        )
 
 
 def load_model(config: Config, resume_from: Path | None, training: list[Split]) -> tuple[Any, Any, Any]:

@@ -31,14 +31,6 @@ LOSSES = ("lm", "dst_gen", "dst_binary", "speak_binary")
 CONFIG = Path(__file__).parents[2] / "configs" / "toy.yaml"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Callable[[str], Path]:
     folder = tmp_path_factory.mktemp("checkpoints")

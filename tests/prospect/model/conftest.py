@@ -1,16 +1,7 @@
 import pytest
-import torch
 
 from prospect.model.presets import PRESETS, make_checkpoint
 from tests.prospect.model.models import TEXTS, grid_config, load
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

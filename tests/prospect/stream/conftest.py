@@ -1,7 +1,6 @@
 """A toy checkpoint with random weights, and clips to stream; weights are scaled up so that decisions differ."""
 
 import pytest
-import torch
 
 from pipeline.clips import Turn
 from prospect.layout import Tokens
@@ -26,14 +25,6 @@ TURNS = (
 @pytest.fixture(scope="session")
 def clip():
     return make_clip(TURNS, frames=(0, 19))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

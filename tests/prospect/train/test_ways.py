@@ -51,6 +51,13 @@ def test_a_way_learns_and_is_resumed_to_the_bit(folder, way):  # noqa: F811
     assert first and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_a_run_is_not_resumed_to_train_other_weights(folder):  # noqa: F811
+    done = run(folder, "other-weights", *STEPS, *WAYS["lora"])
+    (done.folder / "metrics.json").unlink()
+    with pytest.raises(ProspectError, match=r"model.lora: \{'rank': 2.* before, None now; .*freeze_vision: False"):
+        run(folder, "other-weights", *STEPS, "model.freeze_vision=true", resume=True)
+
+
 def test_a_lora_checkpoint_is_small_and_streams(folder):  # noqa: F811
     done = run(folder, "lora-streams", *STEPS, *WAYS["lora"])
     last = checkpoints(done.folder / "checkpoints")[-1]
