@@ -137,6 +137,9 @@ class ProspectEvaluator:
     def stream(self, clips: Sequence[EvaluatedClip], rows: Sequence[Row], ranks: PartialState) -> Path:
         """Prediction files of `rows`, all of them when it returns; their folder."""
         streamer = load_streamer(self.checkpoint, **self.settings)
+        if not streamer.settings.dst and "oracle_state" in rows:
+            self.notes.append("oracle_state left out: the checkpoint was trained without DST, and never saw a state")
+            self.rows = rows = tuple(row for row in rows if row != "oracle_state")
         record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
         with ranks.main_process_first():

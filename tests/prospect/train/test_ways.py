@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_file
 from transformers import Trainer
 
@@ -13,6 +14,7 @@ from pipeline.errors import ProspectError
 from pipeline.plan import Options
 from prospect.config import load_config
 from prospect.data.features import FeatureStore
+from prospect.evaluation.evaluate import Places, ProspectEvaluator
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.stream.load import load_streamer
 from prospect.train.cache_features import run_cache_features
@@ -135,6 +137,13 @@ def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(fol
     assert all(entry["dst_gen_loss"] == 0 for entry in logged(done)) and any(e["lm_loss"] for e in logged(done))
     streamer = load_streamer(str(done.folder))
     assert not streamer.settings.dst
+    places = Places((f"{folder}/shards/x/train",), folder / "data")
+    evaluator = ProspectEvaluator(str(done.folder), places, out=folder / "evaluated", limit=2, update_threshold=0.0)
+    evaluator.stream(evaluator.clips(), evaluator.rows, PartialState())
+    assert evaluator.rows == ("model", "blind", "text_only") and "trained without DST" in evaluator.notes[0]
+    found = [json.loads(path.read_text())["dst"]["frames"] for path in (folder / "evaluated").rglob("model/v*.json")]
+    assert [len(frames) for frames in found] == [12, 13] or [len(frames) for frames in found] == [13, 12]
+    assert not any(action["role"] == "dst_update" for frames in found for f in frames for action in f["actions"])
     with pytest.raises(ProspectError, match="dst: false needs packing: clip"):
         run(folder, "no-dst-turn", "data.dst=false", "data.packing=turn")
 
