@@ -6,12 +6,14 @@ B batch, T tokens (longest of the batch), F frames of the batch, S pixels a side
 """
 
 import multiprocessing
+import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate
 from multiprocessing.context import BaseContext
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from prospect.data.images import StoredImages
 from prospect.data.index import Split
 from prospect.data.negatives import is_kept, jitter_of, rate_at
 from prospect.data.order import Request
+from prospect.data.ring import Ring
 from prospect.layout import IGNORE, Block, Part, Tokens, TokenSequence, clip_sequence, turn_sequence, without_dst
 from prospect.losses import label_places
 
@@ -255,27 +258,7 @@ def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
     }
 
 
-class _Ring:
-    """A worker's shared memory, used again and again: fresh pages cost as much as decoding.
-
-    The main process copies what it gets at once (`Loader`), before it asks for the batch that would write over it: of a
-    worker's batches at most PREFETCH + 1 are asked for and not taken over yet.
-    """
-
-    def __init__(self, slots: int) -> None:
-        self._slots = [torch.empty(0, dtype=torch.uint8)] * slots
-        self._next = 0
-
-    def next(self, size_bytes: int) -> torch.Tensor:
-        """`size_bytes` of uint8, of the slot that was used longest ago."""
-        slot, self._next = self._next, (self._next + 1) % len(self._slots)
-        if len(self._slots[slot]) < size_bytes:
-            shared = torch.UntypedStorage._new_shared(size_bytes)
-            self._slots[slot] = torch.empty(0, dtype=torch.uint8).set_(shared)
-        return self._slots[slot][:size_bytes]
-
-
-_shared_ring = _Ring(PREFETCH + 2)
+_shared_ring = Ring(PREFETCH + 2)
 
 
 def _named(error: ProspectError, where: str) -> ProspectError:
@@ -309,7 +292,7 @@ class Loader(DataLoader[Any]):
         for batch in super().__iter__():
             if isinstance(batch, ProspectError):
                 raise batch
-            if self.num_workers and not batch["frames"].is_pinned():  # a worker writes over it, see _Ring
+            if self.num_workers and not batch["frames"].is_pinned():  # a worker writes over it, see Ring
                 batch["frames"] = torch.from_numpy(batch["frames"].numpy().copy("K"))  # numpy asks for huge pages
             for error in batch.pop("errors"):
                 in_a_row = in_a_row + 1 if error else 0
@@ -357,3 +340,10 @@ def _workers() -> BaseContext:
 
 def _start_worker(number: int) -> None:
     end_with_parent()
+    sys.excepthook = _report
+
+
+def _report(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+    """Errors of a worker's threads; that whoever was sent a batch has gone is none: this process ends as well."""
+    if not issubclass(kind, (ConnectionError, EOFError)):
+        sys.__excepthook__(kind, error, at)
