@@ -89,7 +89,7 @@ def test_a_stopped_build_says_so_and_goes_on_later(root, whole, sent, code, word
     assert not list(out.rglob("*.partial"))
     finished = [p.stem for p in (out / "x" / ".train.build").glob("*.tar.parquet")]
     kept = {name: (out / "x" / "train" / name).stat().st_mtime_ns for name in finished}
-    assert 2 <= len(kept) < len(whole) - 2
+    assert 1 <= len(kept) < len(whole) - 2  # of three shards by two workers one at least has its rows, too
     succeed(root, "build-shards", *OPTIONS, "--out", word)
     assert digests(out) == whole
     assert {name: (out / "x" / "train" / name).stat().st_mtime_ns for name in finished} == kept
