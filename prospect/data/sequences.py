@@ -48,6 +48,13 @@ def plan_fingerprint(split: Split, tokens: Tokens, tokenizer: Any, data: DataCon
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
+def cached_plan(split: Split, tokens: Tokens, tokenizer: Any, data: DataConfig) -> pl.DataFrame:
+    """`plan_sequences`, from or into the folder of plans."""
+    return plan_sequences(
+        split, tokens, data, data.plans / f"{plan_fingerprint(split, tokens, tokenizer, data)[:32]}.parquet"
+    )
+
+
 def plan_sequences(split: Split, tokens: Tokens, data: DataConfig, cache: Path | None = None) -> pl.DataFrame:
     """The plan of `split` (columns: SCHEMA), read from the file `cache` when it is there, else written to it.
 

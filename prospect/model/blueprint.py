@@ -6,13 +6,13 @@ from typing import Any
 
 import polars as pl
 import torch
-from transformers import AutoTokenizer, SmolVLMConfig
+from transformers import SmolVLMConfig
 
 from pipeline.clips import prompt_text
 from prospect.config import Config
 from prospect.data.index import clips_of, read_split
 from prospect.layout import HEADERS, Tokens
-from prospect.model.checkpoint import ProspectSettings, read_config, with_tokens
+from prospect.model.checkpoint import ProspectSettings, load_tokenizer, read_config, with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import PRESETS, toy_tokenizer
 
@@ -41,7 +41,7 @@ def make_blueprint(config: Config) -> Blueprint:
     wanted = config.model.tokens_per_frame
     if source:
         model_config = read_config(source, wanted, config.model.vision_chunk, {})
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        tokenizer: Any = load_tokenizer(source)
     else:
         assert config.model.preset is not None
         data = config.data

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safetensors import SafetensorError
-from transformers import SmolVLMConfig
+from transformers import AutoTokenizer, SmolVLMConfig
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from pipeline.errors import ProspectError
@@ -103,6 +103,25 @@ def native_tokens(config: SmolVLMConfig) -> int:
 def load_image_processor(path_or_id: str | Path) -> Any:
     """SmolVLM's image processor on PIL; AutoImageProcessor asks for torchvision in some versions of transformers."""
     return SmolVLMImageProcessorPil.from_pretrained(str(path_or_id))
+
+
+def load_tokenizer(path_or_id: str | Path) -> Any:
+    """The checkpoint's tokenizer.
+
+    Raises:
+        ProspectError: it is not there, or broken; names the checkpoint.
+    """
+    try:
+        with loading_errors(str(path_or_id)):
+            return AutoTokenizer.from_pretrained(str(path_or_id))
+    except ProspectError:
+        raise
+    except Exception as error:  # tokenizers knows no narrower one for a broken tokenizer.json
+        reason = " ".join(str(error).split())[:200]
+        raise ProspectError(
+            f"{path_or_id}: its tokenizer cannot be read ({reason}), expected tokenizer.json and tokenizer_config.json "
+            "as they were saved; copy them again"
+        ) from None
 
 
 @contextmanager

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoTokenizer
 
 from pipeline.errors import ProspectError
-from prospect.model.checkpoint import load_image_processor
+from prospect.model.checkpoint import load_image_processor, load_tokenizer, read_config
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_of, is_adapter
 
@@ -28,9 +27,10 @@ def export(checkpoint: Path, out: Path, merge: bool) -> str:
         raise ProspectError(f"{out}: is there already, expected a new folder; remove it or name another")
     if merge and not adapted:
         raise ProspectError(f"{checkpoint}: found no LoRA adapter, expected one to merge; leave out --merge")
+    read_config(str(checkpoint), None, 64, {})  # that it is one
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(checkpoint))
+    tokenizer: Any = load_tokenizer(checkpoint)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

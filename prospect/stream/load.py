@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoTokenizer
 
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
 from pipeline.storage import write_atomically
 from prospect.layout import Tokens
+from prospect.model.checkpoint import load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.stream.streamer import Streamer, StreamSettings
 
@@ -71,7 +71,7 @@ def load_streamer(checkpoint: str, *, dtype: str | None = None, **overrides: Any
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = DSTSmolVLM.from_checkpoint(checkpoint, dtype=dtype or ("bfloat16" if device == "cuda" else "float32"))
     model = model.to(device).eval()
-    tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer: Any = load_tokenizer(checkpoint)
     remembered = model.prospect_settings.extra
     if remembered.get("packing") == "turn":
         warnings.warn(

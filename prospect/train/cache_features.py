@@ -54,10 +54,9 @@ def cache_features(
         model: as `run.load_model` gives it.
 
     Raises:
-        ProspectError: no folder is set, or an image is missing or broken.
+        ProspectError: an image is missing or broken.
     """
-    if config.data.features is None:
-        raise ProspectError("data.features: found nothing, expected a folder; add --set data.features=features")
+    assert config.data.features is not None
     model = without_adapter(model).to("cuda" if torch.cuda.is_available() else "cpu").eval()
     dtype = feature_dtype(config)
     width = model.config.text_config.hidden_size
@@ -127,9 +126,15 @@ def _encoded(
 
 
 def run_cache_features(config: Config, progress: Progress) -> tuple[FeatureStore, int, int]:
-    """`cache_features` of a config, its shards opened and its model loaded."""
+    """`cache_features` of a config, its shards opened and its model loaded.
+
+    Raises:
+        ProspectError: no folder is set, shards or model are missing, or an image is broken.
+    """
     from prospect.train.run import load_model, open_splits
 
+    if config.data.features is None:
+        raise ProspectError("data.features: found nothing, expected a folder; add --set data.features=features")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     if config.data.toy:

@@ -20,6 +20,7 @@ from transformers import SmolVLMConfig
 
 from prospect.config import Config, accumulation_steps
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.train.cache_features import feature_dtype
 from prospect.train.prepare import prepared
 
 OVERHEAD = 1.2e9  # bytes beyond what tensors take: CUDA context, libraries' workspaces, fragmentation
@@ -159,9 +160,8 @@ def _batch(model: Any, config: Config, shapes: Shapes) -> dict[str, Tensor]:
     ids = torch.zeros(table, dtype=torch.int64)
     frames = {"frames": torch.zeros(num_frames, 3, size, size, dtype=torch.uint8)}
     if config.data.features:
-        frames = {
-            "features": torch.zeros(num_frames, model.prospect_settings.tokens_per_frame, width, dtype=model.dtype)
-        }
+        dtype = getattr(torch, feature_dtype(config))
+        frames = {"features": torch.zeros(num_frames, model.prospect_settings.tokens_per_frame, width, dtype=dtype)}
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),

@@ -16,7 +16,7 @@ from pipeline.clips import prompt_text
 from pipeline.toyworld.ensure import ensure_toy_shards
 from prospect.config import Config
 from prospect.data.index import Split, clips_of, read_split
-from prospect.data.sequences import plan_fingerprint, plan_sequences
+from prospect.data.sequences import cached_plan
 from prospect.layout import IGNORE, Part, clip_sequence, without_dst
 from prospect.model.blueprint import Blueprint, make_blueprint
 from prospect.train.memory import OVERHEAD, Prediction, Shapes, predict
@@ -54,10 +54,7 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
         ensure_toy_shards(data.root, Path(data.shards), data.toy, lambda stage, done, total: None)
     splits = [read_split(data.shards, name, data.train_split, data.root, data.shard_cache) for name in data.datasets]
     blueprint = make_blueprint(config)
-    tables = []
-    for split in splits:
-        cache = data.plans / f"{plan_fingerprint(split, blueprint.tokens, blueprint.tokenizer, data)[:32]}.parquet"
-        tables.append(plan_sequences(split, blueprint.tokens, data, cache))
+    tables = [cached_plan(split, blueprint.tokens, blueprint.tokenizer, data) for split in splits]
     shapes = max((_largest(*pair, blueprint, config) for pair in zip(splits, tables, strict=True)),
                  key=lambda shapes: shapes.tokens)  # fmt: skip
     clips = [clip for split in splits for clip in clips_of(split.index)]

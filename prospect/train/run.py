@@ -21,7 +21,7 @@ import torch
 import transformers
 from accelerate import PartialState
 from rich.console import Console
-from transformers import AutoTokenizer, PrinterCallback
+from transformers import PrinterCallback
 
 from pipeline.clips import Clip
 from pipeline.errors import ProspectError
@@ -33,10 +33,10 @@ from prospect.config import Config, dump_config, load_config
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.loader import Readers, Sampling, SequenceReader
 from prospect.data.order import ORDER_VERSION, make_order
-from prospect.data.sequences import plan_fingerprint, plan_sequences
+from prospect.data.sequences import cached_plan, plan_fingerprint
 from prospect.layout import Tokens
 from prospect.model.blueprint import texts_of
-from prospect.model.checkpoint import load_image_processor
+from prospect.model.checkpoint import load_image_processor, load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
 from prospect.train.baselines import baselines
@@ -180,8 +180,7 @@ def _set_up(
     size = model.config.vision_config.image_size
 
     def reader_of(split: Split) -> SequenceReader:
-        cache = data.plans / f"{plan_fingerprint(split, tokens, tokenizer, data)[:32]}.parquet"
-        return SequenceReader(split, plan_sequences(split, tokens, data, cache), tokens, data, size, None, features)
+        return SequenceReader(split, cached_plan(split, tokens, tokenizer, data), tokens, data, size, None, features)
 
     training = [reader_of(split) for split in splits[data.train_split]]
     order = make_order(
@@ -284,7 +283,7 @@ def load_model(config: Config, resume_from: Path | None, training: list[Split]) 
         settings={name: getattr(config.data, name) for name in REMEMBERED},
     )
     model = prepared(model, config)
-    return model, AutoTokenizer.from_pretrained(source), load_image_processor(source)
+    return model, load_tokenizer(source), load_image_processor(source)
 
 
 def _untrained(

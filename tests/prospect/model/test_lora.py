@@ -116,4 +116,9 @@ def test_exports_that_cannot_be_made_leave_nothing(adapter, checkpoints, tmp_pat
     (folder / "adapter_config.json").write_text("{")
     with pytest.raises(ProspectError, match=r"adapter_config.json: cannot be read"):
         export(folder, tmp_path / "out", merge=True)
+    (folder / "tokenizer.json").write_text('{"model": ')
+    with pytest.raises(ProspectError, match=r"checkpoint-2: its tokenizer cannot be read \(.*; copy them again"):
+        export(folder, tmp_path / "out", merge=False)
+    with pytest.raises(ProspectError, match="nosuch: found no such folder, expected a SmolVLM2 checkpoint folder"):
+        export(tmp_path / "nosuch", tmp_path / "out", merge=False)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*partial"))

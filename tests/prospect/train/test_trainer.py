@@ -20,20 +20,6 @@ CONFIGS = Path(__file__).parents[3] / "configs"
 QUIET = Console(quiet=True)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """data/x: six clips of uneven length and their shards."""
-    folder = tmp_path_factory.mktemp("trainer")
-    clips = []
-    for i in range(6):
-        clip = raw_clip(video_uid=f"v{i}", frames_file=f"frames/v{i}.arrow", end_frame_idx=13 + i)
-        clip["conversation"] = clip["conversation"][: 3 + i % 3]
-        clips.append(clip)
-    write_root(folder / "data", clips)
-    build_split(folder / "data", "x", "train", folder / "shards", options=Options())
-    return folder
-
-
 def run(folder: Path, name: str, *settings: str, resume: bool = False) -> Run:
     common = [
         "data.toy=null", "data.dataset=x", f"data.root={folder}/data", f"data.shards={folder}/shards",

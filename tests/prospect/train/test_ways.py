@@ -21,7 +21,7 @@ from prospect.train.cache_features import run_cache_features
 from prospect.train.plan import plan_run
 from prospect.train.resume import checkpoints
 from prospect.train.trainer import ProspectTrainer
-from tests.prospect.train.test_trainer import CONFIGS, folder, logged, run  # noqa: F401 (a fixture)
+from tests.prospect.train.test_trainer import CONFIGS, logged, run
 
 WAYS = {
     "lora": ["model.lora={rank: 2, dropout: 0.1}", "train.learning_rate=0.01"],
@@ -38,7 +38,7 @@ def tensors(checkpoint):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_way_learns_and_is_resumed_to_the_bit(folder, way):  # noqa: F811
+def test_a_way_learns_and_is_resumed_to_the_bit(folder, way):
     whole = run(folder, way, *STEPS, *WAYS[way])
     losses = [entry["loss"] for entry in logged(whole)]
     assert len(losses) == 4 and losses[-1] < losses[0]
@@ -53,14 +53,14 @@ def test_a_way_learns_and_is_resumed_to_the_bit(folder, way):  # noqa: F811
     assert first and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def test_a_run_is_not_resumed_to_train_other_weights(folder):  # noqa: F811
+def test_a_run_is_not_resumed_to_train_other_weights(folder):
     done = run(folder, "other-weights", *STEPS, *WAYS["lora"])
     (done.folder / "metrics.json").unlink()
     with pytest.raises(ProspectError, match=r"model.lora: \{'rank': 2.* before, None now; .*freeze_vision: False"):
         run(folder, "other-weights", *STEPS, "model.freeze_vision=true", resume=True)
 
 
-def test_a_lora_checkpoint_is_small_and_streams(folder):  # noqa: F811
+def test_a_lora_checkpoint_is_small_and_streams(folder):
     done = run(folder, "lora-streams", *STEPS, *WAYS["lora"])
     last = checkpoints(done.folder / "checkpoints")[-1]
     assert not (last / "model.safetensors").exists() and (last / "adapter_model.safetensors").exists()
@@ -71,7 +71,7 @@ def test_a_lora_checkpoint_is_small_and_streams(folder):  # noqa: F811
 FROZEN = ["model.freeze_vision=true", "model.freeze_connector=true", "train.max_steps=2", "train.global_batch_size=2"]
 
 
-def test_cached_features_train_as_the_frames_do(folder):  # noqa: F811
+def test_cached_features_train_as_the_frames_do(folder):
     expected = run(folder, "frames", *FROZEN)
     settings = [*FROZEN, f"data.features={folder}/features"]
     with pytest.raises(ProspectError, match="found no features of this model"):
@@ -98,7 +98,7 @@ def test_cached_features_train_as_the_frames_do(folder):  # noqa: F811
         run(folder, "features-broken", *settings, "train.max_steps=3")
 
 
-def config_of(folder, name, *settings):  # noqa: F811
+def config_of(folder, name, *settings):
     common = [
         "data.toy=null", "data.dataset=x", f"data.root={folder}/data", f"data.shards={folder}/shards",
         "data.eval_splits=[]", "data.num_workers=0", f"runs={folder}/runs", f"name={name}",
@@ -106,7 +106,7 @@ def config_of(folder, name, *settings):  # noqa: F811
     return load_config(CONFIGS / "toy.yaml", [*common, *settings])
 
 
-def test_features_are_those_of_encode_frames_also_of_embedded_images(folder, tmp_path):  # noqa: F811
+def test_features_are_those_of_encode_frames_also_of_embedded_images(folder, tmp_path):
     build_split(folder / "data", "x", "train", tmp_path / "embedded", options=Options(embed_frames=True))
     config = config_of(folder, "embedded", *FROZEN, f"data.features={tmp_path}/f", f"data.shards={tmp_path}/embedded")
     store, *_ = run_cache_features(config, lambda *step: None)
@@ -123,7 +123,7 @@ def test_features_are_those_of_encode_frames_also_of_embedded_images(folder, tmp
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):  # noqa: F811
+def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):
     with pytest.raises(ProspectError, match=r"data.features needs model.freeze_vision and model.freeze_connector"):
         config_of(folder, "x", "data.features=f", "model.freeze_vision=true")
     config = config_of(folder, "f1", *FROZEN, f"data.features={folder}/features2")
@@ -132,7 +132,7 @@ def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):  # n
         run(folder, "f2", *FROZEN, f"data.features={folder}/features2", "train.seed=7")
 
 
-def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(folder):  # noqa: F811
+def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(folder):
     done = run(folder, "no-dst", "data.dst=false", *STEPS)
     assert all(entry["dst_gen_loss"] == 0 for entry in logged(done)) and any(e["lm_loss"] for e in logged(done))
     streamer = load_streamer(str(done.folder))
@@ -149,7 +149,7 @@ def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(fol
 
 
 @pytest.mark.parametrize(("poison", "found"), [(float("nan"), "nan"), (float("inf"), "inf"), (1e9, r"\d{6}")])
-def test_a_loss_that_is_no_loss_stops_before_a_checkpoint_and_names_the_sequences(folder, monkeypatch, poison, found):  # noqa: F811
+def test_a_loss_that_is_no_loss_stops_before_a_checkpoint_and_names_the_sequences(folder, monkeypatch, poison, found):
     whole = DSTSmolVLM.forward
 
     def poisoned(self, **inputs):
@@ -172,7 +172,7 @@ def test_a_loss_that_is_no_loss_stops_before_a_checkpoint_and_names_the_sequence
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("PytorchStreamWriter failed")])
-def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(folder, monkeypatch, error):  # noqa: F811
+def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(folder, monkeypatch, error):
     save = Trainer._save_optimizer_and_scheduler
     name = f"disk-{type(error).__name__}"
 
@@ -192,7 +192,7 @@ def test_a_checkpoint_that_cannot_be_written_keeps_the_one_before(folder, monkey
     assert len(logged(run(folder, name, *STEPS, "train.keep_checkpoints=1", resume=True))) == 4
 
 
-def test_cuda_out_of_memory_says_what_was_predicted_and_what_to_change(folder, monkeypatch):  # noqa: F811
+def test_cuda_out_of_memory_says_what_was_predicted_and_what_to_change(folder, monkeypatch):
     def full(*args, **kwargs):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has ...")
 
@@ -203,7 +203,7 @@ def test_cuda_out_of_memory_says_what_was_predicted_and_what_to_change(folder, m
         assert part in str(told.value)
 
 
-def test_a_run_says_what_it_ran_with(folder):  # noqa: F811
+def test_a_run_says_what_it_ran_with(folder):
     done = run(folder, "environment", "train.max_steps=1")
     record = json.loads((done.folder / "environment.json").read_text())
     assert record["packages"]["torch"] == torch.__version__ and record["num_ranks"] == 1
@@ -214,7 +214,7 @@ def test_a_run_says_what_it_ran_with(folder):  # noqa: F811
     )
 
 
-def test_a_plan_counts_the_run_and_names_what_cannot_work(folder):  # noqa: F811
+def test_a_plan_counts_the_run_and_names_what_cannot_work(folder):
     plan = plan_run(config_of(folder, "plan", "train.epochs=2", "train.global_batch_size=2"), gpu_gb=24)
     assert (plan.num_sequences, plan.num_clips, plan.steps_per_epoch, plan.steps) == (6, 6, 3, 6)
     assert (plan.tokens_a_frame, plan.longest_s, plan.problems) == (1, 17 / 2, [])
