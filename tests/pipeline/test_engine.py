@@ -4,7 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import traceback
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,12 @@ def odd_fails(number: int) -> int:
 def dies(number: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def dies_within_its_result(number: int) -> bytes:
+    """It is killed while its result, larger than any pipe, is half sent."""
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    return bytes(1 << 24)
 
 
 def dies_once(marker: Path) -> int:
@@ -63,8 +71,10 @@ def test_an_error_of_the_work_arrives_as_it_is(ray_engine):
     for engine in engines(ray_engine):
         results = engine.map(odd_fails, [0, 2, 3, 4])
         assert [next(results), next(results)] == [0, 2]
-        with pytest.raises(ProspectError, match=r"^3 is odd$"):
+        with pytest.raises(ProspectError) as caught:
             next(results)
+        assert str(caught.value) == "3 is odd"
+        assert any("in odd_fails" in line for line in traceback.format_exception(caught.value)), "where it was raised"
 
 
 def test_ray_retries_a_task_whose_worker_died(ray_engine, tmp_path):
@@ -91,6 +101,28 @@ def test_a_dead_local_worker_is_a_clear_error():
         LocalEngine(2) as e,
     ):
         list(e.map(dies, range(4)))
+
+
+def test_a_worker_that_dies_within_its_result_is_a_clear_error():
+    def tasks():
+        yield from range(2)
+        time.sleep(1.5)  # nobody reads
+
+    with pytest.raises(ProspectError, match="a worker process died"), LocalEngine(2) as e:
+        list(e.map(dies_within_its_result, tasks()))
+
+
+def test_an_engine_ends_whatever_its_workers_are_sending():
+    with pytest.raises(ProspectError, match="the disk"), LocalEngine(2) as e:
+        for _ in e.map(bytes, [0, 1 << 24, 1 << 24, 1 << 24]):
+            raise ProspectError("the disk")
+
+
+def test_a_map_left_early_leaves_nothing_to_the_next():
+    with LocalEngine(2) as e:
+        assert next(e.map(square, range(9))) == 0
+        assert list(e.map(square, range(9))) == [n * n for n in range(9)]
+        assert list(e.map(square, range(3))) == [0, 1, 4]
 
 
 def test_workers_end_with_a_killed_parent(tmp_path):
