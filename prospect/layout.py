@@ -177,8 +177,11 @@ def decision_before(role: Role | None) -> Decision:
     return int(role == "dst_update"), int(role == "assistant")
 
 
-def without_dst(clip: Clip) -> Clip:
-    """The clip as a model that only speaks sees it: no dst_update turns, and no state in the prompt of any part."""
+def as_learned(clip: Clip, dst: bool) -> Clip:
+    """The clip itself; without `dst`, as a model that only speaks sees it: no dst_update turns, and no state in the
+    prompt of any part."""
+    if dst:
+        return clip
     turns = tuple(turn for turn in clip.turns if turn.role != "dst_update")
     untouched: list[State] = ["not_started" for _ in clip.steps]
     return replace(clip, turns=turns, initial_state=tuple(untouched))

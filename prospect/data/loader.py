@@ -33,7 +33,7 @@ from prospect.data.index import Split
 from prospect.data.negatives import is_kept, jitter_of, rate_at
 from prospect.data.order import Request
 from prospect.data.ring import Ring
-from prospect.layout import IGNORE, Block, Part, Tokens, TokenSequence, clip_sequence, turn_sequence, without_dst
+from prospect.layout import IGNORE, Block, Part, Tokens, TokenSequence, as_learned, clip_sequence, turn_sequence
 from prospect.losses import label_places
 
 Batch = dict[str, Any]
@@ -117,7 +117,7 @@ class SequenceReader(Dataset[Item | ProspectError]):
             return turn_sequence(self.tokens, sample, planned["following"], keep)
         part = Part(planned["first_frame"], planned["last_frame"], tuple(planned["state"]), planned["num_tokens"])
         jitter = self.sampling.jitter(request, clip.id) if self.sampling and self.sampling.event_jitter else None
-        sequence = clip_sequence(self.tokens, clip if self.data.dst else without_dst(clip), part, jitter)
+        sequence = clip_sequence(self.tokens, as_learned(clip, self.data.dst), part, jitter)
         if len(sequence) != part.num_tokens:
             raise ProspectError(
                 f"found {len(sequence)} tokens, planned {part.num_tokens} from the index, which disagrees with its "
@@ -201,10 +201,7 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
     pixels, end = frames.numpy(), 0  # (F, S, S, 3)
     found: list[Item | ProspectError] = []
     for item in items:
-        if isinstance(item, ProspectError):
-            found.append(item)
-            continue
-        if item.features is not None:
+        if isinstance(item, ProspectError) or item.features is not None:
             found.append(item)
             continue
         here = pixels[end : end + len(item.sequence.frames)]

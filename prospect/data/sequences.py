@@ -17,7 +17,7 @@ from pipeline.errors import ProspectError
 from pipeline.storage import LocalFolder
 from prospect.config import DataConfig
 from prospect.data.index import Split, clip_starts, clips_of
-from prospect.layout import LAYOUT_VERSION, Tokens, cut_parts, without_dst
+from prospect.layout import LAYOUT_VERSION, Tokens, as_learned, cut_parts
 
 # One row a sequence, in shard order.
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -89,7 +89,7 @@ def _parts(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: 
             "following": None,
             "num_tokens": part.num_tokens,
         }
-        for part in cut_parts(tokens, clip if data.dst else without_dst(clip), data.max_seq_len, data.reserve)
+        for part in cut_parts(tokens, as_learned(clip, data.dst), data.max_seq_len, data.reserve)
     ]
 
 

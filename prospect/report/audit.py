@@ -25,7 +25,7 @@ from prospect.data.index import clips_of, read_split
 from prospect.data.loader import SequenceReader
 from prospect.data.order import Request
 from prospect.data.sequences import plan_sequences
-from prospect.layout import CONTEXT, DST_TARGET, IGNORE, LM_TARGET, TokenSequence, without_dst
+from prospect.layout import CONTEXT, DST_TARGET, IGNORE, LM_TARGET, TokenSequence, as_learned
 from prospect.model.blueprint import Blueprint
 from prospect.report.pieces import Piece, cut, text_of
 
@@ -116,7 +116,7 @@ def audit(
         _audit_stored(clip, next(stored, []), found)
         if kept is not None:
             found.check("rebuild", clip, "clip of the annotations", clip, next(kept, None))
-        seen = clip if reader.data.dst else without_dst(clip)
+        seen = as_learned(clip, reader.data.dst)
         _audit_clip(reader, blueprint, model_count, seen, sequences[clip.id], found)
         progress("auditing clips", done, total)
     for clip in kept or ():

@@ -17,7 +17,7 @@ from pipeline.toyworld.ensure import ensure_toy_shards
 from prospect.config import Config
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.sequences import cached_plan
-from prospect.layout import IGNORE, Part, clip_sequence, without_dst
+from prospect.layout import IGNORE, Part, as_learned, clip_sequence
 from prospect.model.blueprint import Blueprint, make_blueprint
 from prospect.train.memory import OVERHEAD, Prediction, Shapes, predict
 
@@ -100,7 +100,7 @@ def _largest(split: Split, table: pl.DataFrame, blueprint: Blueprint, config: Co
     if config.data.packing == "clip":
         clip = next(clips_of(split.index[row["row"] : row["row"] + row["num_rows"]]))
         part = Part(row["first_frame"], row["last_frame"], tuple(row["state"]), row["num_tokens"])
-        sequence = clip_sequence(blueprint.tokens, clip if config.data.dst else without_dst(clip), part)
+        sequence = clip_sequence(blueprint.tokens, as_learned(clip, config.data.dst), part)
         targets = sum(kind > 0 for kind in sequence.target_kind)
         decisions = sum(label != IGNORE for label in sequence.update_labels)
     return Shapes(config.train.micro_batch_size, row["num_tokens"], frames, targets, decisions)

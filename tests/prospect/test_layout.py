@@ -11,12 +11,12 @@ from prospect.layout import (
     IGNORE,
     Tokens,
     TokenSequence,
+    as_learned,
     clip_sequence,
     cut_parts,
     frame_groups,
     jittered,
     turn_sequence,
-    without_dst,
 )
 from tests.fakes import clip_texts, make_clip, pieces, word_tokenizer
 from tests.pipeline.test_expand import clips, needs_real_data, real_clip
@@ -343,7 +343,7 @@ def test_without_dst_only_speech_is_left_and_no_progress_in_the_prompt():
         Turn("assistant", "Take it.", 1, 2),
         Turn("dst_update", "S1->complete", 4, 4),
     ]
-    clip = without_dst(make_clip(turns, frames=(0, 5), initial=("not_started", "completed")))
+    clip = as_learned(make_clip(turns, frames=(0, 5), initial=("not_started", "completed")), dst=False)
     assert [turn.text for turn in clip.turns] == ["Take it."]
     assert "Current Progress" not in prompt_text(clip.steps, clip.state)
     groups = frame_groups(clip)
