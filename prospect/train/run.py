@@ -10,7 +10,8 @@
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from itertools import chain
@@ -67,6 +68,19 @@ class Run:
     is_main: bool  # of the main process, under torchrun
 
 
+@contextmanager
+def _naming_lost_rank() -> Iterator[None]:
+    """That another rank is gone is one line: what ended it is told there. NCCL does not notice; torchrun ends it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "by peer" not in str(error):  # gloo's "Connection closed by peer"
+            raise
+        number = PartialState().process_index
+        raise ProspectError(f"rank {number}: the connection to another rank is lost; its message says why") from None
+
+
+@_naming_lost_rank()
 def train(config: Config, console: Console, *, resume: bool = False, overwrite: bool = False) -> Run:
     """Run `config` to its end, or return the finished run that is there.
 

@@ -336,6 +336,7 @@ def _arguments(config: Config, max_steps: int) -> TrainingArguments:
         ignore_data_skip=True,
         remove_unused_columns=False,
         disable_tqdm=True,
+        log_level="error",  # else a resumed FSDP run warns of tied weights, which are no weights of their own
         **(_fsdp() if train.fsdp else {}),
         report_to=["wandb"] if train.wandb else "none",
         use_cpu=not torch.cuda.is_available(),

@@ -160,13 +160,13 @@ def test_worker_count_does_not_change_the_run(trained, toy):
     assert records(toy / "runs" / "noworkers") == records(trained)
 
 
-def launched(toy: Path, name: str, ranks: int, *settings: str) -> str:
+def launched(toy: Path, name: str, ranks: int, *settings: str, code: int = 0) -> str:
     launcher = [PROSPECT.parent / "torchrun", "--nproc-per-node", ranks] if ranks > 1 else []
     command = [*launcher, PROSPECT, "train", *TINY, f"--set=name={name}", "--set=train.micro_batch_size=1", *settings]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(list(map(str, command)), cwd=toy, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout
 
 
 def assert_same_curve(toy: Path, name: str, other: str) -> None:
@@ -192,6 +192,24 @@ def test_two_ranks_give_the_curve_of_one_process_with_ddp_and_fsdp_and_checkpoin
         (toy / "runs" / name / "metrics.json").unlink()
         assert "resuming at step 3" in launched(toy, name, ranks, "--resume", *settings)
         assert_same_curve(toy, "one", name)
+
+
+def test_eight_bit_optimizer_states_are_shared_out_too_and_resume(toy):
+    settings = ["--set=train.optimizer=adamw_8bit", "--set=train.gradient_checkpointing=true"]
+    launched(toy, "one-8bit", 1, *settings)
+    launched(toy, "shared-8bit", 2, *settings, "--set=train.fsdp=true")
+    assert_same_curve(toy, "one-8bit", "shared-8bit")
+    shutil.rmtree(toy / "runs" / "shared-8bit" / "checkpoints" / "checkpoint-6")
+    (toy / "runs" / "shared-8bit" / "metrics.json").unlink()
+    assert "resuming at step 3" in launched(toy, "shared-8bit", 2, "--resume", *settings, "--set=train.fsdp=true")
+    assert_same_curve(toy, "one-8bit", "shared-8bit")
+
+
+def test_an_error_of_one_rank_is_told_once_and_no_other_rank_tells_a_traceback(toy):
+    message = launched(toy, "refused", 2, "--set=train.global_batch_size=3", code=1)
+    assert "error: train.global_batch_size: found 3, expected a multiple of micro_batch_size 1 x 2 ranks = 2" in message
+    assert "error: rank 1: the connection to another rank is lost; its message says why" in message
+    assert "[rank1]: Traceback" not in message and not (toy / "runs" / "refused").exists()
 
 
 def test_features_plan_lora_and_export_from_the_command_line(toy):
