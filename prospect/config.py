@@ -7,7 +7,7 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,10 +17,11 @@ from pipeline.storage import is_url
 from prospect.data.shard_cache import ShardCache
 
 Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class NegativeRate(_Settings):
@@ -106,7 +107,9 @@ class LoraSettings(_Settings):
     rank: Positive = 16
     alpha: Positive = 32  # the adapters' output is scaled by alpha / rank
     dropout: float = Field(default=0, ge=0, lt=1)
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+    )  # fmt: skip
 
 
 class ModelConfig(_Settings):
@@ -136,7 +139,7 @@ class LossConfig(_Settings):
 
 
 class TrainConfig(_Settings):
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
     epochs: Positive = 10
     max_steps: Positive | None = None  # stops earlier than `epochs`
     global_batch_size: Positive = 16  # sequences of one optimizer step, over all ranks
@@ -144,7 +147,7 @@ class TrainConfig(_Settings):
     optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # 8 bits: block-wise states, bf16 weights rounded by chance
     learning_rate: float = Field(default=1e-5, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
-    adam_betas: tuple[float, float] = (0.9, 0.999)
+    adam_betas: tuple[Share, Share] = (0.9, 0.999)
     warmup_steps: int = Field(default=100, ge=0)
     lr_schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     max_grad_norm: float = Field(default=1.0, gt=0)
@@ -163,7 +166,7 @@ class TrainConfig(_Settings):
 class Config(_Settings):
     """A whole run; its outputs go to `runs/NAME`."""
 
-    name: str = Field(default="run", pattern=r"^[A-Za-z0-9_.-]+$")
+    name: str = Field(default="run", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")  # of a folder: no name of dots alone
     runs: Path = Path("runs")
     data: DataConfig = DataConfig()
     model: ModelConfig
@@ -253,7 +256,10 @@ def _apply(record: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise ProspectError(f"--set {key}: {section!r} is a value, not a section")
         record = inner
-    record[last] = _number(yaml.safe_load(value))
+    try:
+        record[last] = _number(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ProspectError(f"--set {key}: found {value!r}, not valid YAML ({' '.join(str(error).split())})") from None
 
 
 def _number(value: Any) -> Any:
@@ -269,11 +275,13 @@ def _explain(detail: Mapping[str, Any], record: Mapping[str, Any]) -> str:
     if detail["type"] == "extra_forbidden":
         section: Any = Config
         for name in detail["loc"][:-1]:
-            section = section.model_fields[name].annotation
+            kind = section.model_fields[name].annotation
+            section = next(one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields"))  # of `X | None`
         nearest = difflib.get_close_matches(str(detail["loc"][-1]), section.model_fields, n=1, cutoff=0)
         prefix = ".".join(map(str, detail["loc"][:-1]))
         suggestion = f"{prefix}.{nearest[0]}" if prefix else nearest[0]
         return f"no setting {place!r}; did you mean {suggestion!r}?"
     if detail["type"] == "missing":
         return f"{place}: found nothing, expected this setting"
-    return f"{place or 'config'}: found {detail['input']!r}, {detail['msg'][:1].lower()}{detail['msg'][1:]}"
+    found = "" if isinstance(detail["input"], Mapping | BaseModel) else f"found {detail['input']!r}, "
+    return f"{place or 'config'}: {found}{detail['msg'][:1].lower()}{detail['msg'][1:]}"

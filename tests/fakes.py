@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import hashlib
 import io
 import json
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 from PIL import Image
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -146,3 +148,12 @@ def write_root(root: Path, clips: list[dict[str, Any]], *, split: str = "train",
     for video in {clip["video_uid"] for clip in clips}:
         write_frames(folder / "frames" / f"{video}.arrow", 20)
     return root
+
+
+def replace_in_index(folder: Path, old: str, new: str) -> None:
+    """Write another text into the targets of a split's index, and its digest into the manifest: built so, as it were."""
+    path = folder / "index.parquet"
+    pl.read_parquet(path).with_columns(pl.col("target").str.replace(old, new, literal=True)).write_parquet(path)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["index"] = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))

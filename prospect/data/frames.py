@@ -35,7 +35,7 @@ def decode_into(out: npt.NDArray[np.uint8], data: bytes, where: str) -> None:
         try:
             with Image.open(io.BytesIO(data)) as image:
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a PNG
             raise ProspectError(f"{where}: cannot be decoded ({error}), expected a JPEG or PNG image") from None
     if pixels.shape[:2] != (size, size):
         out[...] = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS))

@@ -57,8 +57,14 @@ class Split:
         columns = (self.index[name][row] for name in ("data_offsets", "data_sizes", "data_crc32s"))
         places = list(zip(*columns, strict=True))
         if isinstance(self.folder, Path):
-            with self._local(shard, row) as file:
-                return [self._read(file, row, *places[member]) for member in which]
+            try:
+                with (self.folder / shard).open("rb", buffering=0) as file:
+                    return [self._read(file, row, *places[member]) for member in which]
+            except OSError as error:
+                raise ProspectError(
+                    f"{self.where(row)}: the index lists this shard, it cannot be read ({error.strerror}); build the "
+                    "shards again"
+                ) from None
         assert self.cache is not None
         sha256 = next(record["sha256"] for record in self.manifest["shards"] if record["name"] == shard)
         for is_last_try in (False, True):
@@ -70,15 +76,6 @@ class Split:
                     raise
                 self.cache.drop(sha256)  # the copy on this disk: fetched once more
         raise AssertionError
-
-    def _local(self, shard: str, row: int) -> IO[bytes]:
-        assert isinstance(self.folder, Path)
-        try:
-            return (self.folder / shard).open("rb", buffering=0)
-        except FileNotFoundError:
-            raise ProspectError(
-                f"{self.where(row)}: the index lists this shard, it is not there; build the shards again"
-            ) from None
 
     def _read(self, file: IO[bytes], row: int, offset: int, size: int, crc32: int) -> bytes:
         data = os.pread(file.fileno(), size, offset)
@@ -118,6 +115,11 @@ def read_split(shards: Path | str, dataset: str, split: str, data_root: Path, ca
         data = place.read(INDEX)
     except OSError as error:
         raise ProspectError(f"{place}/{INDEX}: cannot be read ({error}); build the shards again with --force") from None
+    if hashlib.sha256(data).hexdigest() != manifest["index"]["sha256"]:
+        raise ProspectError(
+            f"{place}/{INDEX}: found other bytes than the {manifest['index']['bytes']} that were built; build the "
+            "shards again with --force"
+        )
     return Split(place.path, manifest, _index(place, data, manifest))
 
 

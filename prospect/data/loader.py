@@ -104,9 +104,11 @@ class SequenceReader(Dataset[Item | ProspectError]):
             dataset: str = self.split.manifest["dataset"]
             where = self.split.where(row)
             if self.features:
-                features = self.features.read(dataset, sample.clip.frames_file, sequence.frames)
+                images = self._images(sequence.frames[:1], planned, sample)
+                assert images  # the settings refuse blind features
+                features = self.features.read(dataset, sample.clip.frames_file, sequence.frames, images[0])
                 return Item(sample.key, dataset, where, sequence, [], self._as_tensor(features))
-            return Item(sample.key, dataset, where, sequence, self._images(sequence, planned, sample))
+            return Item(sample.key, dataset, where, sequence, self._images(sequence.frames, planned, sample))
         except ProspectError as error:
             raise _named(error, self.split.where(row)) from None
 
@@ -131,12 +133,12 @@ class SequenceReader(Dataset[Item | ProspectError]):
         dtype: torch.dtype = getattr(torch, self.features.dtype)
         return torch.from_numpy(features).view(dtype).view(len(features), self.features.tokens, self.features.width)
 
-    def _images(self, sequence: TokenSequence, planned: dict[str, Any], sample: TurnSample) -> list[bytes] | None:
-        """The stored image of each of the sequence's frames, each once."""
+    def _images(self, frames: list[int], planned: dict[str, Any], sample: TurnSample) -> list[bytes] | None:
+        """The stored image of each of a sequence's frames, each once."""
         if self.data.blind:
             return None
         rows = planned["row"], planned["row"] + planned["num_rows"]
-        return list(StoredImages.of(self.split, self.data).read(rows, sample.clip.frames_file, sequence.frames))
+        return list(StoredImages.of(self.split, self.data).read(rows, sample.clip.frames_file, frames))
 
 
 @dataclass(frozen=True, slots=True)

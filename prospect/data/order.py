@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from pipeline.errors import ProspectError
+
 ORDER_VERSION = 2  # part of every data position: raise it when the same seed gives another order
 PASS, MIX, BUCKET = 0, 1, 2  # what a random state is for
 
@@ -131,9 +133,18 @@ def make_order(
     bucket_batches: int = 1,
     weights: Sequence[float] = (1.0,),
 ) -> Order:
-    """The order of the sequences of `plans`, one a dataset; `weights`: passes over each in an epoch."""
+    """The order of the sequences of `plans`, one a dataset; `weights`: passes over each in an epoch.
+
+    Raises:
+        ProspectError: a weight so small that its dataset would never be drawn.
+    """
     sources, first = [], 0
     for plan, weight in zip(plans, weights, strict=True):
+        if len(plan) and not round(weight * len(plan)):
+            raise ProspectError(
+                f"data.mix: {weight:g} passes over {len(plan)} sequences are none an epoch; raise this weight, or "
+                "leave the dataset out"
+            )
         shard_of = plan["shard"].rle_id().to_numpy().astype(np.int64)
         sources.append(Source(first, shard_of, round(weight * len(plan))))
         first += len(plan)

@@ -36,6 +36,7 @@ def plan_fingerprint(split: Split, tokens: Tokens, tokenizer: Any, data: DataCon
     """Changes with anything that changes a plan."""
     record = {
         "layout": LAYOUT_VERSION,
+        "index": split.manifest["index"]["sha256"],
         "shards": [shard["sha256"] for shard in split.manifest["shards"]],
         "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
         "tokens_per_frame": tokens.tokens_per_frame,

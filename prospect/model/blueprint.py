@@ -32,13 +32,12 @@ class Blueprint:
 
 
 def make_blueprint(config: Config) -> Blueprint:
-    """The blueprint of a run; a preset's tokenizer, where the run has not begun, comes from the training split's texts.
+    """The blueprint of a run; a preset's tokenizer comes from the training split's texts.
 
     Raises:
         ProspectError: checkpoint or shards are missing, or so many tokens a frame cannot be given.
     """
-    source = config.model.checkpoint or (str(config.folder / "init") if (config.folder / "init").is_dir() else None)
-    wanted = config.model.tokens_per_frame
+    source, wanted = config.model.checkpoint, config.model.tokens_per_frame
     if source:
         model_config = read_config(source, wanted, config.model.vision_chunk, {})
         tokenizer: Any = load_tokenizer(source)

@@ -59,6 +59,10 @@ def _metrics(folder: Path, split: str) -> dict[str, Any]:
         raise ProspectError(
             f"{path}: found no such file, expected the folder of a finished run (prospect train)"
         ) from None
+    except ValueError as error:
+        raise ProspectError(f"{path}: not valid JSON ({error}); evaluate the run again, or name other runs") from None
+    if not isinstance(metrics, dict) or not {"untrained", "baselines"} <= metrics.keys():
+        raise ProspectError(f"{path}: found no metrics of prospect train there; name other runs")
     if split not in metrics:
         there = ", ".join(name for name in ("val", "test", "train") if name in metrics)
         raise ProspectError(f"{path}: found no split {split!r}, it has {there}; pass --split")

@@ -1,6 +1,8 @@
 """`prospect cache-features`: what a frozen tower and connector make of each frame of a run's splits, to disk, once."""
 
 import hashlib
+import tempfile
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -72,7 +74,7 @@ def cache_features(
     total = sum(len(file.frames) for file in files.values())
     made = kept = 0
     for (dataset, name), file in files.items():
-        if store.has(dataset, name, file.frames):
+        if store.has(dataset, name, file.stored(name)):
             kept += len(file.frames)
         else:
             store.write(dataset, name, _encoded(model, file.stored(name), name, dtype, config))
@@ -112,8 +114,8 @@ def feature_key(model: Any, dtype: str) -> str:
 @torch.inference_mode()
 def _encoded(
     model: Any, stored: Iterator[tuple[int, bytes]], name: str, dtype: str, config: Config
-) -> Iterator[tuple[list[int], npt.NDArray[np.uint8]]]:
-    """Chunks of frames and their features' bytes, under the same autocast as in training."""
+) -> Iterator[tuple[list[int], list[int], npt.NDArray[np.uint8]]]:
+    """Chunks of frames, crc32s of their images, and their features' bytes, under the same autocast as in training."""
     size, device = model.config.vision_config.image_size, model.device
     with ThreadPoolExecutor(DECODERS) as decoders:
         while chunk := list(islice(stored, model.prospect_settings.vision_chunk)):
@@ -122,7 +124,7 @@ def _encoded(
             with torch.autocast(device.type, torch.bfloat16) if config.train.bf16 else nullcontext():
                 features = model.encode_frames(frames).to(getattr(torch, dtype))  # (F, K, D)
             data = features.flatten(1).contiguous().view(torch.uint8).cpu().numpy()
-            yield [frame for frame, _ in chunk], data
+            yield [frame for frame, _ in chunk], [zlib.crc32(image) for _, image in chunk], data
 
 
 def run_cache_features(config: Config, progress: Progress) -> tuple[FeatureStore, int, int]:
@@ -142,5 +144,6 @@ def run_cache_features(config: Config, progress: Progress) -> tuple[FeatureStore
     names = (config.data.train_split, *config.data.eval_splits)
     splits = {name: open_splits(config, name) for name in names}
     transformers.set_seed(config.train.seed)
-    model, _, _ = load_model(config, None, splits[config.data.train_split])
+    with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
+        model, _, _ = load_model(config, None, splits[config.data.train_split], Path(scratch) / "init")
     return cache_features(config, model, [split for found in splits.values() for split in found], progress)

@@ -5,15 +5,48 @@ Resuming seeks to `step`; everything that the order of batches or their content 
 
 import json
 import os
+import re
 import shutil
+import zipfile
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
 from pipeline.storage import write_atomically
+from prospect.config import Config
 
 FILE = "data_position.json"
+MAY_CHANGE = frozenset(
+    {  # on resume: where things are, what is told and kept, and how the same step is computed
+        "name",
+        "runs",
+        "data.shards",
+        "data.cache",
+        "data.cache_gb",
+        "data.root",
+        "data.frames_root",
+        "data.features",
+        "data.toy",
+        "data.num_workers",
+        "data.on_error",
+        "data.max_consecutive_errors",
+        "model.vision_chunk",
+        "model.attn_implementation",
+        "train.epochs",
+        "train.max_steps",
+        "train.micro_batch_size",
+        "train.max_loss",
+        "train.gradient_checkpointing",
+        "train.fsdp",
+        "train.eval_steps",
+        "train.save_steps",
+        "train.log_steps",
+        "train.keep_checkpoints",
+        "train.wandb",
+    }
+)  # fmt: skip  (epochs and max_steps: see DataPosition.max_steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +98,46 @@ class DataPosition:
         return saved
 
 
+def check_same_settings(saved: Config, config: Config) -> None:
+    """Raises ProspectError where a run would not go on as it began; names both values of each setting."""
+    before, now = _flat(saved.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+    names = sorted(before.keys() | now.keys())
+    other = [f"{name}: {before.get(name)!r} before, {now.get(name)!r} now" for name in names
+             if name not in MAY_CHANGE and before.get(name) != now.get(name)]  # fmt: skip
+    if other:
+        raise ProspectError(
+            f"{config.folder}: cannot be resumed with other settings ({'; '.join(other)}); restore these, or start a "
+            "new run with --set name=..."
+        )
+
+
+def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Section.setting -> value."""
+    found: dict[str, Any] = {}
+    for name, value in record.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
+
+
+def check_readable(checkpoint: Path) -> None:
+    """Raises ProspectError where the files beside the weights are missing or cut short, as after a copy that was."""
+    for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json"):
+        path = checkpoint / name
+        try:
+            if path.suffix == ".json":
+                json.loads(path.read_text())
+            else:
+                zipfile.ZipFile(path).close()  # torch's format
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise ProspectError(
+                f"{path}: cannot be read ({error}); remove {checkpoint}, and --resume goes on from the one before"
+            ) from None
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """The complete checkpoints of a run, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if (path / FILE).is_file()]
-    return sorted(found, key=lambda path: int(path.name.partition("-")[2]))
+    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
+    return sorted((path for path in found if (path / FILE).is_file()), key=lambda path: int(path.name[11:]))
 
 
 def publish(staged: Path, folder: Path, keep: int) -> None:
@@ -81,6 +150,6 @@ def publish(staged: Path, folder: Path, keep: int) -> None:
     if place.exists():  # of a run that was resumed from an earlier step
         shutil.rmtree(place)
     staged.rename(place)
-    staged.parent.rmdir()
+    shutil.rmtree(staged.parent)
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)

@@ -44,8 +44,8 @@ from prospect.train.baselines import baselines
 from prospect.train.cache_features import open_features
 from prospect.train.plan import plan_run, ways_to_fit
 from prospect.train.prepare import prepared
-from prospect.train.resume import DataPosition, checkpoints
-from prospect.train.runlog import RunLog, environment
+from prospect.train.resume import DataPosition, check_readable, check_same_settings, checkpoints
+from prospect.train.runlog import RunLog, count_skipped, environment
 from prospect.train.trainer import ProspectTrainer
 
 CONFIG, METRICS, ENVIRONMENT = "config.yaml", "metrics.json", "environment.json"
@@ -108,16 +108,21 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
             with progress_bar(console) as show:
                 ensure_toy_shards(config.data.root, Path(config.data.shards), config.data.toy, show)
         splits = {name: open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
+        aside = folder.with_name(f".{folder.name}.overwritten")
         if overwrite and folder.exists() and ranks.is_main_process:
-            shutil.rmtree(folder)
+            shutil.rmtree(aside, ignore_errors=True)
+            folder.rename(aside)
         is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         try:
             trainer, run_log, checkpoint = _set_up(config, splits, console, resume, ranks.is_main_process)
-        except ProspectError:
+        except BaseException:
             if is_new:
                 shutil.rmtree(folder)
+                if aside.exists():
+                    aside.rename(folder)
             raise
+        shutil.rmtree(aside, ignore_errors=True)
         write_atomically(folder / CONFIG, dump_config(config).encode())
         if ranks.is_main_process:
             write_atomically(folder / ENVIRONMENT, json_bytes(environment()))
@@ -134,8 +139,8 @@ def train(config: Config, console: Console, *, resume: bool = False, overwrite: 
     training_clips = _clips(splits[config.data.train_split])
     metrics["untrained"] = untrained
     metrics["baselines"] = {name: baselines(training_clips, _clips(splits[name])) for name in config.data.eval_splits}
-    if trainer.num_skipped:
-        metrics["num_skipped"] = trainer.num_skipped
+    if num_skipped := count_skipped(folder):
+        metrics["num_skipped"] = num_skipped
     metrics["wall_s"] = round(time.monotonic() - started, 1)
     if ranks.is_main_process:
         write_atomically(folder / METRICS, json_bytes(metrics))
@@ -184,7 +189,8 @@ def _set_up(
     if resume and checkpoint is None:
         console.print(f"{folder}: found no checkpoint yet, starting from the first step")
     if checkpoint:
-        _check_trains_the_same(load_config(folder / CONFIG), config)
+        check_same_settings(load_config(folder / CONFIG), config)
+        check_readable(checkpoint)
     transformers.set_seed(config.train.seed)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -260,34 +266,23 @@ def _set_up(
     return trainer, run_log, checkpoint
 
 
-def _check_trains_the_same(saved: Config, config: Config) -> None:
-    """Raises ProspectError where a checkpoint's weights or optimizer states would not be those of the run."""
-
-    def of(config: Config) -> dict[str, Any]:
-        model = config.model.model_dump()
-        names = ("lora", "freeze_vision", "freeze_connector", "dtype")
-        return {f"model.{name}": model[name] for name in names} | {"train.optimizer": config.train.optimizer}
-
-    before, now = of(saved), of(config)
-    if other := [f"{name}: {before[name]!r} before, {now[name]!r} now" for name in now if before[name] != now[name]]:
-        raise ProspectError(
-            f"{config.folder}: cannot be resumed, as other weights would be trained ({'; '.join(other)}); restore "
-            "these settings, or start a new run with --set name=..."
-        )
-
-
-def load_model(config: Config, resume_from: Path | None, training: list[Split]) -> tuple[Any, Any, Any]:
+def load_model(
+    config: Config, resume_from: Path | None, training: list[Split], init: Path | None = None
+) -> tuple[Any, Any, Any]:
     """Model, tokenizer and image processor: of the checkpoint resumed, else as the config says.
 
-    With `model.lora` the base as the config says; the Trainer puts the resumed adapters into it.
+    With `model.lora` the base as the config says; the Trainer puts the resumed adapters into it. A preset's random
+    weights are saved as the checkpoint folder `init`, by default in the run's folder.
     """
     source = str(resume_from) if resume_from and not config.model.lora else config.model.checkpoint
     if source is None:
         assert config.model.preset is not None
-        source = str(config.folder / "init")
-        if not Path(source).exists():
+        init = init or config.folder / "init"
+        if resume_from is None and PartialState().is_main_process:  # one of another seed or preset may lie there
+            shutil.rmtree(init, ignore_errors=True)
             texts = chain.from_iterable(texts_of(split.index) for split in training)
-            make_checkpoint(config.model.preset, Path(source), texts, config.train.seed)
+            make_checkpoint(config.model.preset, init, texts, config.train.seed)
+        source = str(init)
     model = DSTSmolVLM.from_checkpoint(
         source,
         tokens_per_frame=config.model.tokens_per_frame,

@@ -14,6 +14,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from prospect.losses import LossWeights, count_targets, losses_from, total_loss
 from prospect.model.lora import without_adapter
 from prospect.train.metrics import MetricTerms
 from prospect.train.resume import DataPosition, publish
-from prospect.train.runlog import RunLog
+from prospect.train.runlog import RunLog, log_skipped
 from prospect.train.speed import ModelFlops, Speed
 
 logger = logging.getLogger(__name__)
@@ -78,7 +79,6 @@ class ProspectTrainer(Trainer):
         self.weights = LossWeights(loss.lm, loss.dst_gen, loss.dst_binary, loss.speak_binary)
         self._logged: dict[str, torch.Tensor] = {}
         self._logged_steps = 0
-        self.num_skipped = 0  # broken samples left out on this rank, evaluations included
         self.speed = Speed(
             ModelFlops.of(without_adapter(model), encodes_frames=config.data.features is None), self.args.device
         )
@@ -86,6 +86,8 @@ class ProspectTrainer(Trainer):
         self._sequences = torch.zeros(len(config.data.datasets), dtype=torch.int64)  # by dataset, since the last log
         self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
         self.add_callback(_TrueEpoch(order.steps_per_epoch))
+        if self.is_world_process_zero():
+            shutil.rmtree(self._staging, ignore_errors=True)  # of a run that was killed
 
     # The stream
 
@@ -102,17 +104,18 @@ class ProspectTrainer(Trainer):
             )
 
         count = self.position.max_steps * accumulation_steps(train)
-        return self._loader(self.reader, MicroBatches(requests, count))
+        return self._loader(self.reader, MicroBatches(requests, count), learns=True)
 
-    def _loader(self, reader: Readers, batches: MicroBatches) -> Loader:
+    def _loader(self, reader: Readers, batches: MicroBatches, learns: bool) -> Loader:
         pad, workers = self.tokenizer_.pad_token_id, self.config.data.num_workers
-        return make_loader(reader, batches, pad, workers, self._skipped)
+        return make_loader(reader, batches, pad, workers, partial(self._skipped, learns))
 
-    def _skipped(self, error: str) -> None:
+    def _skipped(self, learns: bool, error: str) -> None:
         """A broken sample was left out (`data.on_error: skip`)."""
-        self.num_skipped += 1
+        step = self.state.global_step + learns  # of the step under way, or of an evaluation after one
+        log_skipped(self.config.folder, step, "training" if learns else "evaluation", error)
         if self.run_log:
-            self.run_log.skipped(self.state.global_step, error)
+            self.run_log.skipped(step, error)
         else:
             logger.warning("rank %d skipped: %s", self.args.process_index, error)
 
@@ -166,7 +169,8 @@ class ProspectTrainer(Trainer):
                 raise ProspectError(
                     f"step {step}: found a loss of {value}, expected at most train.max_loss "
                     f"{self.config.train.max_loss:g}; it came from {', '.join(keys)}: look at them with prospect "
-                    "inspect-shard, or lower train.learning_rate, and go on from the last checkpoint with --resume"
+                    "inspect-shard; start a new run with a lower train.learning_rate, or, where such a loss is right, "
+                    "raise train.max_loss and go on from the last checkpoint with --resume"
                 )
         self._losses.clear()
 
@@ -217,7 +221,7 @@ class ProspectTrainer(Trainer):
         was_training = self.model.training
         self.model.eval()
         with torch.inference_mode():
-            for batch in self._loader(reader, MicroBatches(lambda: iter(batches), len(batches))):
+            for batch in self._loader(reader, MicroBatches(lambda: iter(batches), len(batches)), learns=False):
                 moved = self._prepare_inputs(batch)
                 with self.compute_loss_context_manager():
                     terms.add(moved, self.model(**_model_inputs(moved)))
@@ -291,10 +295,14 @@ def _model_inputs(batch: Batch) -> Batch:
 
 
 class _TrueEpoch(TrainerCallback):
-    """The Trainer counts the whole run as one epoch; its logs name the real one."""
+    """The Trainer counts the whole run as one epoch; its logs name the real one. It also takes up the intervals of a
+    checkpoint that it resumes: those of the settings count."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         self.steps_per_epoch = steps_per_epoch
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.logging_steps, state.eval_steps, state.save_steps = args.logging_steps, args.eval_steps, args.save_steps
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         state.epoch = state.global_step / self.steps_per_epoch

@@ -151,8 +151,10 @@ def test_a_changed_stream_is_not_resumed(trained, toy):
         "train.global_batch_size=4",
         "--resume",
     )
-    assert "cannot be resumed, as the stream has changed" in message
-    assert "global_batch_size: 2 in the checkpoint, 4 now" in message
+    assert "cannot be resumed with other settings (data.negatives.start: 0.5 before, 0.1 now; " in message
+    assert "train.global_batch_size: 2 before, 4 now" in message
+    message = fail(toy, "train", *TINY, "--set", "name=other", "--set", "train.max_steps=5", "--resume")
+    assert "cannot be resumed, as the stream has changed (max_steps: 6 in the checkpoint, 5 now)" in message
 
 
 def test_worker_count_does_not_change_the_run(trained, toy):

@@ -71,6 +71,10 @@ def test_what_cannot_be_decoded_is_named():
         decode_frame(b"nonsense", 64, "f.arrow frame 3")
     with pytest.raises(ProspectError, match="cannot be decoded"):
         decode_frame(jpeg(0)[:300], 64, "x")
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(out, "PNG")
+    with pytest.raises(ProspectError, match="cannot be decoded"):  # Pillow raises a SyntaxError
+        decode_frame(out.getvalue().replace(b"IDAT", b"\x9aDAT"), 64, "x")
 
 
 def test_blind_frames_are_not_exactly_zero_once_normalised():

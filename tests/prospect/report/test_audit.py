@@ -21,7 +21,7 @@ from prospect.model.blueprint import Blueprint
 from prospect.model.checkpoint import with_tokens
 from prospect.model.presets import toy_config, toy_tokenizer
 from prospect.report.audit import CHECKS, Audit, audit
-from tests.fakes import raw_clip, write_root
+from tests.fakes import raw_clip, replace_in_index, write_root
 
 PACKINGS = pytest.mark.parametrize("packing", ["clip", "turn"])
 
@@ -272,9 +272,7 @@ def test_the_state_of_the_end_in_the_prompt(root, monkeypatch):
 
 
 def test_an_index_that_says_something_else(root):
-    path = root / "shards" / "x" / "train" / "index.parquet"
-    index = pl.read_parquet(path)
-    index.with_columns(pl.col("target").str.replace("Well begun.", "Well done.", literal=True)).write_parquet(path)
+    replace_in_index(root / "shards" / "x" / "train", "Well begun.", "Well done.")
     found = run(root)
     texts = [str(problem) for problem in found.violations["rebuild"]]
     assert any("clip of the shards: found" in text for text in texts)

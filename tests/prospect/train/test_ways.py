@@ -11,16 +11,21 @@ from transformers import Trainer
 
 from pipeline.build import build_split
 from pipeline.errors import ProspectError
+from pipeline.frame_store import open_frames
 from pipeline.plan import Options
 from prospect.config import load_config
 from prospect.data.features import FeatureStore
+from prospect.data.frames import decode_frame
+from prospect.data.index import read_split
 from prospect.evaluation.evaluate import Places, ProspectEvaluator
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.stream.load import load_streamer
 from prospect.train.cache_features import run_cache_features
 from prospect.train.plan import plan_run
 from prospect.train.resume import checkpoints
+from prospect.train.run import load_model
 from prospect.train.trainer import ProspectTrainer
+from tests.fakes import write_frames
 from tests.prospect.train.test_trainer import CONFIGS, logged, run
 
 WAYS = {
@@ -56,7 +61,9 @@ def test_a_way_learns_and_is_resumed_to_the_bit(folder, way):
 def test_a_run_is_not_resumed_to_train_other_weights(folder):
     done = run(folder, "other-weights", *STEPS, *WAYS["lora"])
     (done.folder / "metrics.json").unlink()
-    with pytest.raises(ProspectError, match=r"model.lora: \{'rank': 2.* before, None now; .*freeze_vision: False"):
+    with pytest.raises(
+        ProspectError, match=r"model.freeze_vision: False before, True now; .*model.lora.rank: 2 before, None now"
+    ):
         run(folder, "other-weights", *STEPS, "model.freeze_vision=true", resume=True)
 
 
@@ -112,15 +119,32 @@ def test_features_are_those_of_encode_frames_also_of_embedded_images(folder, tmp
     store, *_ = run_cache_features(config, lambda *step: None)
     (about,) = (tmp_path / "f").glob("*/about.json")
     assert FeatureStore.open(tmp_path / "f", about.parent.name) == store
-    model = DSTSmolVLM.from_checkpoint(folder / "runs" / "embedded" / "init").eval()
-    from pipeline.frame_store import open_frames
-    from prospect.data.frames import decode_frame
-
-    pixels = decode_frame(open_frames(folder / "data/x/frames/v2.arrow").read(9), 64, "")
+    split = read_split(tmp_path / "embedded", "x", "train", folder / "data")
+    model, *_ = load_model(config, None, [split], tmp_path / "init")
+    image = open_frames(folder / "data/x/frames/v2.arrow").read(9)
+    pixels = decode_frame(image, 64, "")
     with torch.no_grad():
-        expected = model.encode_frames(torch.from_numpy(pixels.copy())[None])[0]
-    found = torch.from_numpy(store.read("x", "frames/v2.arrow", [9])).view(torch.float32).view(1, 128)
+        expected = model.eval().encode_frames(torch.from_numpy(pixels.copy())[None])[0]
+    found = torch.from_numpy(store.read("x", "frames/v2.arrow", [9], image)).view(torch.float32).view(1, 128)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_features_of_other_images_under_the_same_names_are_refused_and_made_again(folder, tmp_path):
+    shutil.copytree(folder / "data", tmp_path / "data")
+    settings = [*FROZEN, f"data.features={tmp_path}/f", f"data.root={tmp_path}/data"]
+    config = config_of(folder, "other-images", *settings)
+    _, made, _ = run_cache_features(config, lambda *step: None)
+    assert run_cache_features(config, lambda *step: None)[1:] == (0, made)
+    for path in (tmp_path / "data" / "x" / "frames").iterdir():
+        path.unlink()  # it is mapped
+        write_frames(path, 30, size=48)
+    open_frames.cache_clear()
+    with pytest.raises(
+        ProspectError, match=r"was made from another image than frame 2 of frames/v\d\.arrow; run prosp"
+    ):
+        run(folder, "other-images", *settings)
+    _, again, kept = run_cache_features(config, lambda *step: None)
+    assert (again, kept) == (made, 0)
 
 
 def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):

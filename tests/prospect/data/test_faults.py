@@ -1,0 +1,61 @@
+"""Shards and indices that are not what was built, or cannot be read: each is one error that names its place."""
+
+import shutil
+
+import pytest
+
+from pipeline.errors import ProspectError
+from prospect.data.index import read_split
+from prospect.data.order import make_order
+from prospect.data.sequences import plan_fingerprint
+from prospect.layout import Tokens
+from tests.fakes import replace_in_index
+from tests.prospect.data.test_loader import reader
+
+
+@pytest.fixture
+def copied(root, tmp_path):
+    shutil.copytree(root / "plain", tmp_path / "shards")
+    shutil.copytree(root / "data", tmp_path / "data")
+    return tmp_path
+
+
+def opened(folder):
+    return read_split(folder / "shards", "x", "train", folder / "data")
+
+
+def test_a_flipped_bit_of_the_index_is_named(copied):
+    path = copied / "shards" / "x" / "train" / "index.parquet"
+    data = bytearray(path.read_bytes())
+    for place in range(0, len(data), len(data) // 20):
+        data[place] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(
+            ProspectError, match=r"index\.parquet: found other bytes than the \d+ that were built; build"
+        ):
+            opened(copied)
+        data[place] ^= 1
+    path.write_bytes(data)
+    assert len(opened(copied).index) == len(opened(copied).index)
+
+
+def test_another_index_is_another_plan(copied, tokenizer):
+    packed = reader(copied, tokenizer, "shards")
+    before = plan_fingerprint(packed.split, Tokens(tokenizer, 1), tokenizer, packed.data)
+    replace_in_index(copied / "shards" / "x" / "train", "Well begun.", "Well")
+    assert plan_fingerprint(opened(copied), Tokens(tokenizer, 1), tokenizer, packed.data) != before
+
+
+def test_a_shard_that_cannot_be_opened_is_named_with_its_sample(copied, tokenizer):
+    packed = reader(copied, tokenizer, "shards")
+    path = copied / "shards" / "x" / "train" / packed.split.index.item(0, "shard")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ProspectError, match=r"train-000000\.tar sample v0-.*: .* cannot be read \(Is a directory\)"):
+        packed.split.sample(0)
+
+
+def test_a_weight_that_never_draws_its_dataset_is_refused(copied, tokenizer):
+    plan = reader(copied, tokenizer, "shards").plan
+    with pytest.raises(ProspectError, match=r"data\.mix: 0\.1 passes over 3 sequences are none an epoch"):
+        make_order([plan, plan], 0, 16, 1, 1, [1.0, 0.1])

@@ -1,0 +1,131 @@
+"""Runs that go on, start over or are refused: nothing is lost, and nothing is changed without a word."""
+
+import json
+import shutil
+
+import pytest
+
+from pipeline.errors import ProspectError
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.report.compare import comparison
+from prospect.train.resume import checkpoints
+from prospect.train.run import train
+from tests.prospect.train.test_trainer import QUIET, logged, run
+from tests.prospect.train.test_ways import STEPS, config_of
+
+
+@pytest.fixture(scope="module")
+def done(folder):
+    return run(folder, "done", *STEPS)
+
+
+@pytest.fixture
+def cut(folder, done, request):
+    """The finished run, killed after its second step."""
+    name = request.node.originalname
+    copy = folder / "runs" / name
+    shutil.copytree(done.folder, copy)
+    for step in (3, 4):
+        shutil.rmtree(copy / "checkpoints" / f"checkpoint-{step}")
+    (copy / "metrics.json").unlink()
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("train.learning_rate=0.1", r"train\.learning_rate: 0\.0001 before, 0\.1 now"),
+        ("train.weight_decay=0.5", r"train\.weight_decay: 0\.01 before, 0\.5 now"),
+        ("train.lr_schedule=linear", r"train\.lr_schedule: 'cosine' before, 'linear' now"),
+        ("train.loss.lm=2", r"train\.loss\.lm: 1\.0 before, 2\.0 now"),
+        ("data.blind=true", r"data\.blind: False before, True now"),
+        ("train.seed=1", r"train\.seed: 0 before, 1 now"),
+    ],
+)
+def test_other_settings_are_refused(folder, cut, setting, message):
+    with pytest.raises(ProspectError, match=rf"cannot be resumed with other settings \({message}\); restore these"):
+        run(folder, cut.name, *STEPS, setting, resume=True)
+    shutil.rmtree(cut)
+
+
+def test_intervals_and_workers_may_change(folder, cut, done):
+    kept = run(folder, cut.name, *STEPS, "train.save_steps=4", "data.num_workers=1", resume=True)
+    assert [path.name for path in checkpoints(kept.folder / "checkpoints")] == [f"checkpoint-{n}" for n in (1, 2, 4)]
+    assert [entry["loss"] for entry in logged(kept)] == [entry["loss"] for entry in logged(done)]
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "trainer_state.json"])
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_checkpoint_cut_short_is_named(folder, cut, name, is_there):
+    path = cut / "checkpoints" / "checkpoint-2" / name
+    data = path.read_bytes()
+    path.unlink()
+    if is_there:
+        path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ProspectError, match=rf"checkpoint-2/{name}: cannot be read .*; remove .*checkpoint-2, and"):
+        run(folder, cut.name, *STEPS, resume=True)
+    shutil.rmtree(cut)
+
+
+def test_other_folders_beside_the_checkpoints_do_not_count(folder, cut, done):
+    shutil.copytree(cut / "checkpoints" / "checkpoint-1", cut / "checkpoints" / "checkpoint-1-backup")
+    (cut / "checkpoints" / ".partial" / "checkpoint-3").mkdir(parents=True)  # of a run that was killed
+    resumed = run(folder, cut.name, *STEPS, resume=True)
+    assert [entry["loss"] for entry in logged(resumed)] == [entry["loss"] for entry in logged(done)]
+    assert not (cut / "checkpoints" / ".partial").exists() and (cut / "checkpoints" / "checkpoint-1-backup").exists()
+
+
+def test_what_stood_after_the_last_checkpoint_is_not_told_twice(folder):
+    missing = folder / "data" / "x" / "frames" / "v4.arrow"
+    settings = [*STEPS, "data.eval_splits=[train]", "data.on_error=skip", "train.eval_steps=2", "train.save_steps=2"]
+    moved = missing.rename(missing.with_suffix(".moved"))
+    try:
+        whole = run(folder, "told", *settings)
+        records, skipped = ((whole.folder / name).read_text() for name in ("metrics.jsonl", "skipped.jsonl"))
+        metrics = json.loads((whole.folder / "metrics.json").read_text())
+        assert metrics["num_skipped"] == len(skipped.splitlines()) > 3
+        (whole.folder / "metrics.json").unlink()
+        run(folder, "told", *settings, resume=True)
+        assert [(whole.folder / name).read_text() for name in ("metrics.jsonl", "skipped.jsonl")] == [records, skipped]
+        shutil.rmtree(whole.folder / "checkpoints" / "checkpoint-4")
+        (whole.folder / "metrics.json").unlink()
+        run(folder, "told", *settings, resume=True)
+        again = [(whole.folder / name).read_text() for name in ("metrics.jsonl", "skipped.jsonl")]
+        assert again == [records, skipped]
+        assert json.loads((whole.folder / "metrics.json").read_text())["num_skipped"] == metrics["num_skipped"]
+    finally:
+        moved.rename(missing)
+
+
+def test_a_run_is_overwritten_only_by_one_that_can_begin(folder, done):
+    keep = folder / "runs" / "keep"
+    shutil.copytree(done.folder, keep)
+    before = sorted(str(path) for path in keep.rglob("*"))
+    for setting in ("train.global_batch_size=64", "train.micro_batch_size=3", "model.tokens_per_frame=81"):
+        with pytest.raises(ProspectError):
+            train(config_of(folder, "keep", *STEPS, setting), QUIET, overwrite=True)
+        assert sorted(str(path) for path in keep.rglob("*")) == before
+    train(config_of(folder, "keep", *STEPS, "train.max_steps=1"), QUIET, overwrite=True)
+    assert [path.name for path in checkpoints(keep / "checkpoints")] == ["checkpoint-1"]
+    assert not list((folder / "runs").glob(".keep*"))
+
+
+def test_a_run_that_saved_nothing_yet_starts_from_the_weights_of_its_settings(folder, done):
+    fresh = folder / "runs" / "fresh"
+    fresh.mkdir()
+    shutil.copytree(done.folder / "init", fresh / "init")
+    shutil.copy(done.folder / "config.yaml", fresh)
+    seeded = run(folder, "fresh", *STEPS, "train.seed=1", "train.max_steps=1", resume=True)
+    expected = run(folder, "seeded", *STEPS, "train.seed=1", "train.max_steps=1")
+    assert [entry["loss"] for entry in logged(seeded)] == [entry["loss"] for entry in logged(expected)]
+    weights = [DSTSmolVLM.from_checkpoint(r.folder / "init").lm_head.weight for r in (seeded, expected, done)]
+    assert weights[0].equal(weights[1]) and not weights[0].equal(weights[2])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("{", "not valid JSON"), ("[]", "found no metrics"), ('{"test": {}}', "found no metrics")]
+)
+def test_compare_names_a_broken_run(tmp_path, text, message):
+    (tmp_path / "metrics.json").write_text(text)
+    with pytest.raises(ProspectError, match=rf"metrics\.json: {message}"):
+        comparison([tmp_path], "test")
