@@ -193,9 +193,9 @@ def test_parts_are_cut_without_looking_ahead_and_carry_the_state():
     assert len(tokens.prompt(clip_texts(CLIP)[0]).ids) == 27
     # frame 0: prompt 27 + system 5 = 32 used; each frame 1; at frame 2 user 5 + update 4 + assistant 5 = 14 > reserve
     with pytest.raises(
-        ProspectError, match=r"clip 'v-c000' frame 2: its turns take 14 tokens, more than data.reserve 8"
+        ProspectError, match=r"clip 'v-c000' frame 2: its turns take 14 tokens, more than data.reserve 13"
     ):
-        cut_parts(tokens, CLIP, 60, 8)
+        cut_parts(tokens, CLIP, 60, 13)
     # used before frames 0..3: 32, 33, 34, 34 + 1 + 14 = 49; with reserve 14, frame 3 needs 49 + 1 + 14 = 64
     parts = cut_parts(tokens, CLIP, 63, 14)
     assert [(p.first_frame, p.last_frame, p.state) for p in parts] == [

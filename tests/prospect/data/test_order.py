@@ -154,3 +154,29 @@ def test_a_mix_changes_nothing_about_ranks_and_seeking(start, ranks):
     assert steps[start:] == [sorted(r.sequence for r in batch) for batch in whole[start:]]
     assert np.array_equal(order.epoch(1), mixed(1, 2.5, buckets=3).epoch(1))
     assert not np.array_equal(order.epoch(1), mixed(1, 2.5, buckets=3, seed=1).epoch(1))
+
+
+def test_global_batches_of_a_bucket_come_in_an_order_of_their_epoch_not_of_their_length():
+    """One bucket of all five global batches; which of them is the shortest, the next, ..."""
+    lengths = PLAN["num_tokens"].to_numpy()
+    one = order(buckets=5)
+    ranks = {tuple(np.argsort(lengths[one.epoch(epoch)[:40]].reshape(5, 8).sum(1)).tolist()) for epoch in range(6)}
+    assert len(ranks) >= 4, "of 120 orders, six are drawn"
+
+
+def test_datasets_are_mixed_anew_in_each_epoch():
+    owners = [tuple((mixed(1, 1).epoch(epoch) >= 43).tolist()) for epoch in range(4)]
+    assert len(set(owners)) == 4 and {sum(owner) for owner in owners} == {10}
+
+
+def test_each_dataset_is_shuffled_by_a_draw_of_its_own():
+    """Two datasets of the same shards and lengths."""
+    epoch = make_order([PLAN, PLAN], 0, 2, 4, weights=(1, 1)).epoch(0)
+    first, second = epoch[epoch < 43], epoch[epoch >= 43] - 43
+    assert sorted(first) == sorted(second) and not np.array_equal(first, second)
+
+
+def test_a_dataset_without_sequences_leaves_the_others_as_they_are():
+    both = make_order([PLAN, OTHER.clear()], 0, 2, 4, weights=(1, 1))
+    for epoch in range(2):
+        assert np.array_equal(both.epoch(epoch), make_order([PLAN], 0, 2, 4).epoch(epoch))
