@@ -85,9 +85,14 @@ def jpeg(seed: int, size: int = 64) -> bytes:
     return out.getvalue()
 
 
-def write_frames(path: Path, count: int, *, form: str = "stream", column: str = "frame", size: int = 64) -> list[bytes]:
-    """An Arrow file of `count` frames; form: stream (base64 text), file (bytes), or struct (stream, {bytes, path})."""
-    images = [jpeg(i, size) for i in range(count)]
+def write_frames(
+    path: Path, count: int, *, form: str = "stream", column: str = "frame", size: int = 64, first: int = 0
+) -> list[bytes]:
+    """An Arrow file of `count` frames; form: stream (base64 text), file (bytes), or struct (stream, {bytes, path}).
+
+    Frame i is `jpeg(first + i, size)`.
+    """
+    images = [jpeg(first + i, size) for i in range(count)]
     values: list[Any] = list(images)
     if form == "stream":
         values = [base64.b64encode(image).decode() for image in images]
@@ -141,12 +146,12 @@ def raw_clip(**changes: Any) -> dict[str, Any]:
 
 
 def write_root(root: Path, clips: list[dict[str, Any]], *, split: str = "train", dataset: str = "x") -> Path:
-    """DATA_ROOT/DATASET with one annotation file and 20 frames for every video it names."""
+    """DATA_ROOT/DATASET with one annotation file and 20 frames of its own for every video that it names."""
     folder = root / dataset
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{split}_training.json").write_text(json.dumps(clips))
-    for video in {clip["video_uid"] for clip in clips}:
-        write_frames(folder / "frames" / f"{video}.arrow", 20)
+    for number, video in enumerate(dict.fromkeys(clip["video_uid"] for clip in clips)):
+        write_frames(folder / "frames" / f"{video}.arrow", 20, first=20 * number)
     return root
 
 

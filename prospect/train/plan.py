@@ -81,6 +81,12 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
             f"{longest:.0f} s long: lower model.tokens_per_frame ({config.model.tokens_per_frame}), or raise "
             "data.max_seq_len"
         )
+    positions = blueprint.config.text_config.max_position_embeddings
+    if data.max_seq_len > positions:
+        problems.append(
+            f"data.max_seq_len {data.max_seq_len} is more than the {positions} positions that the model was made for: "
+            "lower it"
+        )
     if not steps_per_epoch:
         problems.append(
             f"{num_sequences} sequences an epoch are fewer than one global batch: lower train.global_batch_size "

@@ -56,7 +56,7 @@ def test_clip_packing_plans_one_sequence_a_clip_and_loads_each_frame_once(root, 
     frames = collate([item], 0, 32)["frames"]
     assert len(decoded) == 18 == len(set(decoded))
     assert frames.shape == (18, 3, 32, 32) and frames.dtype == torch.uint8
-    assert np.array_equal(frames[3], decode_frame(jpeg(5), 32, ""))
+    assert np.array_equal(frames[3], decode_frame(jpeg(20 + 5), 32, "")), "frame 5 of the second video"
 
 
 @pytest.mark.parametrize("packing", ["clip", "turn"])

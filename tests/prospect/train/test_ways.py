@@ -253,3 +253,6 @@ def test_a_plan_counts_the_run_and_names_what_cannot_work(folder):
         "data.max_seq_len=140", "data.reserve=60", "data.frame_wrap=smolvlm"
     )
     assert "6 sequences an epoch are fewer than one global batch" in problem("train.global_batch_size=8")
+    assert "max_seq_len 100000 is more than the 8192 positions that the model was made for" in problem(
+        "data.max_seq_len=100000"
+    )
