@@ -18,35 +18,13 @@ from pipeline.storage import write_atomically
 from prospect.config import Config
 
 FILE = "data_position.json"
+# On resume: where things are, what is told and kept, and how the same step is computed. (DataPosition has max_steps.)
 MAY_CHANGE = frozenset(
-    {  # on resume: where things are, what is told and kept, and how the same step is computed
-        "name",
-        "runs",
-        "data.shards",
-        "data.cache",
-        "data.cache_gb",
-        "data.root",
-        "data.frames_root",
-        "data.features",
-        "data.toy",
-        "data.num_workers",
-        "data.on_error",
-        "data.max_consecutive_errors",
-        "model.vision_chunk",
-        "model.attn_implementation",
-        "train.epochs",
-        "train.max_steps",
-        "train.micro_batch_size",
-        "train.max_loss",
-        "train.gradient_checkpointing",
-        "train.fsdp",
-        "train.eval_steps",
-        "train.save_steps",
-        "train.log_steps",
-        "train.keep_checkpoints",
-        "train.wandb",
-    }
-)  # fmt: skip  (epochs and max_steps: see DataPosition.max_steps)
+    """name runs data.shards data.cache data.cache_gb data.root data.frames_root data.features data.toy data.num_workers
+    data.on_error data.max_consecutive_errors model.vision_chunk model.attn_implementation train.epochs train.max_steps
+    train.micro_batch_size train.max_loss train.gradient_checkpointing train.fsdp train.eval_steps train.save_steps
+    train.log_steps train.keep_checkpoints train.wandb""".split()  # noqa: SIM905 (25 lines else)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +80,8 @@ def check_same_settings(saved: Config, config: Config) -> None:
     """Raises ProspectError where a run would not go on as it began; names both values of each setting."""
     before, now = _flat(saved.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     names = sorted(before.keys() | now.keys())
-    other = [f"{name}: {before.get(name)!r} before, {now.get(name)!r} now" for name in names
-             if name not in MAY_CHANGE and before.get(name) != now.get(name)]  # fmt: skip
+    changed = [name for name in names if name not in MAY_CHANGE and before.get(name) != now.get(name)]
+    other = [f"{name}: {before.get(name)!r} before, {now.get(name)!r} now" for name in changed]
     if other:
         raise ProspectError(
             f"{config.folder}: cannot be resumed with other settings ({'; '.join(other)}); restore these, or start a "
