@@ -1,10 +1,11 @@
 """Claim: `clip` packing in our loader and model learns the same labels ten times faster than the stock recipe.
 
-    python benchmarks/train.py [--clips 8] [--passes 3] [--repeat 2]
+    python benchmarks/train.py [--clips 8] [--passes 3] [--repeat 2] [--real]
 
-The same toy clips, toy model (all of it trained, native tokens a frame) and two CPU threads, no loader workers. Each
-way is a process of its own; its first pass over the clips is warm-up, the others are timed. All learn each decision and
-target once a pass (negative rate 1; our `turn` packing drops what fills no batch).
+The same clips (the toy's, or with --real of the real clip's shape, as in benchmarks/build.py), toy model (all of it
+trained, native tokens a frame) and two CPU threads, no loader workers. Each way is a process of its own; its first pass
+over the clips is warm-up, the others are timed. All learn each decision and target once a pass (negative rate 1; our
+`turn` packing drops what fills no batch).
 
 - ours: `prospect train`, in `clip` (2 sequences a batch, as configs/toy.yaml) and in `turn` packing (8).
 - stock: HF's plain `Trainer`, plain AdamW, 8 examples of one turn each a batch, in random order, tokenized beforehand.
@@ -31,6 +32,7 @@ from typing import Any
 
 import torch
 import transformers
+from build import write_clips, write_frames
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -91,7 +93,13 @@ def measure(way: str, folder: Path, passes: int) -> dict[str, float]:
     torch.set_num_threads(THREADS)
     transformers.trainer.DEFAULT_CALLBACKS.append(meter := Meter(passes))  # of every Trainer
     packing: Any = "clip" if way in (WAYS[0], WAYS[3]) else "turn"
-    places: Any = {"root": folder / "data", "shards": folder / "shards", "cache": folder / "cache"}
+    (shards,) = (folder / "shards").iterdir()
+    places: Any = {
+        "dataset": shards.name,
+        "root": folder / "data",
+        "shards": folder / "shards",
+        "cache": folder / "cache",
+    }
     data = DataConfig(**places, packing=packing, eval_splits=(), negatives=NegativeRate(start=1.0), num_workers=0)
     with tempfile.TemporaryDirectory(dir=folder) as out:
         (ours if way.startswith("ours") else stock)(data, folder / "model", Path(out), 1 + passes)
@@ -175,14 +183,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("--clips", 8), ("--passes", 3), ("--repeat", 2)):
         parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--real", action="store_true")
     options = parser.parse_args()
+    dataset = "real-shape" if options.real else "toyworld"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # of the processes
     best: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as root:
         folder = Path(root)
-        make_toy(folder / "data", clips=options.clips)
-        build_split(folder / "data", "toyworld", "train", folder / "shards")
-        split = read_split(folder / "shards", "toyworld", "train", folder / "data")
+        if options.real:
+            write_frames(folder / "frames.arrow")
+            write_clips(folder / "data" / dataset, options.clips, folder / "frames.arrow")
+        else:
+            make_toy(folder / "data", clips=options.clips)
+        build_split(folder / "data", dataset, "train", folder / "shards")
+        split = read_split(folder / "shards", dataset, "train", folder / "data")
         make_checkpoint("toy", folder / "model", texts_of(split.index), seed=0)
         for _ in range(options.repeat):  # in turn, as machines are noisy
             for way in WAYS:
