@@ -202,6 +202,7 @@ def evaluate(
         }
         common: dict[str, Any] = {
             "video_ids": video_ids, "limit": limit, "scorer": scorer, "embedding": embedding, "overwrite": overwrite,
+            "tell": _tell,
         }  # fmt: skip
         with progress_bar(console) as show:
             if context == "all":
@@ -243,7 +244,7 @@ def calibrate(
         with progress_bar(console) as show:
             found = calibrate_checkpoint(
                 checkpoint, places, folder, video_ids=video_ids, limit=limit, confirm=confirm, overwrite=overwrite,
-                progress=show,
+                progress=show, tell=_tell,
             )  # fmt: skip
         console.print(calibration_table(found))
         console.print(f"stored: {found.stored}, reliability diagram: {folder}/reliability.html", soft_wrap=True)
@@ -261,6 +262,10 @@ def export(
         from prospect.stream.load import find_checkpoint
 
         console.print(f"{out}: {export_checkpoint(Path(find_checkpoint(checkpoint)), out, merge)}", soft_wrap=True)
+
+
+def _tell(line: str) -> None:
+    console.print(line, soft_wrap=True, highlight=False)
 
 
 def _rows(named: str) -> Any:

@@ -17,7 +17,7 @@ from pipeline.manifest import json_bytes
 from pipeline.storage import write_atomically
 from prospect.evaluation.calibration import GRID, HEADS, best_pairs, reliability, sweep
 from prospect.evaluation.dst_scores import dst_metrics, dst_terms
-from prospect.evaluation.evaluate import Places, Progress, ProspectEvaluator, join_ranks
+from prospect.evaluation.evaluate import Places, Progress, ProspectEvaluator, Tell, join_ranks
 from prospect.report.reliability import write_reliability
 from prospect.stream.load import THRESHOLDS, Thresholds, find_checkpoint
 from prospect.stream.records import ClipPrediction, read_prediction
@@ -45,6 +45,7 @@ def calibrate_checkpoint(
     confirm: int = 5,
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    tell: Tell = lambda line: None,
 ) -> Calibration:
     """Find and store the thresholds of a checkpoint's folder (or a run's last checkpoint).
 
@@ -66,6 +67,7 @@ def calibrate_checkpoint(
             limit=limit,
             overwrite=overwrite,
             progress=progress,
+            tell=tell,
             **settings,
         )
         clips = evaluator.clips()
