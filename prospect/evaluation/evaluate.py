@@ -6,7 +6,8 @@
    bootstrap intervals, and per clip.
 3. metrics.json for machines, report.html for people.
 
-Interrupted, it goes on where it was; what was predicted of other annotations is streamed again. Under torchrun the clips are shared, and the main process measures.
+Interrupted, it goes on where it was; a clip whose annotations have changed is streamed again. Under torchrun the clips
+are shared, and the main process measures.
 """
 
 from collections.abc import Callable, Sequence
