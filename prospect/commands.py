@@ -127,8 +127,13 @@ def stream(
     script: Annotated[
         str | None, typer.Option(help="User lines: a file of `SECONDS TEXT`, or - to type them while it plays.")
     ] = None,
-    fps: Annotated[float, typer.Option(min=0.01, max=1000, help="Frames a second.")] = 2,
-    start: Annotated[int | None, typer.Option(min=0, help="First frame.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.01, max=1000, help="Frames a second; default: the clip's, else 2.")
+    ] = None,
+    start: Annotated[
+        int | None,
+        typer.Option(min=0, help="First frame; of a clip with the state there, and without the user lines before it."),
+    ] = None,
     end: Annotated[int | None, typer.Option(min=0, help="Last frame (inclusive).")] = None,
     realtime: Annotated[bool, typer.Option(help="Pace the frames at --fps; else as fast as it goes.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON lines, one a frame.")] = None,
@@ -152,7 +157,8 @@ def stream(
             "legal": legal, "max_actions": max_actions,
         }  # fmt: skip
         outputs = Outputs(console, out, video)
-        told = stream_live(source, checkpoint, task, script, fps, realtime, outputs, settings)
+        rate = task.fps if fps is None else fps
+        told = stream_live(source, checkpoint, task, script, rate, realtime, outputs, settings)
         console.print(told, soft_wrap=True, highlight=False)
 
 

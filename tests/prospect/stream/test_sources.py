@@ -128,6 +128,22 @@ def test_bad_steps_are_named(tmp_path, text, found):
         task_of_steps(tmp_path / "s.txt")
 
 
+def test_a_steps_name_is_one_line_as_in_annotations(tmp_path):
+    path = tmp_path / "s.yaml"
+    for name in (r"a\nb", r"a\rb"):
+        path.write_text(f'- {{id: S1, name: "{name}"}}')
+        with pytest.raises(ProspectError, match=r"found step 'S1', expected unique ids with names of one line"):
+            task_of_steps(path)
+
+
+@pytest.mark.parametrize("text", ["- {id: 2021-13-45, name: x}", "3", "- S1", "- {name: x}", "[" * 5000, "{"])
+def test_steps_that_are_no_list_of_id_and_name_are_one_line(tmp_path, text):
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(ProspectError, match=r"^.*s\.yaml: cannot be read \(.*\), expected a list of id and name$"):
+        task_of_steps(path)
+
+
 def test_a_clip_is_named_by_place_or_id(tmp_path):
     path = tmp_path / "train_training.json"
     path.write_text(json.dumps([raw_clip(), raw_clip(video_uid="v2", end_frame_idx=18)]))
@@ -140,6 +156,38 @@ def test_a_clip_is_named_by_place_or_id(tmp_path):
     path.write_text(json.dumps([raw_clip(end_frame_idx=3)]))
     with pytest.raises(InvalidInput, match="correct the clip"):
         task_of_clip(str(path))
+
+
+@pytest.mark.parametrize("text", ["[1]", "[null]", '["x"]', "[[]]"])
+def test_what_is_no_clip_is_named(tmp_path, text):
+    path = tmp_path / "train_training.json"
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match=r"train_training\.json clip 0: clip: found \w+, expected a JSON object"):
+        task_of_clip(str(path))
+    path = path.rename(tmp_path / "train_training.jsonl")
+    path.write_text(f"3\n{json.dumps(raw_clip())}\n")
+    with pytest.raises(InvalidInput, match="clip 0: clip: found int, expected a JSON object"):
+        task_of_clip(f"{path}#0")
+    assert task_of_clip(f"{path}#1").first_frame == task_of_clip(f"{path}#v1-c000").first_frame == 2
+
+
+def test_a_clip_that_is_entered_later_has_the_state_and_the_lines_of_then(tmp_path):
+    """Updates stand at frames 6 and 12, the user's line at 4, a system line before the clip."""
+    path = tmp_path / "train_training.json"
+    path.write_text(json.dumps([raw_clip(fps=0.5)]))
+
+    def entered(start):
+        task = task_of(None, str(path), start, None)
+        assert task.fps == 0.5
+        return task.first_frame, list(task.state.values()), [turn.text for turn in task.turns]
+
+    assert entered(None) == (2, ["not_started", "not_started"], ["Be kind.", "Hello"])
+    assert entered(4) == (4, ["not_started", "not_started"], ["Be kind.", "Hello"])
+    assert entered(5) == (5, ["not_started", "not_started"], ["Be kind."])
+    assert entered(6) == (6, ["not_started", "not_started"], ["Be kind."])
+    assert entered(7) == (7, ["in_progress", "not_started"], ["Be kind."])
+    assert entered(13) == (13, ["completed", "in_progress"], ["Be kind."])
+    assert task_of(None, None, 3, None).fps == 2
 
 
 def test_options_outdo_the_clips_frames(tmp_path):

@@ -199,8 +199,21 @@ def test_lines_over_the_reserve_are_named(model, tokens):
 
 
 def test_a_window_without_room_for_the_prompt_is_named(model, tokens, clip):
+    """At the first frame, with what stands before it as training has it, and after a restart."""
+    prompt, before = len(tokens.prompt(prompt_text(clip.steps, clip.state)).ids), len(tokens.turn(TURNS[0]).ids)
+    room = prompt + before + 4 + 40
+    with pytest.raises(ProspectError, match=f"the prompt and turns before frame 0 take {prompt + before} tokens"):
+        cut_parts(tokens, clip, room - 1, 40)
     with pytest.raises(
         ProspectError,
-        match=r"frame 0: the prompt alone takes \d+ tokens, a frame 4, the reserve 40: more than max_seq_len 60; raise it",
+        match=f"^frame 0: the prompt and turns before it take {prompt + before} tokens, a frame 4, the reserve 40: "
+        f"more than max_seq_len {room - 1}; raise it$",
     ):
-        run(model, tokens, clip, reserve=40, max_seq_len=60)
+        run(model, tokens, clip, reserve=40, max_seq_len=room - 1)
+    first, *_ = streamed = run(model, tokens, make_clip(TURNS[:1], frames=(0, 1)), reserve=40, max_seq_len=room)
+    assert [record.is_restart for record in streamed] == [False, True] and first.context_tokens <= room
+
+    progress = len(tokens.prompt(prompt_text(clip.steps, {"S1": "in_progress", "S2": "not_started"})).ids)
+    started = make_clip([Turn("dst_update", "S1->start", 0, 0)], frames=(0, 1))
+    with pytest.raises(ProspectError, match=f"^frame 1: the prompt alone takes {progress} tokens"):
+        run(model, tokens, started, "forced", reserve=40, max_seq_len=prompt + 44)
