@@ -1,5 +1,7 @@
 import io
 import json
+import struct
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -48,12 +50,13 @@ def test_images_of_a_folder_come_in_natural_order(tmp_path):
         list(frames_of(tmp_path / "empty", 2, 64, 0, None))
 
 
-def video(path, seconds, rate=10, width=64, height=64):
-    """Frame n of `rate` a second is of grey 4 n."""
+def video(path, seconds, rate=10, width=64, height=64, pixel=1):
+    """Frame n of `rate` a second is of grey 4 n; `pixel` is the width of a pixel over its height."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=rate)
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv420p"
+        stream.sample_aspect_ratio = Fraction(pixel)
         for number in range(seconds * rate):
             pixels = np.full((height, width, 3), number * 4, dtype=np.uint8)
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
@@ -78,6 +81,30 @@ def test_a_video_is_sampled_at_the_rate_as_the_importer_does(tmp_path):
 def test_a_video_remembers_its_shape_beside_its_square_frames(tmp_path):
     frame = next(frames_of(video(tmp_path / "v.mp4", 1, width=128), 2, 32, 0, None))
     assert frame.aspect == 2.0 and Image.open(io.BytesIO(frame.data)).size == (32, 32)
+
+
+MATRIX = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)  # of an MP4 track: as it is
+
+
+def turned(path, quarters):
+    """A video to be shown turned by `quarters` of a circle, as phones write it."""
+    a, b = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarters]
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, -b << 16, a << 16, 0, 0, 0, 1 << 30)
+    data = path.read_bytes()
+    track = data.index(b"tkhd")
+    place = data.index(MATRIX, track)
+    path.write_bytes(data[:place] + matrix + data[place + len(MATRIX) :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pixel", "quarters", "aspect"),
+    [(1, 0, 2.0), (1, 1, 0.5), (1, 2, 2.0), (1, 3, 0.5), (2, 0, 4.0), (2, 1, 0.25)],
+)
+def test_a_videos_shape_is_that_in_which_it_is_shown(tmp_path, pixel, quarters, aspect):
+    """Of 128 x 64 pixels, each `pixel` times as wide as high."""
+    path = turned(video(tmp_path / "v.mp4", 1, width=128, pixel=pixel), quarters)
+    assert next(frames_of(path, 2, 32, 0, None)).aspect == aspect
 
 
 def test_a_video_that_breaks_off_is_named_after_what_it_has(tmp_path):
