@@ -132,7 +132,7 @@ def stream(
     ] = None,
     start: Annotated[
         int | None,
-        typer.Option(min=0, help="First frame; of a clip with the state there, and without the user lines before it."),
+        typer.Option(min=0, help="First frame. Inside a clip: with the state there; earlier user lines are dropped."),
     ] = None,
     end: Annotated[int | None, typer.Option(min=0, help="Last frame (inclusive).")] = None,
     realtime: Annotated[bool, typer.Option(help="Pace the frames at --fps; else as fast as it goes.")] = False,

@@ -171,7 +171,7 @@ class ProspectEvaluator:
             again += stream_clips(streamer, clips, row, folder / row, record, self.progress, rank, count)
         ranks.wait_for_everyone()
         if (total := sum(gather_object([again]))) and ranks.is_main_process:
-            self.tell(f"note: {total} predictions in {folder} were of other annotations, and were streamed again")
+            self.tell(f"note: {folder}: predictions of other annotations, which were streamed again: {total}")
         return folder
 
     def _measured(self, found: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:

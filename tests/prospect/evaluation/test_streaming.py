@@ -36,7 +36,7 @@ def test_a_prediction_of_other_annotations_is_made_again(world, tmp_path):
     assert streamed(world, out) == [] and times(out) == before, "the same annotations"
     world.build(dst=[{"id": "S1", "name": "Take it"}, {"id": "S2", "name": "Put it there"}])
     assert streamed(world, out, limit=2) == [
-        f"note: 2 predictions in {out}/predictions were of other annotations, and were streamed again"
+        f"note: {out}/predictions: predictions of other annotations, which were streamed again: 2"
     ]
     assert [time == old for time, old in zip(times(out), before, strict=True)] == [False, False, True]
     assert read_prediction(files(out)[0]).clip.steps[1].name == "Put it there"
