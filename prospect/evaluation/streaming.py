@@ -19,7 +19,7 @@ from pipeline.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
 from pipeline.sample import clip_key
-from pipeline.storage import is_url, write_atomically
+from pipeline.storage import LocalFolder, is_url, write_atomically
 from prospect.data.frames import blind_frames, decode_frame
 from prospect.data.images import StoredImages
 from prospect.data.index import Split, clip_starts, clips_of, read_split
@@ -113,10 +113,10 @@ def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
     """Make the output folder, or check that what is in it was made with the same settings.
 
     Raises:
-        ProspectError: it holds predictions of other settings, and names both values; or of settings that it lost.
+        ProspectError: it holds predictions of other settings (names both values), or files without settings.
     """
     path = folder / SETTINGS
-    if path.is_file() or any(folder.glob("*/*.json")):
+    if LocalFolder(folder).names():
         there = _settings(path)
         other = [f"{SETTINGS}: cannot be read"]
         if there is not None:

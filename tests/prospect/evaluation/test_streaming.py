@@ -80,6 +80,10 @@ def test_predictions_of_settings_that_are_lost_are_refused(tmp_path, text):
     (tmp_path / "p" / "settings.json").unlink()
     if text is not None:
         (tmp_path / "p" / "settings.json").write_text(text)
+    else:
+        (tmp_path / "p" / "settings.json.1.partial").write_text("{")  # killed before anything was predicted
+        prepare_folder(tmp_path / "p", SETTINGS)
+        (tmp_path / "p" / "settings.json").unlink()
     (tmp_path / "p" / "model").mkdir()
     (tmp_path / "p" / "model" / "a.json").write_text("{}")
     with pytest.raises(ProspectError, match=r"p: holds predictions made otherwise \(settings\.json: cannot be read\)"):
