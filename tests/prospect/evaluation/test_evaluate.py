@@ -10,6 +10,7 @@ from prospect.data.frames import GREY, decode_frame
 from prospect.evaluation.embeddings import Embedder
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, evaluate_contexts, join_ranks
 from prospect.evaluation.scores import by_dataset, measure
+from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.stream.context import Context
 from prospect.stream.records import read_prediction
@@ -19,7 +20,10 @@ from tests.prospect.evaluation.predictions import letters, prediction
 
 
 @pytest.fixture(autouse=True)
-def embedder(monkeypatch):
+def quick_scores(monkeypatch):
+    """No sentence embedding model, and no Java."""
+    scores = TextScores(dict.fromkeys(TEXT_SCORES, 0.25), None)
+    monkeypatch.setattr("prospect.evaluation.scores.text_scores", lambda pairs: scores)
     monkeypatch.setattr(
         "prospect.evaluation.evaluate.load_embedder", lambda name: Embedder(letters, "letters", None, None)
     )
