@@ -127,8 +127,13 @@ def stream(
     script: Annotated[
         str | None, typer.Option(help="User lines: a file of `SECONDS TEXT`, or - to type them while it plays.")
     ] = None,
-    fps: Annotated[float, typer.Option(min=0.01, max=1000, help="Frames a second.")] = 2,
-    start: Annotated[int | None, typer.Option(min=0, help="First frame.")] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.01, max=1000, help="Frames a second; default: the clip's, else 2.")
+    ] = None,
+    start: Annotated[
+        int | None,
+        typer.Option(min=0, help="First frame. Inside a clip: with the state there; earlier user lines are dropped."),
+    ] = None,
     end: Annotated[int | None, typer.Option(min=0, help="Last frame (inclusive).")] = None,
     realtime: Annotated[bool, typer.Option(help="Pace the frames at --fps; else as fast as it goes.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON lines, one a frame.")] = None,
@@ -152,7 +157,8 @@ def stream(
             "legal": legal, "max_actions": max_actions,
         }  # fmt: skip
         outputs = Outputs(console, out, video)
-        told = stream_live(source, checkpoint, task, script, fps, realtime, outputs, settings)
+        rate = task.fps if fps is None else fps
+        told = stream_live(source, checkpoint, task, script, rate, realtime, outputs, settings)
         console.print(told, soft_wrap=True, highlight=False)
 
 
@@ -202,6 +208,7 @@ def evaluate(
         }
         common: dict[str, Any] = {
             "video_ids": video_ids, "limit": limit, "scorer": scorer, "embedding": embedding, "overwrite": overwrite,
+            "tell": _tell,
         }  # fmt: skip
         with progress_bar(console) as show:
             if context == "all":
@@ -243,7 +250,7 @@ def calibrate(
         with progress_bar(console) as show:
             found = calibrate_checkpoint(
                 checkpoint, places, folder, video_ids=video_ids, limit=limit, confirm=confirm, overwrite=overwrite,
-                progress=show,
+                progress=show, tell=_tell,
             )  # fmt: skip
         console.print(calibration_table(found))
         console.print(f"stored: {found.stored}, reliability diagram: {folder}/reliability.html", soft_wrap=True)
@@ -261,6 +268,10 @@ def export(
         from prospect.stream.load import find_checkpoint
 
         console.print(f"{out}: {export_checkpoint(Path(find_checkpoint(checkpoint)), out, merge)}", soft_wrap=True)
+
+
+def _tell(line: str) -> None:
+    console.print(line, soft_wrap=True, highlight=False)
 
 
 def _rows(named: str) -> Any:

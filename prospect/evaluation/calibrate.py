@@ -2,7 +2,8 @@
 
 1. Stream each clip once with the reference's blocks written, and sweep thresholds over the cached probabilities.
 2. Stream each of the best pairs for real: after its own mistakes a head is in contexts that step 1 cannot know.
-3. Store the pair of the best mean of should_update_dst_f1 and when_to_speak_f1, with what it was found on.
+3. Store the pair of the best mean of should_update_dst_f1 and when_to_speak_f1, with what it was found on. Of a model
+   without DST the second counts alone.
 """
 
 from collections.abc import Sequence
@@ -15,9 +16,9 @@ from rich.table import Table
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
 from pipeline.storage import write_atomically
-from prospect.evaluation.calibration import GRID, HEADS, best_pairs, reliability, sweep
+from prospect.evaluation.calibration import GRID, HEADS, best_pairs, reliability, sweep, swept_heads
 from prospect.evaluation.dst_scores import dst_metrics, dst_terms
-from prospect.evaluation.evaluate import Places, Progress, ProspectEvaluator, join_ranks
+from prospect.evaluation.evaluate import Places, Progress, ProspectEvaluator, Tell, join_ranks
 from prospect.report.reliability import write_reliability
 from prospect.stream.load import THRESHOLDS, Thresholds, find_checkpoint
 from prospect.stream.records import ClipPrediction, read_prediction
@@ -45,6 +46,7 @@ def calibrate_checkpoint(
     confirm: int = 5,
     overwrite: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    tell: Tell = lambda line: None,
 ) -> Calibration:
     """Find and store the thresholds of a checkpoint's folder (or a run's last checkpoint).
 
@@ -66,6 +68,7 @@ def calibrate_checkpoint(
             limit=limit,
             overwrite=overwrite,
             progress=progress,
+            tell=tell,
             **settings,
         )
         clips = evaluator.clips()
@@ -74,13 +77,14 @@ def calibrate_checkpoint(
 
     ranks = join_ranks()
     forced = streamed("forced", "forced", update_threshold=0.5, speak_threshold=0.5)
-    sweeps = {head: sweep(forced, head) for head in HEADS}
+    sweeps = {head: sweep(forced, head) for head in swept_heads(forced)}
     tried = []
-    for number, (update, speak) in enumerate(best_pairs(sweeps["should_update_dst"], sweeps["when_to_speak"], confirm)):
-        predictions = streamed(f"pair-{number}", "model", update_threshold=update, speak_threshold=speak)
+    for update, speak in best_pairs(sweeps.get("should_update_dst"), sweeps["when_to_speak"], confirm):
+        predictions = streamed(f"pair-{update}-{speak}", "model", update_threshold=update, speak_threshold=speak)
         metrics = dst_metrics([dst_terms(one) for one in predictions])
-        f1 = {name: metrics[name] or 0.0 for name in ("should_update_dst_f1", "when_to_speak_f1")}
-        tried.append({"update_threshold": update, "speak_threshold": speak, **f1, "mean": sum(f1.values()) / 2})
+        f1 = {f"{head}_f1": metrics[f"{head}_f1"] or 0.0 for head in HEADS}
+        mean = sum(f1[f"{head}_f1"] for head in sweeps) / len(sweeps)
+        tried.append({"update_threshold": update, "speak_threshold": speak, **f1, "mean": mean})
     tried.sort(key=lambda pair: -pair["mean"])  # stable: of equal ones that which the sweep ranked first
     found = reliability(forced)
     if ranks.is_main_process:
@@ -92,7 +96,7 @@ def calibrate_checkpoint(
         write_atomically(out / CALIBRATION, json_bytes(record))
         write_reliability(out / DIAGRAM, found, curves, GRID)
     ranks.wait_for_everyone()
-    return Calibration(folder / THRESHOLDS, tuple(tried), {head: found[head]["ece"] for head in HEADS})
+    return Calibration(folder / THRESHOLDS, tuple(tried), {head: of_head["ece"] for head, of_head in found.items()})
 
 
 def calibration_table(found: Calibration) -> Table:

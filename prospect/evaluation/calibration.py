@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from prospect.evaluation.matching import match_events, match_window
-from prospect.layout import frame_groups
+from prospect.layout import as_learned, frame_groups
 from prospect.stream.records import (
     ClipPrediction,
     FrameRecord,
@@ -43,14 +43,16 @@ def sweep(predictions: Sequence[ClipPrediction], head: Head) -> Sweep:
     return Sweep(head, tuple(_event_f1(predictions, decided, head, threshold) for threshold in GRID))
 
 
-def best_pairs(update: Sweep, speak: Sweep, count: int) -> list[tuple[float, float]]:
+def best_pairs(update: Sweep | None, speak: Sweep, count: int) -> list[tuple[float, float]]:
     """The `count` pairs (update, speak) of the best mean F1; of equally good ones those nearest to 0.5.
+
+    update: None of a model without DST, whose update head never fires.
 
     Thresholds that follow each other at the same F1 do the same: the one nearest to 0.5 stands for them.
     """
     ranked = sorted(
         (-(f_update + f_speak), abs(t_update - 0.5) + abs(t_speak - 0.5), t_update, t_speak)
-        for t_update, f_update in _distinct(update)
+        for t_update, f_update in (_distinct(update) if update else [(0.5, 0.0)])
         for t_speak, f_speak in _distinct(speak)
     )
     return [(t_update, t_speak) for _, _, t_update, t_speak in ranked[:count]]
@@ -63,7 +65,7 @@ def fires(decisions: Sequence[tuple[float, bool]], threshold: float) -> int:
         decisions: probability, and whether the reference has the head's block next, of each in order.
 
     A fire where it is due goes on to the next decision; one that is not due is an event too, and ends the frame, as
-    does a due one that is missed. Where another block is due the frame goes on.
+    does a due one that is missed. Where another block is due, and the head is silent, the frame goes on.
     """
     count = 0
     for p, is_due in decisions:
@@ -76,15 +78,21 @@ def fires(decisions: Sequence[tuple[float, bool]], threshold: float) -> int:
     return count
 
 
+def swept_heads(predictions: Sequence[ClipPrediction]) -> tuple[Head, ...]:
+    """The heads of the model that was streamed; of one without DST, when_to_speak alone."""
+    return HEADS if all(one.settings.get("dst", True) for one in predictions) else ("when_to_speak",)
+
+
 def reliability(predictions: Sequence[ClipPrediction]) -> dict[str, Any]:
-    """By head: `bins` of [mean probability, share of positives, count], and `ece`, the expected calibration error.
+    """Of each of `swept_heads`: `bins` of [mean probability, share of positives, count], and `ece`, the expected
+    calibration error.
 
     Over the first decisions of all frames but those that training leaves unlabelled (inside an event's range, before
     its last frame). Bins are of equal width; empty ones are left out.
     """
     found: dict[str, Any] = {}
-    for number, head in enumerate(HEADS):
-        pairs = [pair for one in predictions for pair in _labelled(one, number)]
+    for head in swept_heads(predictions):
+        pairs = [pair for one in predictions for pair in _labelled(one, head)]
         p, y = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
         place = np.minimum((p * NUM_BINS).astype(int), NUM_BINS - 1)
         bins = [[float(p[place == b].mean()), float(y[place == b].mean()), int((place == b).sum())]
@@ -101,10 +109,12 @@ def _distinct(found: Sweep) -> Iterator[tuple[float, float]]:
 
 
 def _decisions(record: FrameRecord, head: Head) -> Iterator[tuple[float, bool]]:
+    """Those that `head` takes part in: where an update is due that one goes first, whatever when_to_speak says."""
     role = "dst_update" if head == "should_update_dst" else "assistant"
     is_update = head == "should_update_dst"
     for action in record.actions:
-        yield (action.p_update if is_update else action.p_speak), action.role == role
+        if is_update or action.role == role:
+            yield (action.p_update if is_update else action.p_speak), action.role == role
     yield (record.p_update_last if is_update else record.p_speak_last), False
 
 
@@ -135,9 +145,11 @@ def _events(count: int, head: Head) -> int:
     return count if head == "should_update_dst" else min(count, 1)
 
 
-def _labelled(prediction: ClipPrediction, head: int) -> Iterator[tuple[float, bool]]:
-    role = ("dst_update", "assistant")[head]
-    for group, record in zip(frame_groups(prediction.clip), prediction.frames, strict=True):
+def _labelled(prediction: ClipPrediction, head: Head) -> Iterator[tuple[float, bool]]:
+    is_update = head == "should_update_dst"
+    role = "dst_update" if is_update else "assistant"
+    clip = as_learned(prediction.clip, prediction.settings.get("dst", True))
+    for group, record in zip(frame_groups(clip), prediction.frames, strict=True):
         if group.after or group.is_silent:
-            p = (record.p_update, record.p_speak)[head]
+            p = record.p_update if is_update else record.p_speak
             yield p, bool(group.after) and group.after[0].role == role

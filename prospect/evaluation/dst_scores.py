@@ -34,7 +34,7 @@ class DSTCounts:
     predicted_speech: int
     reference_speech: int
     found_speech: int
-    right_frames: int  # with the whole state right
+    right_frames: int  # with the whole state right; this and what follows is 0 where no state ever changes
     num_frames: int
     right_ends: int  # 1: the state after the last frame is right
     num_clips: int  # 1
@@ -53,6 +53,8 @@ class DSTTerms:
 
 
 def dst_terms(prediction: ClipPrediction) -> DSTTerms:
+    """Its frames (and its end) are counted for the joint state only where the reference has an update: a clip without
+    steps, or in which nothing is begun or done, is right by silence."""
     clip = prediction.clip
     window = match_window(clip.dataset, clip.fps)
     predicted, reference = predicted_updates(prediction.frames), reference_updates(clip)
@@ -62,6 +64,7 @@ def dst_terms(prediction: ClipPrediction) -> DSTTerms:
     right = [
         found == wanted
         for found, wanted in zip(states_by_frame(clip, predicted), states_by_frame(clip, reference), strict=True)
+        if reference
     ]
     counts = DSTCounts(
         predicted_updates=len(predicted),
@@ -74,8 +77,8 @@ def dst_terms(prediction: ClipPrediction) -> DSTTerms:
         found_speech=len(match_events(said, expected, window)),
         right_frames=sum(right),
         num_frames=len(right),
-        right_ends=int(right[-1]),
-        num_clips=1,
+        right_ends=sum(right[-1:]),
+        num_clips=int(bool(right)),
     )
     return DSTTerms(counts, tuple((predicted[p].frame - reference[r].frame) / clip.fps for p, r in exact))
 
@@ -85,7 +88,7 @@ def dst_ratios(sums: FloatArray) -> dict[str, FloatArray]:
 
     `should_update_dst_*` and `when_to_speak_*`: events found in time. `dst_update_accuracy`: exact among the found.
     `dst_update_f1`: from the matching that allows only equal content. `joint_state_accuracy`: share of frames with the
-    whole state right, `joint_state_at_end`: of clips that end so.
+    whole state right, `joint_state_at_end`: of clips that end so; both of clips with a reference update alone.
     """
     of = DSTCounts(*np.moveaxis(sums, -1, 0))
     return {

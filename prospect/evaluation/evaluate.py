@@ -6,10 +6,10 @@
    bootstrap intervals, and per clip.
 3. metrics.json for machines, report.html for people.
 
-Interrupted, it goes on where it was. Under torchrun the clips are shared, and the main process measures.
+Interrupted, it goes on where it was; a clip whose annotations have changed is streamed again. Under torchrun the clips
+are shared, and the main process measures.
 """
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import gather_object
 
 from pipeline.clips import Clip
 from pipeline.errors import ProspectError
@@ -30,11 +31,11 @@ from prospect.data.shard_cache import ShardCache
 from prospect.evaluation.embeddings import load_embedder
 from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled
 from prospect.evaluation.streaming import (
-    SETTINGS,
     EvaluatedClip,
     clips_to_stream,
     open_place,
     prepare_folder,
+    remove_folder,
     stream_clips,
     stream_record,
 )
@@ -52,6 +53,7 @@ RANKS_WAIT = timedelta(days=7)  # ranks finish their clips hours apart
 
 Scorer = Literal["prospect", "proassist"]
 Progress = Callable[[str, int, int | None], None]
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,7 @@ class ProspectEvaluator:
         embedding: str | None = None,
         overwrite: bool = False,
         progress: Progress = lambda stage, done, total: None,
+        tell: Tell = lambda line: None,
         **settings: Any,
     ) -> None:
         """
@@ -92,13 +95,16 @@ class ProspectEvaluator:
             rows: what is streamed; "model" is always.
             scorer: "proassist" computes ProAssist's metrics by its own package too.
             embedding: sentence embedding model; None: ProAssist's, or a packaged one where it cannot be had.
+            overwrite: stream again over another evaluation's predictions; its results are removed first.
+            tell: takes a line about what was there already, for whoever looks on.
             settings: fields of `StreamSettings`; None or absent: as the checkpoint remembers, else the default.
         """
         self.places = data_source if isinstance(data_source, Places) else Places((str(data_source),))
         self.checkpoint = find_checkpoint(model_path)
         self.video_ids, self.limit, self.out, self.overwrite = video_ids, limit, out, overwrite
         self.rows: tuple[Row, ...] = ("model", *(row for row in rows if row != "model"))
-        self.scorer, self.embedding, self.progress, self.settings = scorer, embedding, progress, settings
+        self.scorer, self.embedding, self.settings = scorer, embedding, settings
+        self.progress, self.tell = progress, tell
         self.notes: list[str] = []
 
     def evaluate(self) -> dict[str, Any]:
@@ -109,8 +115,6 @@ class ProspectEvaluator:
         """
         ranks = join_ranks()
         clips = self.clips()
-        if not clips:
-            raise ProspectError(f"{', '.join(self.places.splits)}: found no clips, expected some to evaluate")
         predictions = self.stream(clips, self.rows, ranks)
         if not ranks.is_main_process:
             return {}
@@ -127,15 +131,27 @@ class ProspectEvaluator:
         return metrics
 
     def clips(self) -> list[EvaluatedClip]:
+        """The clips to stream.
+
+        Raises:
+            ProspectError: bad shards or ids, the same clip twice, or no clip at all.
+        """
         splits = [open_place(place, self.places.data_root, self.places.cache) for place in self.places.splits]
 
         def images(split: Split) -> StoredImages:
             return StoredImages(split, self.places.frames_root, self.places.data_root)
 
-        return clips_to_stream(splits, images, self.video_ids, self.limit)
+        clips = clips_to_stream(splits, images, self.video_ids, self.limit)
+        if not clips:
+            raise ProspectError(f"{', '.join(self.places.splits)}: found no clips, expected some to evaluate")
+        return clips
 
     def stream(self, clips: Sequence[EvaluatedClip], rows: Sequence[Row], ranks: PartialState) -> Path:
-        """Prediction files of `rows`, all of them when it returns; their folder."""
+        """Prediction files of `rows`, all of them when it returns; their folder.
+
+        Raises:
+            ProspectError: bad checkpoint, frames or settings, or a folder that holds other predictions.
+        """
         streamer = load_streamer(self.checkpoint, **self.settings)
         if not streamer.settings.dst and "oracle_state" in rows:
             self.notes.append("oracle_state left out: the checkpoint was trained without DST, and never saw a state")
@@ -143,14 +159,19 @@ class ProspectEvaluator:
         record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
         with ranks.main_process_first():
-            if ranks.is_main_process and self.overwrite and (folder / SETTINGS).is_file():
-                shutil.rmtree(folder)
+            if ranks.is_main_process and self.overwrite:
+                remove_folder(folder)
+                for name in (METRICS, REPORT):
+                    (self.out / name).unlink(missing_ok=True)
             prepare_folder(folder, record)
+        again = 0
         for row in rows:
             (folder / row).mkdir(exist_ok=True)
             rank, count = ranks.process_index, ranks.num_processes
-            stream_clips(streamer, clips, row, folder / row, record, self.progress, rank, count)
+            again += stream_clips(streamer, clips, row, folder / row, record, self.progress, rank, count)
         ranks.wait_for_everyone()
+        if (total := sum(gather_object([again]))) and ranks.is_main_process:
+            self.tell(f"note: {folder}: predictions of other annotations, which were streamed again: {total}")
         return folder
 
     def _measured(self, found: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """Streams the clips of evaluation splits into prediction files: one a clip, complete or absent, so that an interrupted
-evaluation goes on where it was. Several processes share the clips; each file is written by one.
+evaluation goes on where it was. A file made of other annotations is made again. Several processes share the clips; each
+file is written by one.
 """
 
 import hashlib
 import json
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -16,12 +19,12 @@ from pipeline.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.manifest import json_bytes
 from pipeline.sample import clip_key
-from pipeline.storage import is_url, write_atomically
+from pipeline.storage import LocalFolder, is_url, write_atomically
 from prospect.data.frames import blind_frames, decode_frame
 from prospect.data.images import StoredImages
 from prospect.data.index import Split, clip_starts, clips_of, read_split
 from prospect.data.shard_cache import ShardCache
-from prospect.stream.records import ClipPrediction, write_prediction
+from prospect.stream.records import ClipPrediction, read_prediction, write_prediction
 from prospect.stream.replay import Row, encoded, stream_clip
 from prospect.stream.streamer import Streamer
 
@@ -81,7 +84,7 @@ def clips_to_stream(
     """The clips of `splits`, in order; `video_ids` keeps those videos (or clips), `limit` the first so many.
 
     Raises:
-        ProspectError: a video id that no clip has.
+        ProspectError: a video id that no clip has, or two clips of the same dataset and id.
     """
     found = [
         EvaluatedClip(clip, images(split), rows)
@@ -96,26 +99,32 @@ def clips_to_stream(
                 f"{', '.join(sorted(known)[:3])}"
             )
         found = [one for one in found if one.clip.video_uid in video_ids or one.clip.id in video_ids]
-    return found[:limit]
+    found = found[:limit]
+    counts = Counter(one.file_name for one in found)
+    if twice := [one.clip for one in found if counts[one.file_name] > 1]:
+        raise ProspectError(
+            f"{', '.join(str(split.folder) for split in splits)}: found clip {twice[0].id!r} of dataset "
+            f"{twice[0].dataset!r} twice, expected each once, as it has one prediction file; name each split once"
+        )
+    return found
 
 
 def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
     """Make the output folder, or check that what is in it was made with the same settings.
 
     Raises:
-        ProspectError: it holds predictions of other settings; names both values.
+        ProspectError: it holds predictions of other settings (names both values), or files without settings.
     """
     path = folder / SETTINGS
-    if path.is_file():
-        try:
-            there = json.loads(path.read_text())
-        except ValueError:
-            there = {}
-        other = [
-            f"{name}: {there.get(name)!r} there, {value!r} now"
-            for name, value in settings.items()
-            if there.get(name) != value
-        ]
+    if LocalFolder(folder).names():
+        there = _settings(path)
+        other = [f"{SETTINGS}: cannot be read"]
+        if there is not None:
+            other = [
+                f"{name}: {there.get(name)!r} there, {value!r} now"
+                for name, value in settings.items()
+                if there.get(name) != value
+            ]
         if other:
             raise ProspectError(
                 f"{folder}: holds predictions made otherwise ({'; '.join(other)}); pass --overwrite, or another --out"
@@ -123,6 +132,14 @@ def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
     else:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json_bytes(settings))
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove the output folder. It is renamed first: of one that is removed in part, nothing could be told."""
+    aside = folder.with_name(f".{folder.name}.removed")
+    for path in (aside, folder):  # aside: from a removal that was killed
+        if path.exists():
+            shutil.rmtree(path.replace(aside))
 
 
 def stream_clips(
@@ -134,24 +151,43 @@ def stream_clips(
     progress: Progress,
     rank: int = 0,
     ranks: int = 1,
-) -> None:
-    """A prediction file in `folder` for each of this rank's share of `clips` that has none yet."""
+) -> int:
+    """A prediction file in `folder` for each of this rank's share of `clips`; how many were there, of other annotations
+    (or settings), and were made again.
+
+    Raises:
+        ProspectError: a frame is broken, or a prediction file.
+    """
     mine = clips[rank::ranks]
     size: int = streamer.model.config.vision_config.image_size
     chunk = streamer.model.prospect_settings.vision_chunk
+    settings = settings | {"row": row}
+    again = 0
     for number, one in enumerate(mine):
         progress(f"streaming ({row})", number, len(mine))
         path = folder / one.file_name
-        if not path.is_file():
+        there = read_prediction(path) if path.is_file() else None
+        if there is None or there.clip != one.clip or there.settings != settings:
+            again += there is not None
             features = encoded(streamer, one.pixels(size, row == "blind"), row, chunk)
             frames = tuple(stream_clip(streamer, one.clip, features, row))
-            write_prediction(path, ClipPrediction(one.clip, frames, settings | {"row": row}))
+            write_prediction(path, ClipPrediction(one.clip, frames, settings))
     progress(f"streaming ({row})", len(mine), len(mine))
+    return again
 
 
 def stream_record(checkpoint: str, streamer: Streamer) -> dict[str, Any]:
     """What predictions depend on, besides the clips: the checkpoint's weights and the settings of the stream."""
     return {"checkpoint": checkpoint, "weights": _weights(Path(checkpoint)), **asdict(streamer.settings)}
+
+
+def _settings(path: Path) -> dict[str, Any] | None:
+    """What `prepare_folder` wrote; None: nothing of the kind."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _weights(checkpoint: Path) -> str:

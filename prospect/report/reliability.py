@@ -18,14 +18,14 @@ def write_reliability(
     """Write the page.
 
     Args:
-        found: of `calibration.reliability`.
+        found: of `calibration.reliability`, of one head or both.
         curves: F1 of each head at each threshold of `grid`.
     """
     titles = ("Reliability: share of positives by probability", "Event F1 by threshold (other head as the reference)")
     figure = make_subplots(1, 2, subplot_titles=titles)
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name="perfect", line={"dash": "dot", "color": "grey"})
-    for head, colour in COLOURS.items():
-        bins = found[head]["bins"]
+    for head in found:
+        bins, colour = found[head]["bins"], COLOURS[head]
         name = f"{head} (calibration error {found[head]['ece']:.3f})"
         figure.add_scatter(
             x=[mean for mean, _, _ in bins],

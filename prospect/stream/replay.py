@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.clips import Clip
-from prospect.layout import frame_groups, turns_before_first_frame
+from prospect.layout import as_learned, frame_groups, turns_before_first_frame
 from prospect.stream.records import FrameRecord
 from prospect.stream.streamer import ROLES, ActiveRole, Streamer
 
@@ -24,13 +24,15 @@ def stream_clip(
 ) -> Iterator[FrameRecord]:
     """The record of each frame of `clip`, in order.
 
+    A model without DST meets the clip as it learned it: no update is forced.
+
     Args:
         features: (K, D) of each frame (of grey ones where `row` is "blind").
     """
     streamer.start(clip.steps, clip.state, turns_before_first_frame(clip))
     forced_roles: Sequence[ActiveRole] = {"oracle_state": ("dst_update",), "forced": ROLES}.get(row, ())
     free = [role for role in ROLES if role not in forced_roles]
-    for group, of_frame in zip(frame_groups(clip), features, strict=True):
+    for group, of_frame in zip(frame_groups(as_learned(clip, streamer.settings.dst)), features, strict=True):
         forced = [turn for turn in group.after if turn.role in forced_roles]
         yield streamer.step(group.frame, of_frame, group.before, forced, free)
 

@@ -51,6 +51,7 @@ class Streamer:
         """Begin a stream: the steps of the task, their states, and system turns from before the first frame."""
         self.steps = tuple(steps)
         self.state: dict[str, State] = dict(state) if self.settings.dst else dict.fromkeys(state, "not_started")
+        self._is_first = True  # no frame yet
         self._context = Context(self.model, self.tokens, steps, self.state, turns, self.settings.context)
 
     def step(
@@ -71,7 +72,7 @@ class Streamer:
             free: which of the heads may call for a block after these.
 
         Raises:
-            ProspectError: the lines take more than the reserve.
+            ProspectError: the lines take more than the reserve, or what stands before the frame leaves no room for it.
         """
         began = time.perf_counter()
         context, settings = self._context, self.settings
@@ -85,14 +86,16 @@ class Streamer:
             )
         per_frame = len(self.tokens.frame.ids)
         room = settings.max_seq_len - settings.reserve - per_frame
-        is_restart = context.used > room
+        is_restart = context.used > room and not self._is_first
         if is_restart:
             context.restart(self.state, room)
-            if context.used > room:
-                raise ProspectError(
-                    f"frame {frame}: the prompt alone takes {context.used} tokens, a frame {per_frame}, the reserve "
-                    f"{settings.reserve}: more than max_seq_len {settings.max_seq_len}; raise it"
-                )
+        if context.used > room:
+            before = "the prompt and turns before it take" if self._is_first else "the prompt alone takes"
+            raise ProspectError(
+                f"frame {frame}: {before} {context.used} tokens, a frame {per_frame}, the reserve "
+                f"{settings.reserve}: more than max_seq_len {settings.max_seq_len}; raise it"
+            )
+        self._is_first = False
         context.next_frame()
         for ids, is_user_line in blocks:
             context.append(ids, is_user_line=is_user_line)

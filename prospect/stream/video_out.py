@@ -32,17 +32,26 @@ FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 CODECS = ("libx264", "mpeg4")  # the second where FFmpeg was built without the first
 
 
+def check_name(path: Path) -> None:
+    """Check that a film can be written under this name.
+
+    Raises:
+        ProspectError: no film can be written under this name.
+    """
+    if path.suffix.lower() not in FORMATS or path.is_dir():
+        found = "a folder" if path.is_dir() else f"the suffix {path.suffix!r}"
+        raise ProspectError(f"--video {path}: found {found}, expected a file's name in {', '.join(FORMATS)}")
+
+
 class VideoWriter:
     """Draws and encodes frames; a context manager that leaves a complete file, or after an error none."""
 
     def __init__(self, path: Path, task: Task, settings: StreamSettings, fps: float) -> None:
         """
         Raises:
-            ProspectError: no film can be written under this name.
+            ProspectError: as `check_name`.
         """
-        if path.suffix.lower() not in FORMATS or path.is_dir():
-            found = "a folder" if path.is_dir() else f"the suffix {path.suffix!r}"
-            raise ProspectError(f"--video {path}: found {found}, expected a file's name in {', '.join(FORMATS)}")
+        check_name(path)
         self._path, self._task, self._settings, self._fps = path, task, settings, fps
         self._events: list[tuple[float, str, str]] = []
 

@@ -62,14 +62,18 @@ def test_every_clip_and_row_has_a_prediction_in_proassists_layout(evaluated):
 
 
 def test_an_interrupted_evaluation_goes_on_where_it_was(evaluated, model, toy):
-    first, second, _ = sorted((evaluated / "predictions" / "model").iterdir())
+    first, second, third = sorted((evaluated / "predictions" / "model").iterdir())
     before = (evaluated / "metrics.json").read_text()
-    data, kept = second.read_bytes(), first.stat().st_mtime_ns
+    made, kept = [second.read_bytes(), third.read_bytes()], first.stat().st_mtime_ns
     second.unlink()
-    succeed(toy, "evaluate", "--checkpoint", model, "--limit", 3, *ACTS, **OFFLINE)
+    record = json.loads(third.read_text())
+    record["dst"]["clip"]["steps"][0]["name"] = "as it was annotated before"
+    third.write_text(json.dumps(record))
+    out = succeed(toy, "evaluate", "--checkpoint", model, "--limit", 3, *ACTS, **OFFLINE)
+    assert "predictions of other annotations, which were streamed again: 1\n" in out
     assert first.stat().st_mtime_ns == kept, "not streamed again"
-    timeless = [re.sub(rb'"seconds": [^\n]+', b"", text) for text in (data, second.read_bytes())]
-    assert timeless[0] == timeless[1]
+    for text, again in zip(made, (second.read_bytes(), third.read_bytes()), strict=True):
+        assert re.sub(rb'"seconds": [^\n]+', b"", text) == re.sub(rb'"seconds": [^\n]+', b"", again)
     strip = lambda text: re.sub(r'"frames_per_s": [^\n]+', "", text)  # noqa: E731
     assert strip((evaluated / "metrics.json").read_text()) == strip(before)
 

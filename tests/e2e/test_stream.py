@@ -59,6 +59,9 @@ def test_what_cannot_be_streamed_is_named_in_one_line(trained, images, toy, tmp_
     broken.mkdir()
     (broken / "f1.png").write_bytes(b"")
     assert f"{broken}/f1.png, frame 0: cannot be decoded" in fail(toy, "stream", broken, *common)
+    (tmp_path / "bad.json").write_text("[1]")
+    message = fail(toy, "stream", images, *common, "--clip", tmp_path / "bad.json")
+    assert "clip: found int, expected a JSON object" in message
 
 
 def test_on_a_terminal_there_is_a_live_board(trained, images, toy):

@@ -1,7 +1,16 @@
 import pytest
 
 from pipeline.clips import Turn
-from prospect.evaluation.calibration import GRID, Sweep, best_pairs, fires, reliability, sweep
+from prospect.evaluation.calibration import (
+    GRID,
+    HEADS,
+    Sweep,
+    best_pairs,
+    fires,
+    reliability,
+    sweep,
+    swept_heads,
+)
 from prospect.stream.records import Action, ClipPrediction, FrameRecord
 from tests.fakes import make_clip
 
@@ -53,8 +62,13 @@ def test_events_of_a_frame(decisions, threshold, count):
 
 
 def test_a_sweep_counts_events_in_time():
-    """Updates: .9 and .6 at frame 4, .3 at frame 8; a false .2 at frame 20, outside every window. Three are due."""
-    one = forced({4: [(0.9, 0.1), (0.6, 0.1), (0.1, 0.8), (0.01, 0.01)], 8: [(0.3, 0.1), (0.0, 0.0)], 20: [(0.2, 0.0)]})
+    """Updates: .9 and .6 at frame 4, .3 at frame 8; a false .2 at frame 20, outside every window. Three are due.
+
+    Speech: .8 at frame 4, after both updates; a false .15 there after it, and .08 at frame 20. One is due.
+    """
+    one = forced(
+        {4: [(0.9, 0.1), (0.6, 0.9), (0.1, 0.8), (0.01, 0.15)], 8: [(0.3, 0.7), (0.0, 0.0)], 20: [(0.2, 0.08)]}
+    )
     found = sweep([one], "should_update_dst")
     assert at(found, 0.12) == pytest.approx(2 * 3 / (4 + 3))
     assert at(found, 0.1) == pytest.approx(2 * 3 / (5 + 3)), (
@@ -65,8 +79,10 @@ def test_a_sweep_counts_events_in_time():
     assert at(found, 0.7) == pytest.approx(2 * 1 / (1 + 3))
     assert at(found, 0.92) == 0.0
     speech = sweep([one], "when_to_speak")
-    assert at(speech, 0.5) == 1.0 and at(speech, 0.82) == 0.0
-    assert at(speech, 0.06) == pytest.approx(2 * 1 / (2 + 1)), "0.1 at frame 4 is an event too early, one at 8 too many"
+    assert at(speech, 0.5) == 1.0, "where an update is due (.1, .9 and .7) that one goes first"
+    assert at(speech, 0.82) == 0.0, "not the .9, which stands where an update is due"
+    assert at(speech, 0.1) == 1.0, "two utterances of one frame are one event"
+    assert at(speech, 0.06) == pytest.approx(2 * 1 / (2 + 1)), "one too many at frame 20; the .7 at 8 is none"
 
 
 def test_the_best_pairs_are_distinct_and_near_a_half():
@@ -85,3 +101,19 @@ def test_reliability_leaves_unlabelled_frames_out():
     low, mid, high = found["bins"]
     assert low == [pytest.approx(0.001), 0.0, 26] and mid == [pytest.approx(0.7), 0.5, 2] and high == [0.9, 1.0, 1]
     assert found["ece"] == pytest.approx((26 * 0.001 + 2 * 0.2 + 0.1) / 29)
+
+
+def test_of_a_model_without_dst_one_head_is_calibrated():
+    """Frame 4's first decision is the utterance's; 3 is inside its range, 8 is silent."""
+    spoken = {4: [(0.9, 0.8), (0.9, 0.1)]}
+    records = []
+    for frame in range(30):
+        decisions = spoken.get(frame, [(0.9, 0.001)])
+        actions = (Action("assistant", "Go on.", *decisions[0]),) if frame == 4 else ()
+        records.append(FrameRecord(frame, *decisions[0], actions, *decisions[-1], 0, 0, False, 0.0))
+    one = ClipPrediction(CLIP, tuple(records), {"dst": False})
+    assert swept_heads([one]) == ("when_to_speak",) and swept_heads([forced({})]) == HEADS
+    assert best_pairs(None, sweep([one], "when_to_speak"), 2) == [(0.5, 0.5), (0.5, 0.82)]
+    found = reliability([one])
+    assert found["when_to_speak"]["bins"] == [[pytest.approx(0.001), 0.0, 28], [pytest.approx(0.8), 1.0, 1]]
+    assert list(found) == ["when_to_speak"]

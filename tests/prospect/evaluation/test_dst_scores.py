@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from prospect.evaluation.dst_scores import dst_metrics, dst_ratios, dst_terms
+from prospect.evaluation.intervals import intervals
 from tests.prospect.evaluation.predictions import prediction
 
 REFERENCE = [(2, "S1->start"), (8, "S1->complete"), (8, "S2->start"), (8, "Well done."), (14, "S2->complete")]
@@ -101,6 +102,21 @@ def test_the_window_is_the_datasets():
 def test_an_illegal_prediction_leaves_the_state_as_it_is():
     found = metrics(prediction([(2, "S1->start"), (4, "S2->complete")], [(2, "S1->start")]))
     assert found["joint_state_accuracy"] == 1.0
+
+
+def test_a_clip_in_which_no_state_changes_says_nothing_of_the_joint_state():
+    """Without steps or without a reference update; what is predicted there still counts as an update too many."""
+    nothing_done = prediction([(3, "S1->start")], [(2, "Hi.")])
+    no_steps = prediction([], [(2, "Hi.")], steps=0)
+    silent = prediction([], REFERENCE, frames=FRAMES)  # right at frames 0 and 1 of 20
+    alone = metrics(nothing_done, no_steps)
+    assert (alone["joint_state_accuracy"], alone["joint_state_at_end"]) == (None, None)
+    assert (alone["should_update_dst_precision"], alone["when_to_speak_recall"]) == (0.0, 0.0)
+    together = metrics(nothing_done, no_steps, silent)
+    assert (together["joint_state_accuracy"], together["joint_state_at_end"]) == (0.1, 0.0)
+    many = np.stack([dst_terms(one).vector() for one in (nothing_done, no_steps, silent)])
+    found = intervals(many[:2], dst_ratios, 0)
+    assert found["joint_state_accuracy"] is None and found["when_to_speak_recall"] == (0.0, 0.0)
 
 
 def test_nothing_to_measure_is_none():

@@ -1,5 +1,7 @@
 import io
 import json
+import struct
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -48,12 +50,13 @@ def test_images_of_a_folder_come_in_natural_order(tmp_path):
         list(frames_of(tmp_path / "empty", 2, 64, 0, None))
 
 
-def video(path, seconds, rate=10, width=64, height=64):
-    """Frame n of `rate` a second is of grey 4 n."""
+def video(path, seconds, rate=10, width=64, height=64, pixel=1):
+    """Frame n of `rate` a second is of grey 4 n; `pixel` is the width of a pixel over its height."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=rate)
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv420p"
+        stream.sample_aspect_ratio = Fraction(pixel)
         for number in range(seconds * rate):
             pixels = np.full((height, width, 3), number * 4, dtype=np.uint8)
             for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
@@ -78,6 +81,30 @@ def test_a_video_is_sampled_at_the_rate_as_the_importer_does(tmp_path):
 def test_a_video_remembers_its_shape_beside_its_square_frames(tmp_path):
     frame = next(frames_of(video(tmp_path / "v.mp4", 1, width=128), 2, 32, 0, None))
     assert frame.aspect == 2.0 and Image.open(io.BytesIO(frame.data)).size == (32, 32)
+
+
+MATRIX = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)  # of an MP4 track: as it is
+
+
+def turned(path, quarters):
+    """A video to be shown turned by `quarters` of a circle, as phones write it."""
+    a, b = [(1, 0), (0, 1), (-1, 0), (0, -1)][quarters]
+    matrix = struct.pack(">9i", a << 16, b << 16, 0, -b << 16, a << 16, 0, 0, 0, 1 << 30)
+    data = path.read_bytes()
+    track = data.index(b"tkhd")
+    place = data.index(MATRIX, track)
+    path.write_bytes(data[:place] + matrix + data[place + len(MATRIX) :])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pixel", "quarters", "aspect"),
+    [(1, 0, 2.0), (1, 1, 0.5), (1, 2, 2.0), (1, 3, 0.5), (2, 0, 4.0), (2, 1, 0.25)],
+)
+def test_a_videos_shape_is_that_in_which_it_is_shown(tmp_path, pixel, quarters, aspect):
+    """Of 128 x 64 pixels, each `pixel` times as wide as high."""
+    path = turned(video(tmp_path / "v.mp4", 1, width=128, pixel=pixel), quarters)
+    assert next(frames_of(path, 2, 32, 0, None)).aspect == aspect
 
 
 def test_a_video_that_breaks_off_is_named_after_what_it_has(tmp_path):
@@ -128,6 +155,22 @@ def test_bad_steps_are_named(tmp_path, text, found):
         task_of_steps(tmp_path / "s.txt")
 
 
+def test_a_steps_name_is_one_line_as_in_annotations(tmp_path):
+    path = tmp_path / "s.yaml"
+    for name in (r"a\nb", r"a\rb"):
+        path.write_text(f'- {{id: S1, name: "{name}"}}')
+        with pytest.raises(ProspectError, match=r"found step 'S1', expected unique ids with names of one line"):
+            task_of_steps(path)
+
+
+@pytest.mark.parametrize("text", ["- {id: 2021-13-45, name: x}", "3", "- S1", "- {name: x}", "[" * 5000, "{"])
+def test_steps_that_are_no_list_of_id_and_name_are_one_line(tmp_path, text):
+    path = tmp_path / "s.yaml"
+    path.write_text(text)
+    with pytest.raises(ProspectError, match=r"^.*s\.yaml: cannot be read \(.*\), expected a list of id and name$"):
+        task_of_steps(path)
+
+
 def test_a_clip_is_named_by_place_or_id(tmp_path):
     path = tmp_path / "train_training.json"
     path.write_text(json.dumps([raw_clip(), raw_clip(video_uid="v2", end_frame_idx=18)]))
@@ -140,6 +183,38 @@ def test_a_clip_is_named_by_place_or_id(tmp_path):
     path.write_text(json.dumps([raw_clip(end_frame_idx=3)]))
     with pytest.raises(InvalidInput, match="correct the clip"):
         task_of_clip(str(path))
+
+
+@pytest.mark.parametrize("text", ["[1]", "[null]", '["x"]', "[[]]"])
+def test_what_is_no_clip_is_named(tmp_path, text):
+    path = tmp_path / "train_training.json"
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match=r"train_training\.json clip 0: clip: found \w+, expected a JSON object"):
+        task_of_clip(str(path))
+    path = path.rename(tmp_path / "train_training.jsonl")
+    path.write_text(f"3\n{json.dumps(raw_clip())}\n")
+    with pytest.raises(InvalidInput, match="clip 0: clip: found int, expected a JSON object"):
+        task_of_clip(f"{path}#0")
+    assert task_of_clip(f"{path}#1").first_frame == task_of_clip(f"{path}#v1-c000").first_frame == 2
+
+
+def test_a_clip_that_is_entered_later_has_the_state_and_the_lines_of_then(tmp_path):
+    """Updates stand at frames 6 and 12, the user's line at 4, a system line before the clip."""
+    path = tmp_path / "train_training.json"
+    path.write_text(json.dumps([raw_clip(fps=0.5)]))
+
+    def entered(start):
+        task = task_of(None, str(path), start, None)
+        assert task.fps == 0.5
+        return task.first_frame, list(task.state.values()), [turn.text for turn in task.turns]
+
+    assert entered(None) == (2, ["not_started", "not_started"], ["Be kind.", "Hello"])
+    assert entered(4) == (4, ["not_started", "not_started"], ["Be kind.", "Hello"])
+    assert entered(5) == (5, ["not_started", "not_started"], ["Be kind."])
+    assert entered(6) == (6, ["not_started", "not_started"], ["Be kind."])
+    assert entered(7) == (7, ["in_progress", "not_started"], ["Be kind."])
+    assert entered(13) == (13, ["completed", "in_progress"], ["Be kind."])
+    assert task_of(None, None, 3, None).fps == 2
 
 
 def test_options_outdo_the_clips_frames(tmp_path):

@@ -1,10 +1,11 @@
 import copy
+from itertools import pairwise
 
 import pytest
 import torch
 
 from pipeline.clips import Turn, prompt_text
-from pipeline.dst import parse_updates
+from pipeline.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.layout import clip_sequence, cut_parts
 from prospect.stream.replay import encoded, stream_clip
@@ -82,10 +83,17 @@ def with_bias(model, update, speak):
 
 
 def test_the_update_goes_first_and_max_actions_ends_a_frame(model, tokens, clip):
+    """Both heads always fire: updates until every step is completed, then speech, three blocks a frame."""
     records = run(with_bias(model, 9, 9), tokens, clip, max_actions=3, max_new_tokens=4)
-    assert [a.role for a in records[0].actions] == ["dst_update"] * 3 or records[0].actions[-1].role == "assistant"
-    assert records[0].actions[0].role == "dst_update" and len(records[0].actions) == 3
-    assert all(len(record.actions) <= 3 for record in records)
+    state = clip.state
+    for record in records:
+        assert len(record.actions) == 3
+        for action in record.actions:
+            is_done = set(state.values()) == {"completed"}
+            assert action.role == ("assistant" if is_done else "dst_update")
+            if not is_done:
+                state = apply_updates(state, parse_updates(action.text))
+    assert {action.role for record in records for action in record.actions} == {"dst_update", "assistant"}
 
 
 def test_only_speech_where_no_update_is_legal(model, tokens):
@@ -199,8 +207,82 @@ def test_lines_over_the_reserve_are_named(model, tokens):
 
 
 def test_a_window_without_room_for_the_prompt_is_named(model, tokens, clip):
+    """At the first frame, with what stands before it as training has it, and after a restart."""
+    prompt, before = len(tokens.prompt(prompt_text(clip.steps, clip.state)).ids), len(tokens.turn(TURNS[0]).ids)
+    room = prompt + before + 4 + 40
+    with pytest.raises(ProspectError, match=f"the prompt and turns before frame 0 take {prompt + before} tokens"):
+        cut_parts(tokens, clip, room - 1, 40)
     with pytest.raises(
         ProspectError,
-        match=r"frame 0: the prompt alone takes \d+ tokens, a frame 4, the reserve 40: more than max_seq_len 60; raise it",
+        match=f"^frame 0: the prompt and turns before it take {prompt + before} tokens, a frame 4, the reserve 40: "
+        f"more than max_seq_len {room - 1}; raise it$",
     ):
-        run(model, tokens, clip, reserve=40, max_seq_len=60)
+        run(model, tokens, clip, reserve=40, max_seq_len=room - 1)
+    first, *_ = streamed = run(model, tokens, make_clip(TURNS[:1], frames=(0, 1)), reserve=40, max_seq_len=room)
+    assert [record.is_restart for record in streamed] == [False, True] and first.context_tokens <= room
+
+    progress = len(tokens.prompt(prompt_text(clip.steps, {"S1": "in_progress", "S2": "not_started"})).ids)
+    started = make_clip([Turn("dst_update", "S1->start", 0, 0)], frames=(0, 1))
+    with pytest.raises(ProspectError, match=f"^frame 1: the prompt alone takes {progress} tokens"):
+        run(model, tokens, started, "forced", reserve=40, max_seq_len=prompt + 44)
+
+
+def growth(records):
+    """Tokens that each frame but the first put into the context."""
+    return [after.context_tokens - before.context_tokens for before, after in pairwise(records)]
+
+
+def test_forced_and_generated_blocks_share_the_reserve(model, tokens):
+    """The head speaks at every frame, as long as there is room; at frame 2 a forced update has taken of it."""
+    forced = Turn("dst_update", "S1->start, S2->start", 2, 2)
+    length = len(tokens.turn(forced).ids)
+    reserve = length + 20
+    clip = make_clip([forced], frames=(0, 3))
+    talkative = with_bias(model, -9, 9)
+    talkative.lm_head.weight.data[tokens.end_of_utterance] = 0  # which is never the likeliest
+    records = run(talkative, tokens, clip, "oracle_state", reserve=reserve, max_actions=9)
+    assert [[action.role for action in record.actions] for record in records] == [
+        ["assistant"], ["assistant"], ["dst_update", "assistant"], ["assistant"],
+    ]  # fmt: skip
+    assert growth(records) == [4 + reserve] * 3
+
+
+def test_an_update_that_just_fits_the_reserve_is_written(model, tokens):
+    clip = make_clip((), frames=(0, 1), steps=1)
+    length = len(tokens.turn(Turn("dst_update", "S1->start", 0, 0)).ids)
+    updating = with_bias(model, 9, -9)
+    first, *_ = run(updating, tokens, clip, reserve=length, max_actions=1)
+    assert [action.text for action in first.actions] == ["S1->start"]
+    assert not any(record.actions for record in run(updating, tokens, clip, reserve=length - 1))
+
+
+def test_a_model_without_dst_begins_without_progress_and_only_speaks(model, tokens, monkeypatch):
+    prompts = []
+    encode = type(tokens).prompt
+    monkeypatch.setattr(type(tokens), "prompt", lambda self, text: prompts.append(text) or encode(self, text))
+    begun = make_clip((), frames=(0, 1), initial=("completed", "in_progress"))
+    untouched = {"S1": "not_started", "S2": "not_started"}
+    stream = streamer(with_bias(model, 9, 9), tokens, dst=False, max_actions=1, max_new_tokens=2)
+    records = list(stream_clip(stream, begun, encoded(stream, random_frames(2), "model", 8)))
+    assert prompts == [prompt_text(begun.steps, untouched)] and stream.state == untouched
+    assert [[action.role for action in record.actions] for record in records] == [["assistant"]] * 2
+
+
+def test_the_context_is_full_when_a_frame_and_the_reserve_no_longer_fit(model, tokens):
+    """After frame 1 just these fit, after frame 2 they do not."""
+    clip = make_clip((), frames=(0, 3))
+    prompt = len(tokens.prompt(prompt_text(clip.steps, clip.state)).ids)
+    records = run(with_bias(model, -9, -9), tokens, clip, reserve=40, max_seq_len=prompt + 3 * 4 + 40)
+    assert [record.is_restart for record in records] == [False, False, False, True]
+    assert [record.context_tokens for record in records] == [prompt + 4, prompt + 8, prompt + 12, prompt + 4]
+
+
+@pytest.mark.parametrize("context", ["state_carry", "drop_all", "drop_middle"])
+def test_every_token_that_goes_through_the_model_is_counted_once(model, tokens, clip, context):
+    """Lines, frames, updates and utterances; after a restart all of the context."""
+    records = run(with_bias(model, 9, 9), tokens, clip, context=context, max_seq_len=340, reserve=100, max_new_tokens=5)
+    assert {action.role for record in records for action in record.actions} == {"dst_update", "assistant"}
+    assert records[0].computed_tokens == records[0].context_tokens
+    for record, added in zip(records[1:], growth(records), strict=True):
+        assert record.computed_tokens == (record.context_tokens if record.is_restart else added)
+    assert any(record.is_restart for record in records)

@@ -1,0 +1,49 @@
+"""`calibrate_checkpoint` on a toy checkpoint with random weights: what is streamed, and what is stored."""
+
+import json
+import shutil
+
+import pytest
+
+from prospect.evaluation.calibrate import calibrate_checkpoint
+from prospect.stream.records import read_prediction
+
+
+@pytest.fixture
+def checkpoint(world, tmp_path):
+    """One that may be written to."""
+    return shutil.copytree(world.checkpoint, tmp_path / "checkpoint")
+
+
+def predictions(folder):
+    return [read_prediction(path) for path in sorted(folder.glob("predictions/*/*.json"))]
+
+
+def test_different_thresholds_are_confirmed(world, checkpoint, tmp_path):
+    """Each pair in a folder of its own, so that other pairs, of corrected annotations, are not held up by these."""
+    found = calibrate_checkpoint(str(checkpoint), world.places, tmp_path / "out", limit=2, confirm=3)
+    pairs = [(pair["update_threshold"], pair["speak_threshold"]) for pair in found.tried]
+    assert len(set(pairs)) == 3
+    for pair in pairs:
+        streamed = predictions(tmp_path / "out" / "pair-{}-{}".format(*pair))
+        assert [(one.settings["update_threshold"], one.settings["speak_threshold"]) for one in streamed] == [pair] * 2
+        assert {one.settings["row"] for one in streamed} == {"model"}
+    assert {one.settings["row"] for one in predictions(tmp_path / "out" / "forced")} == {"forced"}
+    stored = json.loads((checkpoint / "thresholds.json").read_text())
+    assert (stored["update_threshold"], stored["speak_threshold"]) == pairs[0]
+    means = [pair["mean"] for pair in found.tried]
+    assert means == sorted(means, reverse=True) and set(found.ece) == {"should_update_dst", "when_to_speak"}
+    assert means[0] == (found.tried[0]["should_update_dst_f1"] + found.tried[0]["when_to_speak_f1"]) / 2
+
+
+def test_a_checkpoint_without_dst_is_calibrated_on_speech_alone(world, checkpoint, tmp_path):
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps(config | {"prospect": {"dst": False}}))
+    found = calibrate_checkpoint(str(checkpoint), world.places, tmp_path / "out", limit=1, confirm=2)
+    (forced,) = predictions(tmp_path / "out" / "forced")
+    assert [a.role for record in forced.frames for a in record.actions] == ["assistant"]
+    assert any(turn.role == "dst_update" for turn in forced.clip.turns)
+    assert {pair["update_threshold"] for pair in found.tried} == {0.5} and list(found.ece) == ["when_to_speak"]
+    assert len({pair["speak_threshold"] for pair in found.tried}) == len(found.tried) == 2
+    assert all(pair["mean"] == pair["when_to_speak_f1"] for pair in found.tried)
+    assert (tmp_path / "out" / "reliability.html").is_file()

@@ -1,0 +1,119 @@
+"""`ProspectEvaluator` on a toy checkpoint with random weights: which rows see what, which policies and datasets."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from prospect.data.frames import GREY, decode_frame
+from prospect.evaluation.embeddings import Embedder
+from prospect.evaluation.evaluate import Places, ProspectEvaluator, evaluate_contexts, join_ranks
+from prospect.evaluation.scores import by_dataset, measure
+from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.stream.context import Context
+from prospect.stream.records import read_prediction
+from prospect.stream.streamer import Streamer
+from tests.fakes import jpeg
+from tests.prospect.evaluation.predictions import letters, prediction
+
+
+@pytest.fixture(autouse=True)
+def quick_scores(monkeypatch):
+    """No sentence embedding model, and no Java."""
+    scores = TextScores(dict.fromkeys(TEXT_SCORES, 0.25), None)
+    monkeypatch.setattr("prospect.evaluation.scores.text_scores", lambda pairs: scores)
+    monkeypatch.setattr(
+        "prospect.evaluation.evaluate.load_embedder", lambda name: Embedder(letters, "letters", None, None)
+    )
+
+
+def test_a_blind_row_sees_grey_and_a_row_of_text_no_frame(world, tmp_path, monkeypatch):
+    encoded, stepped = [], []
+    encode, step = DSTSmolVLM.encode_frames, Streamer.step
+
+    def encode_frames(model, frames):
+        encoded.extend(frames)
+        return encode(model, frames)
+
+    def one_step(streamer, frame, features, *others):
+        stepped.append((frame, len(features)))
+        return step(streamer, frame, features, *others)
+
+    monkeypatch.setattr(DSTSmolVLM, "encode_frames", encode_frames)
+    monkeypatch.setattr(Streamer, "step", one_step)
+
+    def streamed(row):
+        """Frame numbers, features a frame, and the pixels that were encoded."""
+        encoded.clear()
+        stepped.clear()
+        evaluator = world.evaluator(tmp_path / row, limit=1)
+        evaluator.stream(evaluator.clips(), [row], join_ranks())
+        return [frame for frame, _ in stepped], {count for _, count in stepped}, [*encoded]
+
+    frames, (tokens,), pixels = streamed("model")
+    assert frames == list(range(2, 20)) and tokens > 0
+    expected = [decode_frame(jpeg(frame), pixels[0].shape[-1], "") for frame in frames]
+    assert np.array_equal(torch.stack(pixels).numpy(), np.stack(expected))
+    of_blind = streamed("blind")
+    assert of_blind[:2] == (frames, {tokens})
+    assert len(of_blind[2]) == 18 and all((frame == GREY).all() for frame in of_blind[2])
+    assert streamed("text_only") == (frames, {0}, [])
+
+
+def test_all_overflow_policies_are_used(world, tmp_path, monkeypatch):
+    used = []
+    init = Context.__init__
+
+    def spied(context, *arguments):
+        init(context, *arguments)
+        used.append(context.policy)
+
+    monkeypatch.setattr(Context, "__init__", spied)
+    found = evaluate_contexts(str(world.checkpoint), world.places, tmp_path / "out", limit=1)
+    policies = ["state_carry", "drop_middle", "drop_all"]
+    assert used == policies == list(found)
+    for policy in policies:
+        assert found[policy] == json.loads((tmp_path / "out" / policy / "metrics.json").read_text())
+        assert found[policy]["settings"]["context"] == policy and set(found[policy]["rows"]) == {
+            "model",
+            "always_silent",
+        }
+        (path,) = (tmp_path / "out" / policy / "predictions" / "model").iterdir()
+        assert read_prediction(path).settings["context"] == policy
+
+
+REFERENCE = [(2, "S1->start"), (8, "aab")]
+
+
+def of_dataset(name, clip_id, actions):
+    return prediction(actions, REFERENCE, dataset=name, clip_id=clip_id)
+
+
+def test_every_dataset_has_its_own_numbers():
+    """In `one` the model is right and blind silent, in `two` the other way round, but for one of its two clips."""
+    right, silent = REFERENCE, []
+    model = [of_dataset("one", "a", right), of_dataset("two", "b", silent), of_dataset("two", "c", right)]
+    blind = [of_dataset("one", "a", silent), of_dataset("two", "b", right), of_dataset("two", "c", right)]
+    evaluator = ProspectEvaluator("c", Places(()))
+    metrics = evaluator._measured({"model": model, "blind": blind}, [one.clip for one in model])
+
+    def recall(row, dataset=None):
+        of_row = metrics["rows"][row]
+        found = of_row["datasets"][dataset] if dataset else of_row["all"]
+        return found["metrics"]["should_update_dst_recall"]
+
+    assert [recall("model", dataset) for dataset in (None, "one", "two")] == [pytest.approx(2 / 3), 1.0, 0.5]
+    assert [recall("blind", dataset) for dataset in (None, "one", "two")] == [pytest.approx(2 / 3), 0.0, 1.0]
+    assert [recall("always_silent", dataset) for dataset in (None, "one", "two")] == [0.0, 0.0, 0.0]
+    assert [(one["id"], one["dataset"]) for one in metrics["clips"]] == [("a", "one"), ("b", "two"), ("c", "two")]
+    assert [one["metrics"]["should_update_dst_recall"] for one in metrics["clips"]] == [1.0, 0.0, 1.0]
+    alone = evaluator._measured({"model": model[:1]}, [model[0].clip])["rows"]["model"]
+    assert list(alone["datasets"]) == ["one"] and alone["datasets"]["one"] == alone["all"]
+
+
+def test_scores_are_parted_by_dataset():
+    scores = measure([of_dataset("two", "b", []), of_dataset("one", "a", []), of_dataset("two", "c", [])], letters)
+    parted = {name: [one.clip_id for one in part] for name, part in by_dataset(scores).items()}
+    assert parted == {"one": ["a"], "two": ["b", "c"]}

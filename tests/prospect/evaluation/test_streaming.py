@@ -1,0 +1,146 @@
+"""Prediction files: kept, made again, refused, removed."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.errors import ProspectError
+from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks
+from prospect.evaluation.streaming import prepare_folder, remove_folder
+from prospect.stream.records import read_prediction
+
+
+def streamed(world, out, **options) -> list[str]:
+    """Streams row `model`; what was told."""
+    told = []
+    evaluator = world.evaluator(out, tell=told.append, **options)
+    evaluator.stream(evaluator.clips(), ["model"], join_ranks())
+    return told
+
+
+def files(out):
+    return sorted((out / "predictions" / "model").iterdir())
+
+
+def times(out):
+    return [path.stat().st_mtime_ns for path in files(out)]
+
+
+def test_a_prediction_of_other_annotations_is_made_again(world, tmp_path):
+    out = tmp_path / "out"
+    assert streamed(world, out) == []
+    before = times(out)
+    world.build()
+    assert streamed(world, out) == [] and times(out) == before, "the same annotations"
+    world.build(dst=[{"id": "S1", "name": "Take it"}, {"id": "S2", "name": "Put it there"}])
+    assert streamed(world, out, limit=2) == [
+        f"note: {out}/predictions: predictions of other annotations, which were streamed again: 2"
+    ]
+    assert [time == old for time, old in zip(times(out), before, strict=True)] == [False, False, True]
+    assert read_prediction(files(out)[0]).clip.steps[1].name == "Put it there"
+
+
+def test_a_prediction_of_other_settings_or_another_row_is_made_again(world, tmp_path):
+    out = tmp_path / "out"
+    streamed(world, out)
+    path = files(out)[0]
+    record = json.loads(path.read_text())
+    for changed in ({"row": "blind"}, {"update_threshold": 0.25}):
+        path.write_text(json.dumps(record | {"dst": record["dst"] | {"settings": record["dst"]["settings"] | changed}}))
+        assert len(streamed(world, out)) == 1
+        assert read_prediction(path).settings == record["dst"]["settings"]
+
+
+def test_an_unreadable_prediction_is_one_line(world, tmp_path):
+    out = tmp_path / "out"
+    streamed(world, out)
+    files(out)[1].write_text("{")
+    with pytest.raises(ProspectError, match=r"v1-c000-.*\.json: cannot be read as a prediction .* remove it and"):
+        streamed(world, out)
+
+
+def test_a_clip_that_comes_twice_is_refused(world, tmp_path):
+    (split,) = world.places.splits
+    twice = Places((split, split), world.places.data_root)
+    with pytest.raises(ProspectError, match=r"found clip 'v0-c000' of dataset 'x' twice, expected each once"):
+        ProspectEvaluator(str(world.checkpoint), twice, out=tmp_path / "out").clips()
+    with pytest.raises(ProspectError, match="found no clips, expected some to evaluate"):
+        ProspectEvaluator(str(world.checkpoint), Places(()), out=tmp_path / "out").clips()
+
+
+SETTINGS = {"context": "state_carry", "update_threshold": 0.5}
+
+
+@pytest.mark.parametrize("text", [None, "[]", "{", "3"])
+def test_predictions_of_settings_that_are_lost_are_refused(tmp_path, text):
+    prepare_folder(tmp_path / "p", SETTINGS)
+    prepare_folder(tmp_path / "p", SETTINGS)
+    (tmp_path / "p" / "settings.json").unlink()
+    if text is not None:
+        (tmp_path / "p" / "settings.json").write_text(text)
+    else:
+        (tmp_path / "p" / "settings.json.1.partial").write_text("{")  # killed before anything was predicted
+        prepare_folder(tmp_path / "p", SETTINGS)
+        (tmp_path / "p" / "settings.json").unlink()
+    (tmp_path / "p" / "model").mkdir()
+    (tmp_path / "p" / "model" / "a.json").write_text("{}")
+    with pytest.raises(ProspectError, match=r"p: holds predictions made otherwise \(settings\.json: cannot be read\)"):
+        prepare_folder(tmp_path / "p", SETTINGS)
+    remove_folder(tmp_path / "p")
+    prepare_folder(tmp_path / "p", SETTINGS)
+    assert [path.name for path in tmp_path.rglob("*.json")] == ["settings.json"]
+
+
+def test_overwrite_removes_all_results_before_it_predicts(world, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    streamed(world, out)
+    (out / "predictions" / "settings.json").unlink()
+    for name in ("metrics.json", "report.html"):
+        (out / name).write_text("old")
+    with pytest.raises(ProspectError, match="pass --overwrite"):
+        streamed(world, out)
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prospect.evaluation.evaluate.stream_clips", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        streamed(world, out, overwrite=True)
+    assert [path.name for path in out.rglob("*") if path.is_file()] == ["settings.json"]
+
+
+def test_a_removal_that_is_killed_leaves_nothing_that_is_taken_up(world, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    streamed(world, out)
+
+    def killed(path):
+        (path / "settings.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove_folder(out / "predictions")
+    assert not (out / "predictions").exists()
+    streamed(world, out)
+    remove_folder(out / "predictions")
+    assert list(out.iterdir()) == []
+
+
+def test_every_rank_streams_its_own_clips_only(world, tmp_path):
+    """Of three clips the first of two ranks has the first and the last."""
+    evaluator = world.evaluator(tmp_path / "out")
+    clips = evaluator.clips()
+    for rank, videos in ((1, ["v1"]), (0, ["v0", "v1", "v2"])):
+        ranks = join_ranks()
+        of_rank = SimpleNamespace(
+            process_index=rank,
+            num_processes=2,
+            is_main_process=rank == 0,
+            main_process_first=ranks.main_process_first,
+            wait_for_everyone=ranks.wait_for_everyone,
+        )
+        evaluator.stream(clips, ["model"], of_rank)
+        assert [read_prediction(path).clip.video_uid for path in files(tmp_path / "out")] == videos

@@ -1,0 +1,88 @@
+"""`stream_live` and the command in front of it, with a toy model in place of a checkpoint."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from pipeline.errors import ProspectError
+from prospect.commands import app
+from prospect.stream.live import Outputs, stream_live
+from prospect.stream.sources import Task
+from tests.fakes import jpeg, raw_clip
+from tests.prospect.stream.test_player import TASK
+from tests.prospect.stream.test_streamer import streamer, with_bias
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"f{number}.jpg").write_bytes(jpeg(number))
+    return folder
+
+
+@pytest.fixture
+def live(model, tokens, images, monkeypatch):
+    """Streams `images` at 2 frames a second; what is told."""
+    silent = with_bias(model, -9, -9)
+    monkeypatch.setattr("prospect.stream.live.load_streamer", lambda checkpoint, **settings: streamer(silent, tokens))
+
+    def stream(out=None, video=None, script=None, task=TASK, source=images):
+        outputs = Outputs(Console(file=io.StringIO()), out, video)
+        return stream_live(source, "c", task, script, 2, False, outputs, {})
+
+    return stream
+
+
+def test_what_fails_before_the_first_frame_leaves_the_run_file_as_it_was(live, images, tmp_path):
+    out = tmp_path / "run.jsonl"
+    out.write_text("earlier")
+    with pytest.raises(ProspectError, match=r"--video .*: found the suffix '\.gif'"):
+        live(out, tmp_path / "o.gif")
+    with pytest.raises(ProspectError, match="found 3 frames, expected more than 3"):
+        live(out, tmp_path / "o.mp4", task=Task(first_frame=3))
+    (images / "f0.jpg").write_bytes(b"")
+    with pytest.raises(ProspectError, match="frame 0: cannot be decoded"):
+        live(out)
+    assert out.read_text() == "earlier" and not (tmp_path / "o.mp4").exists()
+    (images / "f0.jpg").write_bytes(jpeg(0))
+    (images / "f1.jpg").write_bytes(b"")
+    with pytest.raises(ProspectError, match="frame 1: cannot be decoded"):
+        live(out)
+    assert len(out.read_text().splitlines()) == 2, "a header, and the frame before"
+
+
+def test_outputs_that_cannot_be_are_refused_before_anything_is_loaded(live, tmp_path, monkeypatch):
+    monkeypatch.setattr("prospect.stream.live.load_streamer", None)
+    with pytest.raises(ProspectError, match=r"--out and --video: found .*a\.mp4 for both, expected two files"):
+        live(tmp_path / "a.mp4", tmp_path / "x" / ".." / "a.mp4")
+    with pytest.raises(ProspectError, match=r"--out .*: found a folder, expected a file's name"):
+        live(tmp_path)
+    with pytest.raises(ProspectError, match=r"--video .*: found the suffix '\.gif'"):
+        live(None, tmp_path / "o.gif")
+
+
+def test_lines_of_the_script_after_the_end_are_counted(live, tmp_path):
+    """Three frames at 0, 0.5 and 1 s."""
+    script = tmp_path / "script.txt"
+    script.write_text("0.5 a\n1 b\n1.01 c\n7 d\n")
+    told = live(script=str(script)).splitlines()
+    assert told[1:] == ["note: lines of --script that are timed after the last frame, and were not said: 2"]
+    script.write_text("1 b\n")
+    assert len(live(script=str(script)).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("options", "fps"), [(["--clip"], 0.5), (["--fps", "4", "--clip"], 4), ([], 2)])
+def test_frames_come_at_the_clips_rate(tmp_path, monkeypatch, options, fps):
+    clip = tmp_path / "train_training.json"
+    clip.write_text(json.dumps([raw_clip(fps=0.5)]))
+    asked = []
+    monkeypatch.setattr("prospect.stream.live.stream_live", lambda *given: asked.append(given) or "done")
+    named = [*options, str(clip)] if options else []
+    done = CliRunner().invoke(app, ["stream", "x", "--checkpoint", "c", *named])
+    assert done.exit_code == 0, done.output
+    assert asked[0][4] == fps
