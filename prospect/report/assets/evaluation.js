@@ -30,15 +30,12 @@ function number(name, value) {
 function showClips() {
   const columns = [...new Set([...FIRST.filter(name => NAMES.includes(name)), ...sortBy === "id" ? [] : [sortBy]])];
   const filter = find("#filter").value.toLowerCase();
-  const badness = row => {
-    const value = row.metrics[sortBy];
-    if (sortBy === "id") return 0;
-    return value === null || value === undefined ? Infinity : HIGH_IS_BAD.test(sortBy) ? value : -value;
-  };
+  const hasNone = row => sortBy !== "id" && (row.metrics[sortBy] ?? null) === null;  // such clips come last
+  const badness = row => sortBy === "id" ? 0 : HIGH_IS_BAD.test(sortBy) ? row.metrics[sortBy] : -row.metrics[sortBy];
   const compare = (a, b) => badness(a) === badness(b) ? a.id.localeCompare(b.id) : badness(b) - badness(a);
   const all = METRICS.clips.map((one, place) => ({...one, place}));
   const rows = all.filter(one => one.id.toLowerCase().includes(filter));
-  rows.sort((a, b) => worstFirst ? compare(a, b) : compare(b, a));
+  rows.sort((a, b) => hasNone(a) - hasNone(b) || (worstFirst ? compare(a, b) : compare(b, a)));
   find("#sort").value = sortBy;
   find("#clips thead tr").replaceChildren(...["id", ...columns].map(name => {
     const cell = element("th", name.replaceAll("_", " ") + (name === sortBy ? worstFirst ? " ▾" : " ▴" : ""));
