@@ -24,9 +24,9 @@ from prospect.losses import LossWeights, total_loss
 from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import PRESETS, toy_tokenizer
+from prospect.train.arguments import training_arguments
 from prospect.train.memory import Shapes, predict
 from prospect.train.prepare import prepared
-from prospect.train.trainer import _arguments
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = ("smolvlm2-2.2b-24gb", "smolvlm2-2.2b-24gb-full")
@@ -44,7 +44,7 @@ def measure(config: Config, preset: str, device: str, steps: int) -> tuple[float
     dtype = getattr(torch, config.model.dtype)
     with torch.device(device):
         model: Any = prepared(DSTSmolVLM._from_config(model_config, dtype=dtype).train(), config)
-    cls, options = Trainer.get_optimizer_cls_and_kwargs(_arguments(config, steps))
+    cls, options = Trainer.get_optimizer_cls_and_kwargs(training_arguments(config, steps))
     optimizer = cls([p for p in model.parameters() if p.requires_grad], **options)
     size = model_config.vision_config.image_size
     batch["frames"] = torch.randint(0, 256, (frames, 3, size, size), dtype=torch.uint8)

@@ -36,7 +36,7 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """This process alone (`workers` 1), or worker processes, each started when a task needs it and kept until `close`.
+    """This process alone (`workers` 1), or worker processes, each started when a task needs it and kept for the next.
 
     Each worker has a pipe of its own and one task at a time. concurrent.futures' pool shares one pipe for all results:
     a worker that dies within a result leaves its reader waiting for the rest for ever (seen in 6% of stopped builds).

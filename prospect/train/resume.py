@@ -1,6 +1,7 @@
-"""The data position: one small record saved with each checkpoint, checked before a run is resumed.
+"""Resuming: it seeks to the step of the data position, one small record saved with each checkpoint.
 
-Resuming seeks to `step`; everything that the order of batches or their content depends on has to be the same.
+All that the batches and the weights depend on has to be as it was: the settings (beside the run's outputs), and what no
+setting says (in the record).
 """
 
 import json
@@ -18,34 +19,26 @@ from pipeline.storage import write_atomically
 from prospect.config import Config
 
 FILE = "data_position.json"
-# On resume: where things are, what is told and kept, and how the same step is computed. (DataPosition has max_steps.)
-MAY_CHANGE = frozenset(
-    """name runs data.shards data.cache data.cache_gb data.root data.frames_root data.features data.toy data.num_workers
-    data.on_error data.max_consecutive_errors model.vision_chunk model.attn_implementation train.epochs train.max_steps
-    train.micro_batch_size train.max_loss train.gradient_checkpointing train.fsdp train.eval_steps train.save_steps
-    train.log_steps train.keep_checkpoints train.wandb""".split()  # noqa: SIM905 (25 lines else)
-)
+# fmt: off
+MAY_CHANGE = frozenset({  # on resume: where things are, what is told and kept, and how the same step is computed
+    "name", "runs", "data.shards", "data.cache", "data.cache_gb", "data.root", "data.frames_root", "data.features",
+    "data.toy", "data.num_workers", "data.on_error", "data.max_consecutive_errors", "model.vision_chunk",
+    "model.attn_implementation", "train.micro_batch_size", "train.max_loss", "train.gradient_checkpointing",
+    "train.fsdp", "train.eval_steps", "train.save_steps", "train.log_steps", "train.keep_checkpoints", "train.wandb",
+    "train.epochs", "train.max_steps",  # what comes of these two is in DataPosition
+})
+# fmt: on
 
 
 @dataclass(frozen=True, slots=True)
 class DataPosition:
-    """Where the stream stands after `step` optimizer steps, and what it depends on."""
+    """Where the stream stands after `step` optimizer steps, and what it depends on beside the settings."""
 
     step: int
     epoch: int
     order: int  # version of the rule that gives the order of an epoch
     plan: str  # fingerprint of shards, tokenizer and layout, of all datasets
-    mix: str  # passes over each dataset an epoch
-    packing: str
-    tokens_per_frame: int
-    max_seq_len: int
-    seed: int
-    global_batch_size: int
-    shuffle_window: int
-    bucket_batches: int
     max_steps: int  # the learning rate and a linear negative rate depend on it
-    negatives: str
-    event_jitter: int
 
     def save(self, folder: Path) -> None:
         write_atomically(folder / FILE, json_bytes(asdict(self)))
@@ -54,7 +47,7 @@ class DataPosition:
         """The position saved in `checkpoint`.
 
         Raises:
-            ProspectError: it was saved by a run with other data or settings; names both values of each.
+            ProspectError: it was saved by a run with other data, order or length; names both values of each.
         """
         try:
             saved = DataPosition(**json.loads((checkpoint / FILE).read_text()))

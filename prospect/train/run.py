@@ -222,17 +222,7 @@ def _set_up(
         epoch=0,
         order=ORDER_VERSION,
         plan="/".join(plan_fingerprint(split, tokens, tokenizer, data) for split in splits[data.train_split]),
-        mix=json.dumps(data.datasets),
-        packing=data.packing,
-        tokens_per_frame=tokens.tokens_per_frame,
-        max_seq_len=data.max_seq_len,
-        seed=config.train.seed,
-        global_batch_size=config.train.global_batch_size,
-        shuffle_window=data.shuffle_window,
-        bucket_batches=data.bucket_batches,
         max_steps=min(max_steps, config.train.max_steps or max_steps),
-        negatives=data.negatives.model_dump_json(),
-        event_jitter=data.event_jitter,
     )
     start_step = position.check_resumes(checkpoint).step if checkpoint else 0
     console.print(

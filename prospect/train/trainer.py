@@ -11,16 +11,16 @@ What differs from the stock Trainer, and why:
 """
 
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback
 
 from pipeline.errors import ProspectError
 from prospect.config import Config, accumulation_steps
@@ -29,6 +29,7 @@ from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
 from prospect.losses import LossWeights, count_targets, losses_from, total_loss
 from prospect.model.lora import without_adapter
+from prospect.train.arguments import training_arguments
 from prospect.train.metrics import MetricTerms
 from prospect.train.resume import DataPosition, publish
 from prospect.train.runlog import RunLog, log_skipped
@@ -65,7 +66,7 @@ class ProspectTrainer(Trainer):
         """
         super().__init__(
             model=model,
-            args=_arguments(config, position.max_steps),
+            args=training_arguments(config, position.max_steps),
             train_dataset=reader,
             eval_dataset=next(iter(eval_readers.values()), None),
             callbacks=[run_log] if run_log else [],
@@ -285,8 +286,7 @@ class ProspectTrainer(Trainer):
             ) from None
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
-            record = {name: getattr(self.position, name) for name in self.position.__slots__}
-            DataPosition(**record | {"step": step, "epoch": step // self.order.steps_per_epoch}).save(staged)
+            replace(self.position, step=step, epoch=step // self.order.steps_per_epoch).save(staged)
             publish(staged, Path(self.args.output_dir), self.config.train.keep_checkpoints)
 
 
@@ -306,52 +306,3 @@ class _TrueEpoch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         state.epoch = state.global_step / self.steps_per_epoch
-
-
-def _fsdp() -> dict[str, Any]:
-    """FSDP2 of the text layers; a checkpoint is whole, as one rank or many would load it."""
-    layers = {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
-    return {
-        "fsdp": "full_shard auto_wrap",
-        "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT", "reshard_after_forward": True, **layers},
-    }
-
-
-def _arguments(config: Config, max_steps: int) -> TrainingArguments:
-    train = config.train
-    arguments = TrainingArguments(
-        output_dir=str(config.folder / "checkpoints"),
-        max_steps=max_steps,
-        per_device_train_batch_size=train.micro_batch_size,
-        gradient_accumulation_steps=accumulation_steps(train),
-        optim="adamw_torch_8bit" if train.optimizer == "adamw_8bit" else "adamw_torch_fused",
-        optim_args="bf16_stochastic_round=True" if train.optimizer == "adamw_8bit" else None,
-        learning_rate=train.learning_rate,
-        weight_decay=train.weight_decay,
-        adam_beta1=train.adam_betas[0],
-        adam_beta2=train.adam_betas[1],
-        warmup_steps=train.warmup_steps,
-        lr_scheduler_type=train.lr_schedule,
-        max_grad_norm=train.max_grad_norm,
-        bf16=train.bf16,
-        eval_strategy="steps" if config.data.eval_splits else "no",
-        eval_steps=train.eval_steps,
-        save_strategy="steps",
-        save_steps=train.save_steps,
-        logging_steps=train.log_steps,
-        logging_nan_inf_filter=False,
-        seed=train.seed,
-        ignore_data_skip=True,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        log_level="error",  # else a resumed FSDP run warns of tied weights, which are no weights of their own
-        **(_fsdp() if train.fsdp else {}),
-        report_to=["wandb"] if train.wandb else "none",
-        use_cpu=not torch.cuda.is_available(),
-        ddp_find_unused_parameters=False,
-    )
-    if arguments.use_cpu:
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # torchao compiles its step: not worth it on a CPU
-    if arguments.n_gpu > 1:  # without torchrun: one GPU, not the Trainer's DataParallel, which would split our batches
-        arguments._n_gpu = 1
-    return arguments

@@ -7,7 +7,7 @@ from transformers import Trainer
 
 from pipeline.errors import ProspectError
 from prospect.config import Config, load_config
-from prospect.train.trainer import _arguments
+from prospect.train.arguments import training_arguments
 from tests.prospect.train.test_trainer import CONFIGS, logged, run
 
 
@@ -16,7 +16,7 @@ def learned(optimizer: str, dtype: torch.dtype) -> tuple[float, float]:
     config = Config.model_validate(
         {"model": {"preset": "toy"}, "train": {"optimizer": optimizer, "learning_rate": 1e-5, "weight_decay": 0}}
     )
-    cls, options = Trainer.get_optimizer_cls_and_kwargs(_arguments(config, 300))
+    cls, options = Trainer.get_optimizer_cls_and_kwargs(training_arguments(config, 300))
     torch.manual_seed(0)
     inputs = torch.randn(256, 64)
     wanted = inputs @ torch.randn(64, 64) / 8

@@ -40,6 +40,13 @@ def cut(folder, done, request):
         ("train.loss.lm=2", r"train\.loss\.lm: 1\.0 before, 2\.0 now"),
         ("data.blind=true", r"data\.blind: False before, True now"),
         ("train.seed=1", r"train\.seed: 0 before, 1 now"),
+        ("data.packing=turn", r"data\.packing: 'clip' before, 'turn' now"),
+        ("data.shuffle_window=2", r"data\.shuffle_window: 16 before, 2 now"),
+        ("data.bucket_batches=1", r"data\.bucket_batches: 16 before, 1 now"),
+        ("data.event_jitter=1", r"data\.event_jitter: 0 before, 1 now"),
+        ("data.max_seq_len=1000", r"data\.max_seq_len: 2048 before, 1000 now"),
+        ("data.mix={x: 1}", r"data\.mix\.x: None before, 1\.0 now"),
+        ("model.tokens_per_frame=1", r"model\.tokens_per_frame: 'native' before, 1 now"),
     ],
 )
 def test_other_settings_are_refused(folder, cut, setting, message):
