@@ -29,12 +29,12 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.build import build_split
-from pipeline.engine import LocalEngine
-from pipeline.frame_store import open_frames
-from pipeline.plan import Options
-from pipeline.shard_reader import of_split, read_members
-from pipeline.storage import LocalFolder
+from pipeline.io.engine import LocalEngine
+from pipeline.io.frame_store import open_frames
+from pipeline.io.storage import LocalFolder
+from pipeline.shards.build import build_split
+from pipeline.shards.reader import of_split, read_members
+from pipeline.shards.scan import Options
 
 EVENTS = (195, 214, 305, 371, 396, 425, 451)  # where the real clip's updates stand
 METADATA = "x" * 60_000  # "any other key is kept as metadata": what makes annotation files large

@@ -18,15 +18,16 @@ from rich.console import Console
 from rich.table import Table
 from transformers import Trainer
 
-from prospect.config import Config, load_config
+from prospect.config import Config
+from prospect.config_file import load_config
 from prospect.layout import Tokens
-from prospect.losses import LossWeights, total_loss
+from prospect.losses import total_loss
 from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import PRESETS, toy_tokenizer
+from prospect.setup import prepared
 from prospect.train.arguments import training_arguments
 from prospect.train.memory import Shapes, predict
-from prospect.train.prepare import prepared
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = ("smolvlm2-2.2b-24gb", "smolvlm2-2.2b-24gb-full")
@@ -54,7 +55,7 @@ def measure(config: Config, preset: str, device: str, steps: int) -> tuple[float
         for _ in range(2):
             with autocast:
                 output = model(**batch)
-                loss = total_loss(output.sums, 2 * output.counts, LossWeights())
+                loss = total_loss(output.sums, 2 * output.counts)
             loss.backward()
             del output, loss
         optimizer.step()

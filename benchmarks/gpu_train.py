@@ -29,9 +29,9 @@ from stream_inference import make_clip
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.clips import prompt_text
+from pipeline.annotations.clips import prompt_text
 from prospect.layout import IGNORE, Part, Tokens, clip_sequence
-from prospect.losses import LossWeights, label_places, total_loss
+from prospect.losses import label_places, total_loss
 from prospect.model.checkpoint import native_tokens, with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import PRESETS, toy_tokenizer
@@ -78,7 +78,7 @@ def measure(preset: str, way: str, device: str, weights: str, batch: int, length
 
     def our_loss() -> Tensor:
         output = model(**seen, **inputs)
-        return total_loss(output.sums, output.counts, LossWeights())
+        return total_loss(output.sums, output.counts)
 
     def stock_loss() -> Tensor:
         ids = inputs["input_ids"]

@@ -17,15 +17,16 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoTokenizer
 
-from pipeline.build import build_split
+from pipeline.shards.build import build_split
 from pipeline.toyworld.make import make_toy
 from prospect.config import DataConfig
+from prospect.data.collate import stack_items
 from prospect.data.index import read_split
-from prospect.data.loader import SequenceReader, stack_items
 from prospect.data.order import Request
-from prospect.data.sequences import plan_sequences
+from prospect.data.reader import SequenceReader
+from prospect.data.sequences import sequence_table
 from prospect.layout import Tokens
-from prospect.losses import LossWeights, total_loss
+from prospect.losses import total_loss
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
 from prospect.train.trainer import MODEL_INPUTS
@@ -38,7 +39,7 @@ def measure(reader: SequenceReader, model: DSTSmolVLM, pad: int) -> tuple[int, f
         items = [reader.read(Request(i, 0, 0)) for i in range(first, min(first + 2, len(reader)))]
         batch = stack_items(items, pad, reader.image_size)
         output = model(**{name: batch[name] for name in MODEL_INPUTS})
-        total_loss(output.sums, output.counts, LossWeights()).backward()
+        total_loss(output.sums, output.counts).backward()
         model.zero_grad()
         tokens += int(batch["attention_mask"].sum())
         labels += float(output.counts[[0, 1, 2, 3]].sum())
@@ -64,7 +65,7 @@ def main() -> None:
         for _ in range(options.repeat):  # interleaved, as machines are noisy; the best of each counts
             for packing in ("turn", "clip"):
                 data = DataConfig(root=folder / "data", packing=packing)
-                reader = SequenceReader(split, plan_sequences(split, layout, data), layout, data, 64, None)
+                reader = SequenceReader(split, sequence_table(split, layout, data), layout, data, 64, None)
                 found = measure(reader, model, tokenizer.pad_token_id)
                 best[packing] = min(best.get(packing, found), found, key=lambda m: m[1])
     table = Table("packing", "tokens", "seconds", "labels", "labels/s", "ratio", title=f"{options.clips} toy clips")

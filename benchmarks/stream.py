@@ -39,17 +39,18 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.build import build_split
-from pipeline.frame_store import open_frames
-from pipeline.plan import Options
+from pipeline.io.frame_store import open_frames
+from pipeline.shards.build import build_split
+from pipeline.shards.scan import Options
 from prospect.config import DataConfig, NegativeRate
 from prospect.data.index import read_split
-from prospect.data.loader import Loader, MicroBatches, Sampling, SequenceReader, make_loader
+from prospect.data.loader import Loader, MicroBatches, make_loader
 from prospect.data.order import Request, make_order
-from prospect.data.sequences import plan_sequences
+from prospect.data.reader import Sampling, SequenceReader
+from prospect.data.sequences import sequence_table
 from prospect.layout import Tokens
-from prospect.model.blueprint import texts_of
 from prospect.model.presets import toy_tokenizer
+from prospect.setup import texts_of
 
 SIZE = 384
 REPEAT = 3
@@ -81,7 +82,7 @@ def reader(root: Path, shards: str = "plain", size: int = SIZE, rate: float = 1.
     split = read_split(data.shards, "x", "train", data.root)
     tokens = Tokens(toy_tokenizer(texts_of(split.index)), 4)
     sampling = Sampling(NegativeRate(start=rate), 0, 1)
-    return SequenceReader(split, plan_sequences(split, tokens, data), tokens, data, size, sampling)
+    return SequenceReader(split, sequence_table(split, tokens, data), tokens, data, size, sampling)
 
 
 def speed(root: Path, with_litdata: bool) -> None:
@@ -147,7 +148,7 @@ def ours(reader: SequenceReader, batch: int) -> Loader:
     count = len(reader)
     batches = [[Request(i, 0, 0) for i in range(first, min(first + batch, count))] for first in range(0, count, batch)]
     loader = make_loader(reader, MicroBatches(lambda: iter(batches), len(batches)), 0, 1)
-    loader.samples_each = int(reader.plan["num_rows"][0])  # type: ignore[attr-defined]
+    loader.samples_each = int(reader.table["num_rows"][0])  # type: ignore[attr-defined]
     return loader
 
 

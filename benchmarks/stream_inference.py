@@ -25,7 +25,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.clips import ACTIVE_ROLES, Clip, Step, Turn, in_sequence_order, prompt_text
+from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Step, Turn, in_sequence_order, prompt_text
 from prospect.layout import Tokens, frame_groups
 from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM, Generated

@@ -39,17 +39,17 @@ from rich.table import Table
 from torch import nn
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
 
-from pipeline.build import build_split
+from pipeline.shards.build import build_split
 from pipeline.toyworld.make import make_toy
 from prospect.config import Config, DataConfig, ModelConfig, NegativeRate, TrainConfig
 from prospect.data.index import read_split
-from prospect.data.loader import SequenceReader
 from prospect.data.order import Request
-from prospect.data.sequences import plan_sequences
+from prospect.data.reader import SequenceReader
+from prospect.data.sequences import sequence_table
 from prospect.layout import IGNORE, Tokens
-from prospect.model.blueprint import texts_of
 from prospect.model.checkpoint import load_image_processor, native_tokens
 from prospect.model.presets import make_checkpoint
+from prospect.setup import texts_of
 from prospect.train.run import train
 
 WAYS = ("ours, clip packing", "ours, turn packing", "stock, this turn's frames", "stock, every frame so far")
@@ -157,12 +157,12 @@ def stock(data: DataConfig, checkpoint: Path, out: Path, epochs: int) -> None:
 def examples(data: DataConfig, tokens: Tokens) -> Iterator[dict[str, Any]]:
     """One a turn sample: a `turn` sequence, or the prefix of a `clip` sequence, learned where the last example ends."""
     split = read_split(data.shards, data.dataset, "train", data.root)
-    reader = SequenceReader(split, plan_sequences(split, tokens, data), tokens, data, 0, None)
+    reader = SequenceReader(split, sequence_table(split, tokens, data), tokens, data, 0, None)
     for number in range(len(reader)):
         item = reader.read(Request(number, 0, 0))
         sequence, start, ends = item.sequence, 0, [len(item.sequence)]
         if data.packing == "clip":
-            row, count = reader.plan.select("row", "num_rows").row(number)
+            row, count = reader.table.select("row", "num_rows").row(number)
             frame_ends = [t + 1 for t, at in enumerate(sequence.at_frame) if at]  # of the clip's frames in order
             kinds = [*sequence.target_kind, 0]
             blocks = iter([t + 1 + len(tokens.newline) for t in range(len(sequence)) if kinds[t] and not kinds[t + 1]])

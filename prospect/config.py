@@ -1,36 +1,37 @@
-"""The settings of a run: one YAML file of `configs/`, checked here, copied beside the run's outputs.
+"""The settings of a run: one YAML file of `configs/`, checked here, copied beside the run's outputs (`config_file.py`
+reads and writes them).
 
-Records are frozen; a key that does not exist is refused and the nearest one named.
+Records are frozen. The text under a field is its documentation: `prospect settings` and docs/settings.md print it.
 """
 
-import difflib
 import os
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.errors import ProspectError
-from pipeline.storage import is_url
-from prospect.data.shard_cache import ShardCache
+from pipeline.io.storage import is_url
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class NegativeRate(_Settings):
+class NegativeRate(Settings):
     """Share of silent frames learned from: `start`, or a schedule from `start` to `end` over the run."""
 
     schedule: Literal["constant", "linear", "cosine", "step"] = "constant"
+    """How the rate goes from `start` to `end`."""
     start: float = Field(default=0.5, ge=0, le=1)
+    """Rate at the first step."""
     end: float | None = Field(default=None, ge=0, le=1)
-    step_at: float | None = Field(default=None, gt=0, lt=1)  # of `step`: share of the run after which `end` holds
+    """Rate at the last step; none with a constant schedule."""
+    step_at: float | None = Field(default=None, gt=0, lt=1)
+    """Of the step schedule: share of the run after which `end` holds."""
 
     @model_validator(mode="after")
     def _ends(self) -> "NegativeRate":
@@ -41,45 +42,65 @@ class NegativeRate(_Settings):
         return self
 
 
-class DataConfig(_Settings):
-    dataset: str = "toyworld"
-    mix: dict[str, Annotated[float, Field(gt=0)]] | None = None  # in place of it: dataset -> passes over it an epoch
-    shards: Path | str = Path("shards")  # OUT of build-shards: a folder, or a URL such as s3://bucket/shards
-    cache: Path = Path("~/.cache/prospect")  # plans of sequences, copies of remote shards
-    cache_gb: float = Field(default=100, gt=0)  # most that copies of remote shards take
-    root: Path = Path("data/toy")  # DATA_ROOT of build-shards: frames files are looked for under it
-    frames_root: Path | None = None  # searched first
+class DataConfig(Settings):
+    """What is learned from, and in which order."""
+
+    dataset: str | None = None
+    """Name of the dataset: a folder of `shards`."""
+    mix: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """In place of `dataset`: dataset -> passes over it an epoch."""
+    shards: Path | str = Path("shards")
+    """OUT of build-shards: a folder, or a URL such as s3://bucket/shards."""
+    cache: Path = Path("~/.cache/prospect")
+    """Where tables of sequences and copies of remote shards are kept."""
+    cache_gb: float = Field(default=100, gt=0)
+    """Most that copies of remote shards take, in GB."""
+    root: Path = Path("data")
+    """DATA_ROOT of build-shards: frames files are looked for under it."""
+    frames_root: Path | None = None
+    """Searched first for frames files."""
     train_split: str = "train"
-    eval_splits: tuple[str, ...] = ("val", "test")  # the first is validated on during training
-    toy: Literal["standard", "hard"] | None = None  # make this toy world and its shards when absent
+    """The split that is trained on."""
+    eval_splits: tuple[str, ...] = ("val", "test")
+    """Splits that are measured; the first is validated on during training. [] for none."""
     packing: Literal["clip", "turn"] = "clip"
-    dst: bool = True  # false: no DST turns and no Current Progress, as a baseline that only speaks (`clip` packing)
+    """A sequence is a clip (or a part of it) with every frame once, or one turn with its history as text."""
+    dst: bool = True
+    """false: no DST turns and no Current Progress, as a baseline that only speaks (clip packing)."""
     max_seq_len: Positive = 4096
-    reserve: Positive = 256  # tokens kept free for the turns of one frame
+    """Tokens of the longest sequence: the model's window."""
+    reserve: Positive = 256
+    """Tokens kept free for the turns of one frame."""
     frame_wrap: Literal["none", "smolvlm"] = "none"
+    """smolvlm: the pretraining's tokens around each frame's image tokens."""
     negatives: NegativeRate = NegativeRate()
-    event_jitter: Literal[0, 1] = 0  # most frames that an event's turns are moved by, in training (`clip` packing)
-    shuffle_window: Positive = 16  # shards whose sequences are permuted together
-    bucket_batches: Positive = 16  # global batches whose sequences are sorted by length together; 1: none
+    """Share of silent frames learned from."""
+    event_jitter: Literal[0, 1] = 0
+    """Most frames that an event's turns are moved by, in training (clip packing)."""
+    shuffle_window: Positive = 16
+    """Shards whose sequences are permuted together."""
+    bucket_batches: Positive = 16
+    """Global batches whose sequences are sorted by length together; 1: none."""
     num_workers: int = Field(default=2, ge=0)
-    on_error: Literal["error", "skip"] = "error"  # what a broken sample does: stop the run, or be counted and left out
-    max_consecutive_errors: Positive = 10  # with skip: so many in a row stop the run all the same
-    features: Path | None = None  # folder of `prospect cache-features`: no frame is decoded, no tower run
-    blind: bool = False  # grey frames: what can be known without seeing
+    """Processes that read and decode; 0: the training process itself."""
+    on_error: Literal["error", "skip"] = "error"
+    """What a broken sample does: stop the run, or be counted and left out."""
+    max_consecutive_errors: Positive = 10
+    """With skip: so many broken samples in a row stop the run all the same."""
+    features: Path | None = None
+    """Folder of `prospect cache-features`: no frame is decoded, no vision tower run."""
+    blind: bool = False
+    """Grey frames: what can be known without seeing."""
 
     @property
     def datasets(self) -> dict[str, float]:
         """Name -> passes over it an epoch."""
-        return self.mix or {self.dataset: 1.0}
+        return self.mix or {self.dataset or "": 1.0}
 
     @property
-    def plans(self) -> Path:
-        """Folder of cached plans of sequences."""
-        return self.cache.expanduser() / "plans"
-
-    @property
-    def shard_cache(self) -> ShardCache:
-        return ShardCache(self.cache.expanduser(), int(self.cache_gb * 1e9))
+    def tables(self) -> Path:
+        """Folder of cached tables of sequences."""
+        return self.cache.expanduser() / "sequences"
 
     @field_validator("shards")
     @classmethod
@@ -96,32 +117,45 @@ class DataConfig(_Settings):
             )
         if self.mix is not None and not self.mix:
             raise ValueError("mix names no dataset")
-        if self.toy and is_url(self.shards):
-            raise ValueError("toy builds its shards in a folder; shards is a URL")
         return self
 
 
-class LoraSettings(_Settings):
+class LoraSettings(Settings):
     """Low-rank adapters of the text model (Hu et al., arXiv 2106.09685); the heads are trained beside them."""
 
     rank: Positive = 16
-    alpha: Positive = 32  # the adapters' output is scaled by alpha / rank
+    """Width of the adapters."""
+    alpha: Positive = 32
+    """The adapters' output is scaled by alpha / rank."""
     dropout: float = Field(default=0, ge=0, lt=1)
+    """Share of the adapters' inputs that is left out at each step."""
     targets: Annotated[tuple[str, ...], Field(min_length=1)] = (
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
+    """Linear layers of the text model that get adapters."""
 
 
-class ModelConfig(_Settings):
-    checkpoint: str | None = None  # hub id or folder of a SmolVLM checkpoint; None: random weights from `preset`
+class ModelConfig(Settings):
+    """What is trained, from which weights."""
+
+    checkpoint: str | None = None
+    """Hub id or folder of a SmolVLM checkpoint; or give `preset`."""
     preset: Literal["toy", "smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"] | None = None
+    """In place of `checkpoint`: random weights of a known size."""
     tokens_per_frame: int | Literal["native"] = 4
-    vision_chunk: Positive = 64  # frames in one forward of the vision tower
+    """Image tokens a frame: a square up to the model's own number, which is `native`."""
+    vision_chunk: Positive = 64
+    """Frames in one forward of the vision tower."""
     freeze_vision: bool = False
+    """Leave the vision tower as it is."""
     freeze_connector: bool = False
-    lora: LoraSettings | None = None  # None: every weight that is not frozen is trained
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the weights
+    """Leave the connector as it is."""
+    lora: LoraSettings | None = None
+    """Train adapters of the text model; none: every weight that is not frozen."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights."""
     attn_implementation: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention kernel, by transformers' name."""
 
     @model_validator(mode="after")
     def _one_source(self) -> "ModelConfig":
@@ -130,51 +164,93 @@ class ModelConfig(_Settings):
         return self
 
 
-class LossConfig(_Settings):
+class LossConfig(Settings):
+    """Weight of each loss in the total."""
+
     lm: float = Field(default=1.0, ge=0)
+    """Tokens of utterances."""
     dst_gen: float = Field(default=1.0, ge=0)
+    """Tokens of updates."""
     dst_binary: float = Field(default=1.0, ge=0)
+    """Decisions of should_update_dst."""
     speak_binary: float = Field(default=1.0, ge=0)
-    balanced: bool = True  # ProAssist's mean of positives and negatives; false: the plain mean
+    """Decisions of when_to_speak."""
+    balanced: bool = True
+    """ProAssist's mean of positives and negatives for the decisions; false: the plain mean."""
 
 
-class TrainConfig(_Settings):
+class TrainConfig(Settings):
+    """How it is trained, told and kept."""
+
     seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of random weights, order, negative sampling and dropout."""
     epochs: Positive = 10
-    max_steps: Positive | None = None  # stops earlier than `epochs`
-    global_batch_size: Positive = 16  # sequences of one optimizer step, over all ranks
-    micro_batch_size: Positive = 2  # sequences of one forward on one rank; accumulation follows
-    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # 8 bits: block-wise states, bf16 weights rounded by chance
+    """Passes over the data; with data.mix, rounds of its passes."""
+    max_steps: Positive | None = None
+    """Optimizer steps after which the run stops, if `epochs` would take more."""
+    global_batch_size: Positive = 16
+    """Sequences of one optimizer step, over all ranks."""
+    micro_batch_size: Positive = 2
+    """Sequences of one forward on one rank; accumulation follows from it and global_batch_size."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """8bit: block-wise states, bf16 weights rounded by chance."""
     learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate, reached after the warm-up."""
     weight_decay: float = Field(default=0.01, ge=0)
+    """Of AdamW."""
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
+    """Of AdamW."""
     warmup_steps: int = Field(default=100, ge=0)
+    """Optimizer steps over which the learning rate rises."""
     lr_schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """Course of the learning rate after the warm-up."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    max_loss: float = Field(default=100, gt=0)  # a micro-batch above it, or not finite, stops the run
+    """Gradients are clipped to this norm."""
+    max_loss: float = Field(default=100, gt=0)
+    """A micro-batch's loss above it, or not finite, stops the run."""
     bf16: bool = False
+    """Compute in bfloat16 (autocast)."""
     gradient_checkpointing: bool = False
-    fsdp: bool = False  # several ranks: share weights, gradients and optimizer states out, instead of copies (DDP)
+    """Compute activations again in the backward pass instead of keeping them."""
+    fsdp: bool = False
+    """Several ranks: share out weights, gradients and optimizer states, instead of copies (DDP)."""
     eval_steps: Positive = 500
+    """Optimizer steps between validations."""
     save_steps: Positive = 500
+    """Optimizer steps between checkpoints."""
     log_steps: Positive = 10
+    """Optimizer steps between logs of the losses."""
     keep_checkpoints: Positive = 5
-    wandb: bool = False  # log to Weights & Biases too (the package wandb, its own settings and environment)
+    """Checkpoints that are kept: the last so many."""
+    wandb: bool = False
+    """Log to Weights & Biases too (the package wandb, its own settings and environment)."""
     loss: LossConfig = LossConfig()
+    """Weights of the losses."""
 
 
-class Config(_Settings):
+class Config(Settings):
     """A whole run; its outputs go to `runs/NAME`."""
 
     name: str = Field(default="run", pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")  # of a folder: no name of dots alone
+    """Of the run's folder."""
     runs: Path = Path("runs")
+    """Folder of all runs."""
     data: DataConfig = DataConfig()
+    """What is learned from."""
     model: ModelConfig
+    """What is trained."""
     train: TrainConfig = TrainConfig()
+    """How it is trained."""
 
     @property
     def folder(self) -> Path:
         return self.runs / self.name
+
+    @model_validator(mode="after")
+    def _names_data(self) -> "Config":
+        if not self.data.dataset and not self.data.mix:
+            raise ValueError("no data.dataset: expected the name of a folder in data.shards, or data.mix")
+        return self
 
     @model_validator(mode="after")
     def _features_are_fixed(self) -> "Config":
@@ -197,35 +273,6 @@ class Config(_Settings):
         return self
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a YAML file and apply `a.b=value` overrides (values are YAML).
-
-    Raises:
-        ProspectError: no such file, no YAML, an unknown key (with the nearest one), or a value out of range.
-    """
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        there = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
-        raise ProspectError(f"{path}: no such config; in {path.parent} there is: {there or 'nothing'}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProspectError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(record, dict):
-        raise ProspectError(f"{path}: found {type(record).__name__}, expected sections such as data:, model:, train:")
-    for override in overrides:
-        _apply(record, override)
-    try:
-        return Config.model_validate(record)
-    except ValidationError as error:
-        lines = [_explain(detail, record) for detail in error.errors()]
-        raise ProspectError("\n".join(f"{path}: {line}" for line in lines)) from None
-
-
-def dump_config(config: Config) -> str:
-    """The resolved settings as YAML; `load_config` reads them back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
-
-
 def world_size() -> int:
     """Number of ranks, as torchrun and accelerate say it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -244,44 +291,3 @@ def accumulation_steps(train: TrainConfig) -> int:
             f"{train.micro_batch_size} x {world_size()} ranks = {per_step}"
         )
     return train.global_batch_size // per_step
-
-
-def _apply(record: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ProspectError(f"--set {override!r}: expected KEY=VALUE, e.g. --set train.learning_rate=1e-4")
-    *sections, last = key.split(".")
-    for section in sections:
-        inner = record.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ProspectError(f"--set {key}: {section!r} is a value, not a section")
-        record = inner
-    try:
-        record[last] = _number(yaml.safe_load(value))
-    except yaml.YAMLError as error:
-        raise ProspectError(f"--set {key}: found {value!r}, not valid YAML ({' '.join(str(error).split())})") from None
-
-
-def _number(value: Any) -> Any:
-    """YAML reads `1e-4` as text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
-def _explain(detail: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    place = ".".join(map(str, detail["loc"]))
-    if detail["type"] == "extra_forbidden":
-        section: Any = Config
-        for name in detail["loc"][:-1]:
-            kind = section.model_fields[name].annotation
-            section = next(one for one in (kind, *get_args(kind)) if hasattr(one, "model_fields"))  # of `X | None`
-        nearest = difflib.get_close_matches(str(detail["loc"][-1]), section.model_fields, n=1, cutoff=0)
-        prefix = ".".join(map(str, detail["loc"][:-1]))
-        suggestion = f"{prefix}.{nearest[0]}" if prefix else nearest[0]
-        return f"no setting {place!r}; did you mean {suggestion!r}?"
-    if detail["type"] == "missing":
-        return f"{place}: found nothing, expected this setting"
-    found = "" if isinstance(detail["input"], Mapping | BaseModel) else f"found {detail['input']!r}, "
-    return f"{place or 'config'}: {found}{detail['msg'][:1].lower()}{detail['msg'][1:]}"

@@ -12,6 +12,7 @@ shift, and say what block comes next. LM targets are a block's text and <end_of_
 T tokens of a sequence, K tokens a frame.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -19,10 +20,10 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from pipeline.clips import ACTIVE_ROLES, Clip, Role, Turn, prompt_text
-from pipeline.dst import State, apply_updates, parse_updates
+from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Role, Turn, prompt_text
+from pipeline.annotations.dst import State, apply_updates, parse_updates
 from pipeline.errors import ProspectError
-from pipeline.sample import TurnSample
+from pipeline.shards.sample import TurnSample
 
 LAYOUT_VERSION = 1  # part of every plan's fingerprint: raise it when ids, labels or cuts change
 IGNORE = -100
@@ -47,7 +48,9 @@ class Tokens:
 
     def __init__(self, tokenizer: Any, tokens_per_frame: int, frame_wrap: FrameWrap = "none") -> None:
         """`tokenizer` is a transformers fast tokenizer with SmolVLM's special tokens."""
-        self._backend: Tokenizer = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        text = tokenizer.backend_tokenizer.to_str()
+        self.digest = hashlib.sha256(text.encode()).hexdigest()  # of the tokenizer
+        self._backend: Tokenizer = Tokenizer.from_str(text)
         self._backend.encode_special_tokens = True
         self._backend.no_truncation()
         self._backend.no_padding()

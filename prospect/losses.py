@@ -10,25 +10,15 @@ divided by the counts of the whole step, give the loss and the gradient of one b
 B batch, T tokens, V vocabulary, M targets, N decisions.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from prospect.config import LossConfig
 from prospect.layout import DST_TARGET, IGNORE, LM_TARGET
 
+DEFAULT = LossConfig()
 TERMS = ("lm", "dst_gen", "update_pos", "update_neg", "speak_pos", "speak_neg")
-
-
-@dataclass(frozen=True, slots=True)
-class LossWeights:
-    """Factor of each loss in the total."""
-
-    lm: float = 1.0
-    dst_gen: float = 1.0
-    dst_binary: float = 1.0
-    speak_binary: float = 1.0
 
 
 def count_targets(target_kind: Tensor, update_labels: Tensor, speak_labels: Tensor) -> Tensor:
@@ -86,14 +76,14 @@ def losses_from(sums: Tensor, counts: Tensor, balanced: bool = True) -> dict[str
     return {"lm_loss": mean[0], "dst_gen_loss": mean[1], "dst_binary_loss": update, "speak_binary_loss": speak}
 
 
-def total_loss(sums: Tensor, counts: Tensor, weights: LossWeights, balanced: bool = True) -> Tensor:
-    """The weighted sum of the four losses; `counts` are those of the whole optimizer step."""
-    losses = losses_from(sums, counts, balanced)
+def total_loss(sums: Tensor, counts: Tensor, loss: LossConfig = DEFAULT) -> Tensor:
+    """Add up the four losses by their weights; `counts` are those of the whole optimizer step."""
+    losses = losses_from(sums, counts, loss.balanced)
     return (
-        weights.lm * losses["lm_loss"]
-        + weights.dst_gen * losses["dst_gen_loss"]
-        + weights.dst_binary * losses["dst_binary_loss"]
-        + weights.speak_binary * losses["speak_binary_loss"]
+        loss.lm * losses["lm_loss"]
+        + loss.dst_gen * losses["dst_gen_loss"]
+        + loss.dst_binary * losses["dst_binary_loss"]
+        + loss.speak_binary * losses["speak_binary_loss"]
     )
 
 

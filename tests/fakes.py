@@ -16,8 +16,8 @@ from PIL import Image
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.clips import Clip, Step, Turn, in_sequence_order
-from pipeline.dst import State
+from pipeline.annotations.clips import Clip, Step, Turn, in_sequence_order
+from pipeline.annotations.dst import State
 from prospect.model.presets import SPECIAL_TOKENS
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
@@ -73,7 +73,7 @@ def make_clip(
 
 
 def clip_texts(clip: Clip) -> list[str]:
-    from pipeline.clips import prompt_text
+    from pipeline.annotations.clips import prompt_text
 
     return [prompt_text(clip.steps, clip.state), *(turn.text for turn in clip.turns)]
 

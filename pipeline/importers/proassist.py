@@ -16,10 +16,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictInt, StrictStr, ValidationError
 
-from pipeline.clips import SPLITS, read_raw_clips
+from pipeline.annotations.clips import SPLITS, read_raw_clips
+from pipeline.annotations.validate import RawModel, Report
 from pipeline.errors import InvalidInput, Problem, ProspectError
-from pipeline.storage import LocalFolder
-from pipeline.validate import RawModel, Report
+from pipeline.io.storage import LocalFolder
 
 STEP = re.compile(r"\s*\d+[.)]\s+(.*\S)")  # "3. Separate the cabin from the chassis"
 PROGRESS = re.compile(r"\s*The time elapsed since the start of the task is .*", re.DOTALL)

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from pipeline.engine import Engine
 from pipeline.errors import ProspectError
-from pipeline.plan import Progress
-from pipeline.storage import LocalFolder
+from pipeline.io.engine import Engine
+from pipeline.io.storage import LocalFolder
+from pipeline.progress import Progress
 
 Item = TypeVar("Item")
 SCHEMA = pa.schema([("frame", pa.binary()), ("index", pa.int64()), ("time", pa.float64())])

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pipeline.build import build_split
-from pipeline.clips import SPLITS
-from pipeline.manifest import MANIFEST
-from pipeline.plan import Progress
+from pipeline.annotations.clips import SPLITS
+from pipeline.progress import Progress
+from pipeline.shards.build import build_split
+from pipeline.shards.manifest import MANIFEST
 from pipeline.toyworld.make import make_toy, num_clips
 
 DATASET = "toyworld"

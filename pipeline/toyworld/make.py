@@ -13,8 +13,8 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from pipeline.clips import SPLITS
-from pipeline.dst import STATES
+from pipeline.annotations.clips import SPLITS
+from pipeline.annotations.dst import STATES
 from pipeline.errors import ProspectError
 from pipeline.toyworld.rendering import draw_light, render
 from pipeline.toyworld.wording import GOALS, SYSTEM, VERBS, say

@@ -21,8 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import ProspectError
-from pipeline.manifest import json_bytes
-from pipeline.storage import LocalFolder, write_atomically
+from pipeline.io.storage import LocalFolder, write_json
 
 ABOUT = "about.json"
 OPEN_FILES = 64
@@ -57,7 +56,7 @@ class FeatureStore:
     def save_about(self) -> None:
         record = asdict(self)
         del record["folder"]
-        write_atomically(self.folder / ABOUT, json_bytes(record))
+        write_json(self.folder / ABOUT, record)
 
     def path(self, dataset: str, frames_file: str) -> Path:
         digest = hashlib.sha256(f"{dataset}/{frames_file}".encode()).hexdigest()[:32]

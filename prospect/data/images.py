@@ -6,7 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from pipeline.frame_store import find_frames_file, open_frames, search_roots
+from pipeline.io.frame_store import find_frames_file, open_frames, search_roots
 from prospect.config import DataConfig
 from prospect.data.index import Split
 

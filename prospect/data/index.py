@@ -11,11 +11,12 @@ from typing import IO, Any
 
 import polars as pl
 
-from pipeline.clips import Clip, Step, Turn, in_sequence_order
+from pipeline.annotations.clips import Clip, Step, Turn, in_sequence_order
 from pipeline.errors import ProspectError
-from pipeline.manifest import INDEX, MANIFEST, read_manifest
-from pipeline.sample import TurnSample, decode, turn_from_record
-from pipeline.storage import Folder, LocalFolder, RemoteFolder, open_folder
+from pipeline.io.remote import RemoteFolder, open_folder
+from pipeline.io.storage import Folder, LocalFolder
+from pipeline.shards.manifest import INDEX, MANIFEST, read_manifest
+from pipeline.shards.sample import TurnSample, decode, turn_from_record
 from prospect.data.shard_cache import ShardCache
 
 

@@ -1,23 +1,24 @@
-"""The sequences of a split, planned from its index: parts of clips (`clip` packing) or single samples (`turn`).
+"""The sequences of a split, listed from its index: parts of clips (`clip` packing) or single samples (`turn`).
 
-Planning tokenizes every text once, opens no shard, and is cached as parquet (in `data.cache`, as shards may be
+To list them tokenizes every text once and opens no shard; the table is cached as parquet (in `data.cache`, as shards may be
 read-only or remote) under a fingerprint of all that it depends on: shards, tokenizer, and the layout's settings.
 """
 
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from pipeline.clips import ACTIVE_ROLES, Clip, prompt_text
+from pipeline.annotations.clips import ACTIVE_ROLES, Clip, prompt_text
 from pipeline.errors import ProspectError
-from pipeline.storage import LocalFolder
+from pipeline.io.storage import LocalFolder
 from prospect.config import DataConfig
 from prospect.data.index import Split, clip_starts, clips_of
-from prospect.layout import LAYOUT_VERSION, Tokens, as_learned, cut_parts
+from prospect.layout import LAYOUT_VERSION, Part, Tokens, TokenSequence, as_learned, clip_sequence, cut_parts
 
 # One row a sequence, in shard order.
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -32,13 +33,13 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
-def plan_fingerprint(split: Split, tokens: Tokens, tokenizer: Any, data: DataConfig) -> str:
-    """Changes with anything that changes a plan."""
+def table_fingerprint(split: Split, tokens: Tokens, data: DataConfig) -> str:
+    """Digest all that a table depends on."""
     record = {
         "layout": LAYOUT_VERSION,
         "index": split.manifest["index"]["sha256"],
         "shards": [shard["sha256"] for shard in split.manifest["shards"]],
-        "tokenizer": hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest(),
+        "tokenizer": tokens.digest,
         "tokens_per_frame": tokens.tokens_per_frame,
         "frame": tokens.frame.ids,
         "packing": data.packing,
@@ -49,15 +50,13 @@ def plan_fingerprint(split: Split, tokens: Tokens, tokenizer: Any, data: DataCon
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
-def cached_plan(split: Split, tokens: Tokens, tokenizer: Any, data: DataConfig) -> pl.DataFrame:
-    """`plan_sequences`, from or into the folder of plans."""
-    return plan_sequences(
-        split, tokens, data, data.plans / f"{plan_fingerprint(split, tokens, tokenizer, data)[:32]}.parquet"
-    )
+def cached_table(split: Split, tokens: Tokens, data: DataConfig) -> pl.DataFrame:
+    """Give `sequence_table`, from or into the folder of tables."""
+    return sequence_table(split, tokens, data, data.tables / f"{table_fingerprint(split, tokens, data)[:32]}.parquet")
 
 
-def plan_sequences(split: Split, tokens: Tokens, data: DataConfig, cache: Path | None = None) -> pl.DataFrame:
-    """The plan of `split` (columns: SCHEMA), read from the file `cache` when it is there, else written to it.
+def sequence_table(split: Split, tokens: Tokens, data: DataConfig, cache: Path | None = None) -> pl.DataFrame:
+    """List the sequences of `split` (columns: SCHEMA), read from the file `cache` when it is there, else written to it.
 
     Raises:
         ProspectError: a sequence cannot fit max_seq_len; nothing is ever truncated.
@@ -65,17 +64,34 @@ def plan_sequences(split: Split, tokens: Tokens, data: DataConfig, cache: Path |
     if cache and cache.is_file():
         try:
             return pl.read_parquet(cache)
-        except pl.exceptions.PolarsError:  # damaged: planned again
+        except pl.exceptions.PolarsError:  # damaged: made again
             pass
     rows: list[dict[str, Any]] = []
     for clip, (first, end) in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True):
-        plan = _parts if data.packing == "clip" else _turns
-        rows += plan(clip, split.index[first:end], first, tokens, data)
+        list_clip = _parts if data.packing == "clip" else _turns
+        rows += list_clip(clip, split.index[first:end], first, tokens, data)
     table = pl.DataFrame(rows, schema=SCHEMA)
     if cache:
         with LocalFolder(cache.parent).new_file(cache.name) as path:
             table.write_parquet(path)
     return table
+
+
+def parts_of(clip: Clip, tokens: Tokens, data: DataConfig) -> list[Part]:
+    """Cut a clip into the parts that a run learns (`clip` packing)."""
+    return cut_parts(tokens, as_learned(clip, data.dst), data.max_seq_len, data.reserve)
+
+
+def part_of(row: Mapping[str, Any]) -> Part:
+    """Read the part that a row of the table (`clip` packing) stands for."""
+    return Part(row["first_frame"], row["last_frame"], tuple(row["state"]), row["num_tokens"])
+
+
+def part_sequence(
+    clip: Clip, part: Part, tokens: Tokens, data: DataConfig, jitter: Callable[[int], int] | None = None
+) -> TokenSequence:
+    """Lay out a part of a clip as a run learns it, every decision labelled."""
+    return clip_sequence(tokens, as_learned(clip, data.dst), part, jitter)
 
 
 def _parts(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: DataConfig) -> list[dict[str, Any]]:
@@ -90,7 +106,7 @@ def _parts(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: 
             "following": None,
             "num_tokens": part.num_tokens,
         }
-        for part in cut_parts(tokens, as_learned(clip, data.dst), data.max_seq_len, data.reserve)
+        for part in parts_of(clip, tokens, data)
     ]
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import ProspectError
-from pipeline.storage import PARTIAL, LocalFolder, RemoteFolder, naming
+from pipeline.io.remote import RemoteFolder
+from pipeline.io.storage import PARTIAL, LocalFolder, naming
+from prospect.config import DataConfig
 
 COPIES = "shards"  # below the cache's folder
 TRIES = 3  # of a file that comes with another checksum
@@ -26,6 +28,11 @@ TRIES = 3  # of a file that comes with another checksum
 class ShardCache:
     folder: Path
     limit_bytes: int
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "ShardCache":
+        """Make the cache that a run's settings name."""
+        return cls(data.cache.expanduser(), int(data.cache_gb * 1e9))
 
     @contextmanager
     def open(self, remote: RemoteFolder, name: str, sha256: str) -> Iterator[IO[bytes]]:

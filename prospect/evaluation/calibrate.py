@@ -9,20 +9,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
 from pipeline.errors import ProspectError
-from pipeline.manifest import json_bytes
-from pipeline.storage import write_atomically
-from prospect.evaluation.calibration import GRID, HEADS, best_pairs, reliability, sweep, swept_heads
+from pipeline.io.storage import write_json
+from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.evaluation.dst_scores import dst_metrics, dst_terms
-from prospect.evaluation.evaluate import Places, Progress, ProspectEvaluator, Tell, join_ranks
-from prospect.report.reliability import write_reliability
-from prospect.stream.load import THRESHOLDS, Thresholds, find_checkpoint
-from prospect.stream.records import ClipPrediction, read_prediction
-from prospect.stream.replay import Row
+from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks
+from prospect.evaluation.pages.reliability import write_reliability
+from prospect.evaluation.predictions import ClipPrediction, read_prediction
+from prospect.evaluation.replay import Row
+from prospect.evaluation.thresholds import GRID, HEADS, best_pairs, reliability, sweep, swept_heads
+from prospect.runs import THRESHOLDS, find_checkpoint
+from prospect.stream.load import Overrides, Thresholds
 
 CALIBRATION, DIAGRAM = "calibration.json", "reliability.html"
 
@@ -45,8 +45,8 @@ def calibrate_checkpoint(
     limit: int | None = None,
     confirm: int = 5,
     overwrite: bool = False,
-    progress: Progress = lambda stage, done, total: None,
-    tell: Tell = lambda line: None,
+    progress: Progress = unwatched,
+    tell: Tell = untold,
 ) -> Calibration:
     """Find and store the thresholds of a checkpoint's folder (or a run's last checkpoint).
 
@@ -59,7 +59,7 @@ def calibrate_checkpoint(
             f"{checkpoint}: thresholds are stored with the checkpoint; download it, and pass its folder"
         )
 
-    def streamed(name: str, row: Row, **settings: Any) -> list[ClipPrediction]:
+    def streamed(name: str, row: Row, update: float, speak: float) -> list[ClipPrediction]:
         evaluator = ProspectEvaluator(
             str(folder),
             places,
@@ -69,18 +69,18 @@ def calibrate_checkpoint(
             overwrite=overwrite,
             progress=progress,
             tell=tell,
-            **settings,
+            overrides=Overrides(update_threshold=update, speak_threshold=speak),
         )
         clips = evaluator.clips()
         predictions = evaluator.stream(clips, [row], ranks)
         return [read_prediction(predictions / row / one.file_name) for one in clips]
 
     ranks = join_ranks()
-    forced = streamed("forced", "forced", update_threshold=0.5, speak_threshold=0.5)
+    forced = streamed("forced", "forced", 0.5, 0.5)
     sweeps = {head: sweep(forced, head) for head in swept_heads(forced)}
     tried = []
     for update, speak in best_pairs(sweeps.get("should_update_dst"), sweeps["when_to_speak"], confirm):
-        predictions = streamed(f"pair-{update}-{speak}", "model", update_threshold=update, speak_threshold=speak)
+        predictions = streamed(f"pair-{update}-{speak}", "model", update, speak)
         metrics = dst_metrics([dst_terms(one) for one in predictions])
         f1 = {f"{head}_f1": metrics[f"{head}_f1"] or 0.0 for head in HEADS}
         mean = sum(f1[f"{head}_f1"] for head in sweeps) / len(sweeps)
@@ -93,7 +93,7 @@ def calibrate_checkpoint(
         Thresholds(best["update_threshold"], best["speak_threshold"], about).save(folder)
         curves: dict[str, list[float]] = {head: list(one.f1) for head, one in sweeps.items()}
         record = about | {"checkpoint": str(folder), "grid": list(GRID), "sweep": curves, "reliability": found}
-        write_atomically(out / CALIBRATION, json_bytes(record))
+        write_json(out / CALIBRATION, record)
         write_reliability(out / DIAGRAM, found, curves, GRID)
     ranks.wait_for_everyone()
     return Calibration(folder / THRESHOLDS, tuple(tried), {head: of_head["ece"] for head, of_head in found.items()})

@@ -9,15 +9,15 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from prospect.evaluation.matching import FloatArray, match_events, match_window
-from prospect.stream.records import (
-    ClipPrediction,
+from prospect.evaluation.events import (
     predicted_speech,
     predicted_updates,
     reference_speech,
     reference_updates,
     states_by_frame,
 )
+from prospect.evaluation.matching import FloatArray, match_events, match_window
+from prospect.evaluation.predictions import ClipPrediction
 
 DELAY_QUANTILES = {"update_delay_s_median": 0.5, "update_delay_s_p90": 0.9}
 

@@ -10,8 +10,8 @@ Interrupted, it goes on where it was; a clip whose annotations have changed is s
 are shared, and the main process measures.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -20,17 +20,16 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from pipeline.clips import Clip
+from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
-from pipeline.manifest import json_bytes
-from pipeline.storage import write_atomically
-from prospect.config import DataConfig
+from pipeline.io.storage import write_json
+from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.data.images import StoredImages
 from prospect.data.index import Split
 from prospect.data.shard_cache import ShardCache
 from prospect.evaluation.embeddings import load_embedder
-from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled
-from prospect.evaluation.streaming import (
+from prospect.evaluation.pages.html import write_report
+from prospect.evaluation.predict import (
     EvaluatedClip,
     clips_to_stream,
     open_place,
@@ -39,11 +38,13 @@ from prospect.evaluation.streaming import (
     stream_clips,
     stream_record,
 )
-from prospect.report.evaluation_html import write_report
+from prospect.evaluation.predictions import ClipPrediction, read_prediction
+from prospect.evaluation.replay import Row
+from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled
+from prospect.runs import find_checkpoint
 from prospect.stream.context import POLICIES
-from prospect.stream.load import find_checkpoint, load_streamer
-from prospect.stream.records import ClipPrediction, FrameRecord, read_prediction
-from prospect.stream.replay import Row
+from prospect.stream.load import NO_OVERRIDES, Overrides, load_streamer
+from prospect.stream.records import FrameRecord
 
 FORMAT = "prospect.evaluation/1"
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions"
@@ -52,8 +53,6 @@ SILENT = "always_silent"
 RANKS_WAIT = timedelta(days=7)  # ranks finish their clips hours apart
 
 Scorer = Literal["prospect", "proassist"]
-Progress = Callable[[str, int, int | None], None]
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Places:
     splits: tuple[str, ...]  # split folders of build-shards (or their URLs), OUT/DATASET/SPLIT
     data_root: Path = Path("data")  # frames files are looked for under it
     frames_root: Path | None = None  # searched first
-    cache: ShardCache = DataConfig().shard_cache  # of remote shards
+    cache: ShardCache | None = None  # of remote shards
 
 
 class ProspectEvaluator:
@@ -81,9 +80,9 @@ class ProspectEvaluator:
         scorer: Scorer = "prospect",
         embedding: str | None = None,
         overwrite: bool = False,
-        progress: Progress = lambda stage, done, total: None,
-        tell: Tell = lambda line: None,
-        **settings: Any,
+        overrides: Overrides = NO_OVERRIDES,
+        progress: Progress = unwatched,
+        tell: Tell = untold,
     ) -> None:
         """
         Args:
@@ -96,14 +95,14 @@ class ProspectEvaluator:
             scorer: "proassist" computes ProAssist's metrics by its own package too.
             embedding: sentence embedding model; None: ProAssist's, or a packaged one where it cannot be had.
             overwrite: stream again over another evaluation's predictions; its results are removed first.
+            overrides: settings of the stream that are not those of the checkpoint.
             tell: takes a line about what was there already, for whoever looks on.
-            settings: fields of `StreamSettings`; None or absent: as the checkpoint remembers, else the default.
         """
         self.places = data_source if isinstance(data_source, Places) else Places((str(data_source),))
         self.checkpoint = find_checkpoint(model_path)
         self.video_ids, self.limit, self.out, self.overwrite = video_ids, limit, out, overwrite
         self.rows: tuple[Row, ...] = ("model", *(row for row in rows if row != "model"))
-        self.scorer, self.embedding, self.settings = scorer, embedding, settings
+        self.scorer, self.embedding, self.overrides = scorer, embedding, overrides
         self.progress, self.tell = progress, tell
         self.notes: list[str] = []
 
@@ -120,7 +119,7 @@ class ProspectEvaluator:
             return {}
         found = {row: [read_prediction(predictions / row / one.file_name) for one in clips] for row in self.rows}
         metrics = self._measured(found, [one.clip for one in clips])
-        write_atomically(self.out / METRICS, json_bytes(metrics))
+        write_json(self.out / METRICS, metrics)
         images = {(one.clip.dataset, one.clip.id): one for one in clips}
         write_report(
             self.out / REPORT,
@@ -152,7 +151,7 @@ class ProspectEvaluator:
         Raises:
             ProspectError: bad checkpoint, frames or settings, or a folder that holds other predictions.
         """
-        streamer = load_streamer(self.checkpoint, **self.settings)
+        streamer = load_streamer(self.checkpoint, self.overrides)
         if not streamer.settings.dst and "oracle_state" in rows:
             self.notes.append("oracle_state left out: the checkpoint was trained without DST, and never saw a state")
             self.rows = rows = tuple(row for row in rows if row != "oracle_state")
@@ -221,11 +220,18 @@ def join_ranks() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available(), timeout=RANKS_WAIT)
 
 
-def evaluate_contexts(model_path: str, data_source: Places, out: Path, **options: Any) -> dict[str, dict[str, Any]]:
+def evaluate_contexts(
+    model_path: str, data_source: Places, out: Path, *, overrides: Overrides = NO_OVERRIDES, **options: Any
+) -> dict[str, dict[str, Any]]:
     """The metrics of each overflow policy on the same clips, each in a folder of its own; {} on the other ranks."""
     found: dict[str, dict[str, Any]] = {
         policy: ProspectEvaluator(
-            model_path, data_source, out=out / policy, rows=("model",), context=policy, **options
+            model_path,
+            data_source,
+            out=out / policy,
+            rows=("model",),
+            overrides=replace(overrides, context=policy),
+            **options,
         ).evaluate()
         for policy in POLICIES
     }

@@ -15,7 +15,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-from prospect.stream.records import ClipPrediction, SpeechEvent, UpdateEvent, predicted_speech, reference_speech
+from prospect.evaluation.events import SpeechEvent, UpdateEvent, predicted_speech, reference_speech
+from prospect.evaluation.predictions import ClipPrediction
 
 FloatArray = npt.NDArray[np.float64]
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]  # texts (N) -> (N, D)

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.errors import ProspectError
+from prospect.evaluation.events import SpeechEvent
 from prospect.evaluation.matching import DISTANCE_FACTOR, DISTANCE_POWER, SpeechMatch, SpeechPair
+from prospect.evaluation.predictions import ClipPrediction, proassist_records
 from prospect.evaluation.speech_scores import matched_texts, speech_metrics, speech_terms
 from prospect.evaluation.text_scores import TEXT_SCORES, TextScores, missing
-from prospect.stream.records import ClipPrediction, SpeechEvent, proassist_records
 
 
 def proassist_scores(

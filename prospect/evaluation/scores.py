@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from prospect.evaluation.dst_scores import DSTTerms, dst_metrics, dst_ratios, dst_terms
-from prospect.evaluation.errors import SPEECH_KINDS, UPDATE_KINDS, count_errors, speech_errors, update_errors
+from prospect.evaluation.events import predicted_speech, predicted_updates, reference_speech, reference_updates
 from prospect.evaluation.intervals import delay_intervals, intervals
 from prospect.evaluation.matching import Embed, SpeechMatch, match_speech, match_window
+from prospect.evaluation.mistakes import SPEECH_KINDS, UPDATE_KINDS, count_errors, speech_errors, update_errors
+from prospect.evaluation.predictions import ClipPrediction
 from prospect.evaluation.speech_scores import (
     SpeechTerms,
     matched_texts,
@@ -18,13 +20,6 @@ from prospect.evaluation.speech_scores import (
     speech_terms,
 )
 from prospect.evaluation.text_scores import TEXT_SCORES, TextScores, text_scores
-from prospect.stream.records import (
-    ClipPrediction,
-    predicted_speech,
-    predicted_updates,
-    reference_speech,
-    reference_updates,
-)
 
 SEED = 0  # of the bootstrap
 

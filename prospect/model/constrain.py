@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 
-from pipeline.dst import MOVES, State, Update, apply_updates, format_updates, legal_updates
+from pipeline.annotations.dst import MOVES, State, Update, apply_updates, format_updates, legal_updates
 from pipeline.errors import ProspectError
 
 Ids = tuple[int, ...]

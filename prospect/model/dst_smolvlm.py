@@ -19,14 +19,14 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache, SmolVLMConfig
 from transformers.utils import ModelOutput
 
-from pipeline.dst import State
+from pipeline.annotations.dst import State
 from pipeline.errors import ProspectError
 from prospect.layout import IGNORE, Tokens
 from prospect.losses import count_targets, label_places, loss_sums
 from prospect.model.checkpoint import ProspectSettings, loading_errors, read_config
 from prospect.model.constrain import UpdateConstraint
-from prospect.model.frames import SmolVLMWithFrames
 from prospect.model.lora import base_of, is_adapter, merged
+from prospect.model.vision import SmolVLMWithFrames
 
 
 @dataclass

@@ -10,6 +10,7 @@ from pipeline.errors import ProspectError
 from prospect.model.checkpoint import load_image_processor, load_tokenizer, read_config
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_of, is_adapter
+from prospect.runs import THRESHOLDS
 
 
 def export(checkpoint: Path, out: Path, merge: bool) -> str:
@@ -44,8 +45,8 @@ def export(checkpoint: Path, out: Path, merge: bool) -> str:
             what = "SmolVLM weights and heads"
         tokenizer.save_pretrained(partial)
         load_image_processor(checkpoint).save_pretrained(partial)
-        if (checkpoint / "thresholds.json").is_file():
-            shutil.copyfile(checkpoint / "thresholds.json", partial / "thresholds.json")
+        if (checkpoint / THRESHOLDS).is_file():
+            shutil.copyfile(checkpoint / THRESHOLDS, partial / THRESHOLDS)
         partial.rename(out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -14,6 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from pipeline.errors import ProspectError
 from prospect.config import LoraSettings
+from prospect.runs import INIT
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 HEADS = ("should_update_dst", "when_to_speak")
@@ -67,8 +68,8 @@ def base_of(adapter: Path) -> str:
         base = str(json.loads(place.read_text())["base_model_name_or_path"])
     except (OSError, ValueError, KeyError) as error:
         raise ProspectError(f"{place}: cannot be read ({error!r}), expected a LoRA checkpoint; copy it again") from None
-    of_run = adapter.parent.parent / "init"  # a preset's random weights stand in the run's folder, which may have moved
-    if Path(base).name == "init" and not Path(base).is_dir() and of_run.is_dir():
+    of_run = adapter.parent.parent / INIT  # a preset's random weights stand in the run's folder, which may have moved
+    if Path(base).name == INIT and not Path(base).is_dir() and of_run.is_dir():
         return str(of_run)
     return base
 

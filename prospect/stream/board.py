@@ -1,4 +1,4 @@
-"""What a person sees of a stream: a live board on a terminal, elsewhere a line an event.
+"""What a person sees of a stream: a board for a live terminal, and a line an event.
 
 The board fits the terminal: rich cuts what is too high at the bottom, where the newest events are.
 """
@@ -6,19 +6,21 @@ The board fits the terminal: rich cuts what is too high at the bottom, where the
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.clips import Step
+from pipeline.annotations.clips import Step
 from prospect.stream.player import Played
-from prospect.stream.sources import Task
 from prospect.stream.streamer import StreamSettings
+from prospect.stream.task import Task
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
 
 MARKS = {"not_started": ("○", "dim"), "in_progress": ("▶", "yellow"), "completed": ("✔", "green")}
 STYLES = {"assistant": "green", "user": "cyan", "system": "dim", "dst_update": "magenta"}
@@ -29,40 +31,30 @@ OTHER_ROWS = 8  # of the board, beside steps and events: frame, heads, gaps, foo
 
 
 class Board:
-    """Shows frames one after the other; a context manager."""
+    """A renderable of rich: the state after the last frame added, both heads, and the newest events."""
 
-    def __init__(
-        self, console: Console, task: Task, settings: StreamSettings, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._console, self._task, self._settings, self._clock = console, task, settings, clock
+    def __init__(self, task: Task, settings: StreamSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._task, self._settings, self._clock = task, settings, clock
         self._events: deque[tuple[float, str, str]] = deque(maxlen=KEPT)
         self._shown_at: deque[float] = deque(maxlen=RATE_FRAMES + 1)
-        self._live = Live(console=console, refresh_per_second=8, transient=False) if console.is_terminal else None
+        self._last: Played | None = None
 
-    def __enter__(self) -> "Board":
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
-
-    def show(self, played: Played) -> None:
+    def add(self, played: Played) -> list[str]:
+        """Take a frame; the lines of what happened at it."""
+        self._last = played
         self._shown_at.append(self._clock())
         said = [(turn.role, turn.text) for turn in played.lines]
-        for role, text in [*said, *((action.role, action.text) for action in played.record.actions)]:
-            self._events.append((played.time_s, role, text))
-            if not self._live:
-                self._console.print(event_line(played.time_s, role, text), soft_wrap=True, highlight=False)
-        if self._live:
-            self._live.update(self.view(played))
+        said += [(action.role, action.text) for action in played.record.actions]
+        self._events.extend((played.time_s, role, text) for role, text in said)
+        return [event_line(played.time_s, role, text) for role, text in said]
 
-    def view(self, played: Played) -> Panel:
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        if self._last:
+            yield self._view(self._last, console, options.max_width, console.height)
+
+    def _view(self, played: Played, console: "Console", width: int, height: int) -> Panel:
         record, settings = played.record, self._settings
-        steps, room = Table.grid(padding=(0, 1)), max(self._console.height - OTHER_ROWS, 6)
+        steps, room = Table.grid(padding=(0, 1)), max(height - OTHER_ROWS, 6)
         shown = steps_shown(self._task.steps, played.state, room // 2)
         for step in shown:
             mark, style = MARKS[played.state[step.id]]
@@ -74,11 +66,11 @@ class Board:
         ):
             style = "bold red" if p >= threshold else "blue"
             bar = ProgressBar(total=1.0, completed=p, width=30, complete_style=style, finished_style=style)
-            heads.add_row(name, bar, f"{p:.2f}  (fires at {threshold:.2f})")
+            heads.add_row(name, bar, f"{shown_p(p)}  (fires at {shown_p(threshold)})")
         lines = [
             line
             for event in self._events
-            for line in Text(event_line(*event), STYLES[event[1]]).wrap(self._console, self._console.width - 4)
+            for line in Text(event_line(*event), STYLES[event[1]]).wrap(console, width - 4)
         ]
         events = Text("\n").join(lines[-(room - len(shown)) :])
         taken = self._shown_at[-1] - self._shown_at[0]
@@ -87,6 +79,11 @@ class Board:
         foot = f"{context}, {rate} frames/s, {1000 * played.latency_s:.0f} ms a frame, {played.lag_s:.1f} s behind"
         title = f"{clock_time(played.time_s)}  frame {record.frame}"
         return Panel(Group(steps, Text(), heads, Text(), events, Text(), Text(foot, "dim")), title=title)
+
+
+def shown_p(p: float) -> str:
+    """Write a probability: two digits, three where two would say what is not so (`0.995`)."""
+    return f"{p:.2f}" if round(p, 2) == round(p, 3) else f"{p:.3f}"
 
 
 def steps_shown(steps: Sequence[Step], state: Mapping[str, str], most: int) -> Sequence[Step]:

@@ -19,8 +19,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pipeline.clips import Step, Turn, prompt_text
-from pipeline.dst import State
+from pipeline.annotations.clips import Step, Turn, prompt_text
+from pipeline.annotations.dst import State
 from prospect.layout import Tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
 

@@ -1,27 +1,28 @@
 """`prospect stream`: joins a source, a streamer and whatever looks on."""
 
-import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
+from typing import IO
 
 from pipeline.errors import ProspectError
-from prospect.stream.board import Board
-from prospect.stream.load import find_checkpoint, load_streamer
-from prospect.stream.player import RunFile, Summary, play
-from prospect.stream.sources import Lines, Task, frames_of, script_lines
+from prospect.runs import find_checkpoint
+from prospect.stream.lines import Lines, script_lines
+from prospect.stream.load import Overrides, load_streamer
+from prospect.stream.player import Played, RunFile, Summary, play
+from prospect.stream.sources import frames_of
+from prospect.stream.streamer import StreamSettings
+from prospect.stream.task import Task
 from prospect.stream.video_out import VideoWriter, check_name
-
-STDIN = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    console: Console
+    """Who looks on, and what is kept. `board` gives a function that is shown each frame."""
+
+    board: Callable[[Task, StreamSettings], AbstractContextManager[Callable[[Played], None]]]
     run_file: Path | None
     video: Path | None
 
@@ -30,13 +31,16 @@ def stream_live(
     source: Path,
     checkpoint: str,
     task: Task,
-    script: str | None,
+    script: Path | IO[str] | None,
     fps: float,
     realtime: bool,
     outputs: Outputs,
-    settings: dict[str, Any],
+    overrides: Overrides,
 ) -> str:
     """Stream `source` to its end; the figures in one line, and in another what of the script came too late.
+
+    Args:
+        script: user lines, a file of `SECONDS TEXT`, or where they are typed while it plays.
 
     Raises:
         ProspectError: anything named is missing or broken. What was streamed until then stays in `run_file`, which is
@@ -45,11 +49,11 @@ def stream_live(
     if not source.exists():
         raise ProspectError(f"{source}: no such file or folder, expected a video, an .arrow file or a folder of images")
     _check_outputs(source, outputs)
-    known = script_lines(Path(script)) if script and script != STDIN else []
-    streamer = load_streamer(checkpoint, **settings)
+    known = script_lines(script) if isinstance(script, Path) else []
+    streamer = load_streamer(checkpoint, overrides)
     lines = Lines(task.turns, known, fps, task.first_frame)
-    if script == STDIN:
-        lines.listen(sys.stdin)
+    if script and not isinstance(script, Path):
+        lines.listen(script)
     frames = frames_of(source, fps, streamer.model.config.vision_config.image_size, task.first_frame, task.last_frame)
     header = {
         "source": str(source), "checkpoint": find_checkpoint(checkpoint), "fps": fps,
@@ -59,11 +63,11 @@ def stream_live(
     run_file = None
     with ExitStack() as stack:
         video = stack.enter_context(VideoWriter(outputs.video, task, streamer.settings, fps)) if outputs.video else None
-        board = stack.enter_context(Board(outputs.console, task, streamer.settings))
+        show = stack.enter_context(outputs.board(task, streamer.settings))
         began = time.monotonic()
         for played in play(streamer, frames, task, lines, fps, realtime=realtime):
             summary.add(played)
-            board.show(played)
+            show(played)
             if outputs.run_file:
                 if run_file is None:
                     run_file = RunFile(outputs.run_file, header)

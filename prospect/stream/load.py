@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,13 @@ import torch
 import transformers
 
 from pipeline.errors import ProspectError
-from pipeline.manifest import json_bytes
-from pipeline.storage import write_atomically
+from pipeline.io.storage import write_json
 from prospect.layout import Tokens
 from prospect.model.checkpoint import load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.runs import THRESHOLDS, find_checkpoint
+from prospect.stream.context import Policy
 from prospect.stream.streamer import Streamer, StreamSettings
-
-THRESHOLDS = "thresholds.json"  # in a checkpoint's folder: what calibration found
-WRITTEN_LAST = "data_position.json"  # in a run's checkpoint: one that a kill cut short has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,39 +29,37 @@ class Thresholds:
 
     def save(self, checkpoint: Path) -> None:
         record = {field.name: getattr(self, field.name) for field in fields(self)}
-        write_atomically(checkpoint / THRESHOLDS, json_bytes(record))
+        write_json(checkpoint / THRESHOLDS, record)
 
 
-def find_checkpoint(place: str) -> str:
-    """The checkpoint that `place` names: a checkpoint's folder, a run's folder (its last checkpoint), or a hub id.
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """What of `StreamSettings` is set whatever the checkpoint remembers; None: as it remembers, else the default."""
 
-    Raises:
-        ProspectError: a run without checkpoints.
-    """
-    folder = Path(place)
-    if not folder.is_dir() or (folder / "config.json").is_file():
-        return place
-    found = sorted(
-        (path for path in folder.glob("checkpoints/checkpoint-*") if (path / WRITTEN_LAST).is_file()),
-        key=lambda path: int(path.name.partition("-")[2]),
-    )
-    if not found:
-        raise ProspectError(
-            f"{place}: found neither config.json nor checkpoints/, expected a checkpoint's folder or a run's; train "
-            "one with prospect train"
-        )
-    return str(found[-1])
+    max_seq_len: int | None = None
+    update_threshold: float | None = None
+    speak_threshold: float | None = None
+    context: Policy | None = None
+    max_actions: int | None = None
+    max_new_tokens: int | None = None
+    legal: bool | None = None
+
+    def given(self) -> dict[str, Any]:
+        """List those that are set."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-def load_streamer(checkpoint: str, *, dtype: str | None = None, **overrides: Any) -> Streamer:
-    """A streamer of `checkpoint` (see `find_checkpoint`) on the GPU, where there is one.
+NO_OVERRIDES = Overrides()
+
+
+def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype: str | None = None) -> Streamer:
+    """Make a streamer of `checkpoint` (see `find_checkpoint`) on the GPU, where there is one.
 
     Args:
         dtype: None: bfloat16 on a GPU, float32 elsewhere.
-        overrides: fields of `StreamSettings` that are set whatever the checkpoint remembers; None: not set.
 
     Raises:
-        ProspectError: no such checkpoint, a damaged one, or an override that is no setting.
+        ProspectError: no such checkpoint, or a damaged one.
     """
     checkpoint = find_checkpoint(checkpoint)
     transformers.logging.set_verbosity_error()
@@ -80,10 +76,9 @@ def load_streamer(checkpoint: str, *, dtype: str | None = None, **overrides: Any
             stacklevel=2,
         )
     tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame, remembered.get("frame_wrap", "none"))
-    found = {name: remembered[name] for name in ("max_seq_len", "reserve", "dst") if name in remembered}
-    found |= _thresholds(Path(checkpoint))
-    found |= {name: value for name, value in overrides.items() if value is not None}
-    return Streamer(model, tokenizer, tokens, replace(StreamSettings(), **found))
+    settings = {name: remembered[name] for name in ("max_seq_len", "reserve", "dst") if name in remembered}
+    settings |= _thresholds(Path(checkpoint)) | overrides.given()
+    return Streamer(model, tokenizer, tokens, replace(StreamSettings(), **settings))
 
 
 def _thresholds(checkpoint: Path) -> dict[str, float]:

@@ -15,11 +15,13 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from pipeline.clips import Turn
-from prospect.data.frames import decode_frame
+from pipeline.annotations.clips import Turn
+from prospect.data.decode import decode_frame
+from prospect.stream.lines import Lines
 from prospect.stream.records import FrameRecord
-from prospect.stream.sources import Lines, SourceFrame, Task, ahead
+from prospect.stream.sources import SourceFrame, ahead
 from prospect.stream.streamer import Streamer
+from prospect.stream.task import Task
 
 FORMAT = "prospect.stream/1"
 

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from pipeline.clips import Step, Turn
-from pipeline.dst import State, parse_updates
+from pipeline.annotations.clips import Step, Turn
+from pipeline.annotations.dst import State, parse_updates
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint

@@ -14,11 +14,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.errors import ProspectError
-from pipeline.storage import LocalFolder
+from pipeline.io.storage import LocalFolder
 from prospect.stream.board import event_line, steps_shown
 from prospect.stream.player import Played
-from prospect.stream.sources import SourceFrame, Task
+from prospect.stream.sources import SourceFrame
 from prospect.stream.streamer import StreamSettings
+from prospect.stream.task import Task
 
 SIDE, PANEL = 480, 480  # pixels: of the square that holds the frame, and the panel's width
 SHOWN_S = 6.0  # how long an utterance stays

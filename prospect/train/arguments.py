@@ -7,13 +7,14 @@ import torch
 from transformers import TrainingArguments
 
 from prospect.config import Config, accumulation_steps
+from prospect.runs import CHECKPOINTS
 
 
 def training_arguments(config: Config, max_steps: int) -> TrainingArguments:
     """For `max_steps` optimizer steps of this process's rank."""
     train = config.train
     arguments = TrainingArguments(
-        output_dir=str(config.folder / "checkpoints"),
+        output_dir=str(config.folder / CHECKPOINTS),
         max_steps=max_steps,
         per_device_train_batch_size=train.micro_batch_size,
         gradient_accumulation_steps=accumulation_steps(train),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.clips import Clip
-from pipeline.dst import Update, format_updates, parse_updates
+from pipeline.annotations.clips import Clip
+from pipeline.annotations.dst import Update, format_updates, parse_updates
 from prospect.layout import frame_groups, state_after
 from prospect.train.metrics import MetricTerms
 

@@ -1,6 +1,5 @@
 """`prospect cache-features`: what a frozen tower and connector make of each frame of a run's splits, to disk, once."""
 
-import hashlib
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -17,14 +16,15 @@ import torch
 import transformers
 
 from pipeline.errors import ProspectError
-from pipeline.plan import Progress
-from pipeline.toyworld.ensure import ensure_toy_shards
+from pipeline.progress import Progress
 from prospect.config import Config
+from prospect.data.decode import decode_frame
 from prospect.data.features import FeatureStore
-from prospect.data.frames import DRAFT_GAP, decode_frame
 from prospect.data.images import StoredImages
 from prospect.data.index import Split, clip_starts, clips_of
 from prospect.model.lora import without_adapter
+from prospect.runs import INIT
+from prospect.setup import feature_dtype, feature_key
 
 DECODERS = 4  # threads
 
@@ -84,33 +84,6 @@ def cache_features(
     return store, made, kept
 
 
-def open_features(config: Config, model: Any) -> FeatureStore | None:
-    """The features that a run reads in place of frames, if it does.
-
-    Raises:
-        ProspectError: they were not made, or by another model or other settings.
-    """
-    if config.data.features is None:
-        return None
-    return FeatureStore.open(config.data.features, feature_key(without_adapter(model), feature_dtype(config)))
-
-
-def feature_dtype(config: Config) -> str:
-    return "bfloat16" if config.train.bf16 or config.model.dtype == "bfloat16" else "float32"
-
-
-def feature_key(model: Any, dtype: str) -> str:
-    """Of all that a frame's feature depends on: weights, tokens a frame, normalisation, size and resize, dtype."""
-    settings, size = model.prospect_settings, model.config.vision_config.image_size
-    about = [settings.tokens_per_frame, settings.image_mean, settings.image_std, size, DRAFT_GAP, "lanczos", dtype]
-    digest = hashlib.sha256(repr(about).encode())
-    for part in (model.model.vision_model, model.model.connector):
-        for name, tensor in sorted(part.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()[:32]
-
-
 @torch.inference_mode()
 def _encoded(
     model: Any, stored: Iterator[tuple[int, bytes]], name: str, dtype: str, config: Config
@@ -133,17 +106,15 @@ def run_cache_features(config: Config, progress: Progress) -> tuple[FeatureStore
     Raises:
         ProspectError: no folder is set, shards or model are missing, or an image is broken.
     """
-    from prospect.train.run import load_model, open_splits
+    from prospect.setup import load_model, open_splits
 
     if config.data.features is None:
         raise ProspectError("data.features: found nothing, expected a folder; add --set data.features=features")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    if config.data.toy:
-        ensure_toy_shards(config.data.root, Path(config.data.shards), config.data.toy, progress)
     names = (config.data.train_split, *config.data.eval_splits)
     splits = {name: open_splits(config, name) for name in names}
     transformers.set_seed(config.train.seed)
     with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
-        model, _, _ = load_model(config, None, splits[config.data.train_split], Path(scratch) / "init")
-    return cache_features(config, model, [split for found in splits.values() for split in found], progress)
+        loaded = load_model(config, None, splits[config.data.train_split], Path(scratch) / INIT)
+    return cache_features(config, loaded.model, [split for found in splits.values() for split in found], progress)

@@ -20,8 +20,7 @@ from transformers import SmolVLMConfig
 
 from prospect.config import Config, accumulation_steps
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.train.cache_features import feature_dtype
-from prospect.train.prepare import prepared
+from prospect.setup import feature_dtype, prepared
 
 OVERHEAD = 1.2e9  # bytes beyond what tensors take: CUDA context, libraries' workspaces, fragmentation
 BLOCK = 256  # values that share a scale in torchao's 8-bit states

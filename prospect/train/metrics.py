@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from prospect.config import LossConfig
 from prospect.layout import DST_TARGET, IGNORE
-from prospect.losses import LossWeights, losses_from, total_loss
+from prospect.losses import losses_from, total_loss
 
 HEADS = ("should_update_dst", "when_to_speak")
 SCOPES = ("", "_at_frame")  # all labelled decisions; first decisions of frames alone
@@ -78,13 +79,13 @@ class MetricTerms:
         self.hits += vector[12:24].reshape(2, 2, 3)
         self.exact += vector[24:].reshape(2, 2)
 
-    def metrics(self, weights: LossWeights, balanced: bool) -> dict[str, float | int | None]:
+    def metrics(self, loss: LossConfig) -> dict[str, float | int | None]:
         """The named metrics; None where there is nothing to measure (no such targets or decisions)."""
         sums, counts = (torch.from_numpy(row) for row in self.losses)
         present = counts[0] > 0, counts[1] > 0, counts[2:4].sum() > 0, counts[4:].sum() > 0
         names = ("lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss")
-        losses = losses_from(sums, counts, balanced)
-        found: dict[str, float | int | None] = {"loss": total_loss(sums, counts, weights, balanced).item()}
+        losses = losses_from(sums, counts, loss.balanced)
+        found: dict[str, float | int | None] = {"loss": total_loss(sums, counts, loss).item()}
         found |= {name: losses[name].item() if here else None for name, here in zip(names, present, strict=True)}
         lm_loss = found["lm_loss"]
         found["perplexity"] = None if lm_loss is None else math.exp(min(lm_loss, 700.0))

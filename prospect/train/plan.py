@@ -5,20 +5,18 @@ a window, steps.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 import torch
 from rich.console import Group
 from rich.table import Table
 
-from pipeline.clips import prompt_text
-from pipeline.toyworld.ensure import ensure_toy_shards
+from pipeline.annotations.clips import prompt_text
 from prospect.config import Config
-from prospect.data.index import Split, clips_of, read_split
-from prospect.data.sequences import cached_plan
-from prospect.layout import IGNORE, Part, as_learned, clip_sequence
-from prospect.model.blueprint import Blueprint, make_blueprint
+from prospect.data.index import Split, clips_of
+from prospect.data.sequences import cached_table, part_of, part_sequence
+from prospect.layout import IGNORE
+from prospect.setup import Blueprint, make_blueprint, open_splits
 from prospect.train.memory import OVERHEAD, Prediction, Shapes, predict
 
 MIN_WINDOW_S = 10  # a window of less video cuts clips too short to learn from: most gaps between events are longer
@@ -50,11 +48,9 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
         ProspectError: shards, tokenizer or model config are missing, or a clip cannot be laid out.
     """
     data, train = config.data, config.train
-    if data.toy:
-        ensure_toy_shards(data.root, Path(data.shards), data.toy, lambda stage, done, total: None)
-    splits = [read_split(data.shards, name, data.train_split, data.root, data.shard_cache) for name in data.datasets]
+    splits = open_splits(config, data.train_split)
     blueprint = make_blueprint(config)
-    tables = [cached_plan(split, blueprint.tokens, blueprint.tokenizer, data) for split in splits]
+    tables = [cached_table(split, blueprint.tokens, data) for split in splits]
     shapes = max((_largest(*pair, blueprint, config) for pair in zip(splits, tables, strict=True)),
                  key=lambda shapes: shapes.tokens)  # fmt: skip
     clips = [clip for split in splits for clip in clips_of(split.index)]
@@ -105,8 +101,7 @@ def _largest(split: Split, table: pl.DataFrame, blueprint: Blueprint, config: Co
     targets, decisions = config.data.reserve, frames + 1  # `turn` packing: at most
     if config.data.packing == "clip":
         clip = next(clips_of(split.index[row["row"] : row["row"] + row["num_rows"]]))
-        part = Part(row["first_frame"], row["last_frame"], tuple(row["state"]), row["num_tokens"])
-        sequence = clip_sequence(blueprint.tokens, as_learned(clip, config.data.dst), part)
+        sequence = part_sequence(clip, part_of(row), blueprint.tokens, config.data)
         targets = sum(kind > 0 for kind in sequence.target_kind)
         decisions = sum(label != IGNORE for label in sequence.update_labels)
     return Shapes(config.train.micro_batch_size, row["num_tokens"], frames, targets, decisions)

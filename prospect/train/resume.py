@@ -6,7 +6,6 @@ setting says (in the record).
 
 import json
 import os
-import re
 import shutil
 import zipfile
 from dataclasses import asdict, dataclass, fields
@@ -14,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ProspectError
-from pipeline.manifest import json_bytes
-from pipeline.storage import write_atomically
+from pipeline.io.storage import write_json
 from prospect.config import Config
+from prospect.runs import POSITION, checkpoints
 
-FILE = "data_position.json"
 # fmt: off
 MAY_CHANGE = frozenset({  # on resume: where things are, what is told and kept, and how the same step is computed
     "name", "runs", "data.shards", "data.cache", "data.cache_gb", "data.root", "data.frames_root", "data.features",
-    "data.toy", "data.num_workers", "data.on_error", "data.max_consecutive_errors", "model.vision_chunk",
+    "data.num_workers", "data.on_error", "data.max_consecutive_errors", "model.vision_chunk",
     "model.attn_implementation", "train.micro_batch_size", "train.max_loss", "train.gradient_checkpointing",
     "train.fsdp", "train.eval_steps", "train.save_steps", "train.log_steps", "train.keep_checkpoints", "train.wandb",
     "train.epochs", "train.max_steps",  # what comes of these two is in DataPosition
@@ -41,7 +39,7 @@ class DataPosition:
     max_steps: int  # the learning rate and a linear negative rate depend on it
 
     def save(self, folder: Path) -> None:
-        write_atomically(folder / FILE, json_bytes(asdict(self)))
+        write_json(folder / POSITION, asdict(self))
 
     def check_resumes(self, checkpoint: Path) -> "DataPosition":
         """The position saved in `checkpoint`.
@@ -50,10 +48,10 @@ class DataPosition:
             ProspectError: it was saved by a run with other data, order or length; names both values of each.
         """
         try:
-            saved = DataPosition(**json.loads((checkpoint / FILE).read_text()))
+            saved = DataPosition(**json.loads((checkpoint / POSITION).read_text()))
         except (OSError, ValueError, TypeError) as error:
             raise ProspectError(
-                f"{checkpoint / FILE}: cannot be read ({error}); resume from another checkpoint"
+                f"{checkpoint / POSITION}: cannot be read ({error}); resume from another checkpoint"
             ) from None
         names = [f.name for f in fields(self) if f.name not in ("step", "epoch")]
         other = [
@@ -105,15 +103,9 @@ def check_readable(checkpoint: Path) -> None:
             ) from None
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints of a run, oldest first."""
-    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted((path for path in found if (path / FILE).is_file()), key=lambda path: int(path.name[11:]))
-
-
 def publish(staged: Path, folder: Path, keep: int) -> None:
-    """Give the complete checkpoint `staged` its place in `folder`, on disk before its name; of the others keep the
-    last `keep` - 1."""
+    """Give the complete checkpoint `staged` its place in `folder`, the run's checkpoints, on disk before its name; of
+    the others keep the last `keep` - 1."""
     for path in sorted(path for path in staged.rglob("*") if path.is_file()):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -122,5 +114,5 @@ def publish(staged: Path, folder: Path, keep: int) -> None:
         shutil.rmtree(place)
     staged.rename(place)
     shutil.rmtree(staged.parent)
-    for old in checkpoints(folder)[:-keep]:
+    for old in checkpoints(folder.parent)[:-keep]:
         shutil.rmtree(old)

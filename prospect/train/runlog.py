@@ -1,26 +1,25 @@
-"""What a run leaves to look at: metrics.jsonl (one line an evaluation), TensorBoard events, a progress bar, and what it
-ran with.
+"""What a run leaves to look at: metrics.jsonl (one line an evaluation), TensorBoard events, and what it ran with.
 
-On resume all of them are cut back to the checkpoint's step.
+On resume all of them are cut back to the checkpoint's step. A `Watcher` is told while it goes on.
 """
 
 import json
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 from transformers.trainer_callback import TrainerControl, TrainerState
 from transformers.training_args import TrainingArguments
 
-from pipeline.storage import write_atomically
+from pipeline.io.storage import write_atomically
 from prospect.config import world_size
+from prospect.runs import METRICS_LOG, SKIPPED_LOG, TENSORBOARD
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -32,8 +31,7 @@ HEADLINES = {  # metric: short name beside the bar
     "perplexity": "ppl",
 }
 
-SKIPPED = "skipped.jsonl"
-LOSSES = {"lm_loss": "lm", "dst_gen_loss": "dst", "dst_binary_loss": "update?", "speak_binary_loss": "speak?"}
+LOSSES = ("loss", "lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss")
 PACKAGES = ("prospect-vlm", "torch", "transformers", "accelerate", "peft", "torchao", "tokenizers", "polars", "pyarrow")
 
 
@@ -69,39 +67,59 @@ def _version(package: str) -> str | None:
         return None
 
 
+class Watcher(Protocol):
+    """Who looks on while a run goes on: a terminal, a page, or nobody."""
+
+    def tell(self, line: str) -> None:
+        """Take a line that a person wants to read."""
+
+    def begin(self, step: int, max_steps: int) -> None:
+        """Training begins after `step` optimizer steps."""
+
+    def step(self, step: int) -> None:
+        """So many optimizer steps are done."""
+
+    def log(self, step: int, losses: Mapping[str, float]) -> None:
+        """Take the losses since the last log, the total under "loss"."""
+
+    def end(self) -> None:
+        """Training has ended, well or not."""
+
+
+class Unwatched:
+    """A watcher that sees nothing: of the other ranks, and of runs in tests."""
+
+    def tell(self, line: str) -> None: ...
+
+    def begin(self, step: int, max_steps: int) -> None: ...
+
+    def step(self, step: int) -> None: ...
+
+    def log(self, step: int, losses: Mapping[str, float]) -> None: ...
+
+    def end(self) -> None: ...
+
+
 class RunLog(TrainerCallback):
     """Logs of the main process."""
 
-    def __init__(self, folder: Path, console: Console, start_step: int) -> None:
-        self._path = folder / "metrics.jsonl"
+    def __init__(self, folder: Path, watcher: Watcher, start_step: int) -> None:
+        self._folder, self._watcher, self._start_step = folder, watcher, start_step
         step = start_step if start_step else -1
-        self._there = {(record["split"], record["step"]) for record in _cut_back(self._path, step)}
-        _cut_back(folder / SKIPPED, step)
-        columns = (
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._bar = Progress(
-            *columns, TextColumn("{task.fields[now]}"), console=console, transient=True, disable=not console.is_terminal
-        )
+        self._there = {(record["split"], record["step"]) for record in _cut_back(folder / METRICS_LOG, step)}
+        _cut_back(folder / SKIPPED_LOG, step)
         self._board: SummaryWriter | None = None  # its thread writes into the folder, which a failed set-up removes
-        self._console = console
-        self._start_step = start_step
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         from torch.utils.tensorboard import SummaryWriter  # its import costs half a second
 
-        self._board = SummaryWriter(str(self._path.parent / "tensorboard"), purge_step=self._start_step + 1)
-        self._task = self._bar.add_task("training", total=state.max_steps, completed=self._start_step, now="")
-        self._bar.start()
+        self._board = SummaryWriter(str(self._folder / TENSORBOARD), purge_step=self._start_step + 1)
+        self._watcher.begin(self._start_step, state.max_steps)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._bar.update(self._task, completed=state.global_step)
+        self._watcher.step(state.global_step)
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **kwargs: Any
@@ -111,8 +129,7 @@ class RunLog(TrainerCallback):
             if isinstance(value, int | float):
                 self._board.add_scalar(name, value, state.global_step)
         if "loss" in logs:
-            losses = (f"{name} {logs[key]:.3f}" for key, name in LOSSES.items() if key in logs)
-            self._bar.update(self._task, now=f"loss {logs['loss']:.4f} ({', '.join(losses)})")
+            self._watcher.log(state.global_step, {name: logs[name] for name in LOSSES if name in logs})
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -120,19 +137,19 @@ class RunLog(TrainerCallback):
         self.close()
 
     def evaluation(self, split: str, step: int, epoch: float, metrics: dict[str, Any]) -> None:
-        """One line of metrics.jsonl, unless a run that was killed has left it; headlines on the console."""
+        """Write one line of metrics.jsonl, unless a run that was killed has left it; tell the headlines."""
         if (split, step) not in self._there:
             line = json.dumps({"step": step, "epoch": round(epoch, 4), "split": split, **metrics})
-            with self._path.open("a", encoding="utf-8") as file:
+            with (self._folder / METRICS_LOG).open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
-        self._console.print(f"step {step} {split}: loss {metrics['loss']:.4f}, {headlines(metrics)}", soft_wrap=True)
+        self._watcher.tell(f"step {step} {split}: loss {metrics['loss']:.4f}, {headlines(metrics)}")
 
     def skipped(self, step: int, error: str) -> None:
-        """A broken sample that was left out, on the console."""
-        self._console.print(f"step {step} skipped: {error}", soft_wrap=True, markup=False, highlight=False)
+        """Tell of a broken sample that was left out."""
+        self._watcher.tell(f"step {step} skipped: {error}")
 
     def close(self) -> None:
-        self._bar.stop()
+        self._watcher.end()
         if self._board:
             self._board.close()
 
@@ -149,7 +166,7 @@ def _cut_back(path: Path, step: int) -> list[dict[str, Any]]:
 
 def log_skipped(folder: Path, step: int, during: Literal["training", "evaluation"], error: str) -> None:
     """A line of skipped.jsonl, to which every rank adds its own, unless a run that was killed has left it."""
-    line, path = json.dumps({"step": step, "during": during, "error": error}) + "\n", folder / SKIPPED
+    line, path = json.dumps({"step": step, "during": during, "error": error}) + "\n", folder / SKIPPED_LOG
     if during == "training" or not path.is_file() or line not in path.read_text():
         with path.open("a", encoding="utf-8") as file:
             file.write(line)
@@ -157,10 +174,11 @@ def log_skipped(folder: Path, step: int, during: Literal["training", "evaluation
 
 def count_skipped(folder: Path) -> int:
     """Broken samples left out so far on all ranks, evaluations included."""
-    path = folder / SKIPPED
+    path = folder / SKIPPED_LOG
     return len(path.read_text().splitlines()) if path.is_file() else 0
 
 
-def headlines(metrics: dict[str, Any]) -> str:
-    found = ((name, metrics[metric]) for metric, name in HEADLINES.items())
-    return ", ".join(f"{name} {'-' if value is None else format(value, '.3f')}" for name, value in found)
+def headlines(metrics: Mapping[str, Any]) -> str:
+    """Put the headline metrics on a line."""
+    values = ((name, metrics[metric]) for metric, name in HEADLINES.items())
+    return ", ".join(f"{name} {'-' if value is None else format(value, '.3f')}" for name, value in values)

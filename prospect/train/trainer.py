@@ -24,11 +24,14 @@ from transformers import Trainer, TrainerCallback
 
 from pipeline.errors import ProspectError
 from prospect.config import Config, accumulation_steps
-from prospect.data.loader import Batch, Loader, MicroBatches, Readers, make_loader
+from prospect.data.collate import Batch
+from prospect.data.loader import Loader, MicroBatches, make_loader
 from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
-from prospect.losses import LossWeights, count_targets, losses_from, total_loss
+from prospect.data.reader import Readers
+from prospect.losses import count_targets, losses_from, total_loss
 from prospect.model.lora import without_adapter
+from prospect.runs import STAGING
 from prospect.train.arguments import training_arguments
 from prospect.train.metrics import MetricTerms
 from prospect.train.resume import DataPosition, publish
@@ -76,8 +79,7 @@ class ProspectTrainer(Trainer):
         self.reader, self.eval_readers, self.order, self.position = reader, eval_readers, order, position
         self.tokenizer_, self.image_processor_ = processors
         self.run_log = run_log
-        loss = config.train.loss
-        self.weights = LossWeights(loss.lm, loss.dst_gen, loss.dst_binary, loss.speak_binary)
+        self.loss_config = config.train.loss
         self._logged: dict[str, torch.Tensor] = {}
         self._logged_steps = 0
         self.speed = Speed(
@@ -150,11 +152,10 @@ class ProspectTrainer(Trainer):
     ) -> torch.Tensor:
         assert num_items_in_batch is not None  # from get_batch_samples
         output = model(**_model_inputs(inputs))
-        balanced = self.config.train.loss.balanced
         # DDP averages the ranks' gradients, and the counts are already those of all ranks.
-        loss = total_loss(output.sums, num_items_in_batch, self.weights, balanced) * self.args.world_size
+        loss = total_loss(output.sums, num_items_in_batch, self.loss_config) * self.args.world_size
         self._losses.append((loss.detach(), self.state.global_step + 1, inputs["keys"]))
-        for name, value in losses_from(output.sums.detach(), num_items_in_batch, balanced).items():
+        for name, value in losses_from(output.sums.detach(), num_items_in_batch, self.loss_config.balanced).items():
             self._logged[name] = self._logged.get(name, torch.zeros_like(value)) + value
         return loss
 
@@ -229,7 +230,7 @@ class ProspectTrainer(Trainer):
         self.model.train(was_training)
         total = MetricTerms()
         total.add_vector(self._sum_over_ranks(torch.from_numpy(terms.vector()).to(self.args.device)).cpu().numpy())
-        metrics = total.metrics(self.weights, self.config.train.loss.balanced)
+        metrics = total.metrics(self.loss_config)
         self._evaluated[split, self.state.global_step] = metrics
         if self.run_log:
             self.run_log.evaluation(split, self.state.global_step, self.state.epoch or 0.0, metrics)
@@ -258,7 +259,7 @@ class ProspectTrainer(Trainer):
 
     @property
     def _staging(self) -> Path:
-        return Path(self.args.output_dir) / ".partial"
+        return Path(self.args.output_dir) / STAGING
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """A checkpoint is there whole, or not at all, and then those before it are.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prospect.stream.records import read_prediction
+from prospect.evaluation.predictions import read_prediction
 from tests.e2e.conftest import PROSPECT, fail, run, succeed
 from tests.fakes import jpeg
 from tests.prospect.stream.test_sources import video

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sources import CACHE
-from pipeline.storage import open_folder
+from pipeline.io.remote import open_folder
+from pipeline.shards.inputs import CACHE
 from tests.e2e.conftest import PROSPECT, fail, run, succeed
 from tests.fakes import raw_clip, write_root
 

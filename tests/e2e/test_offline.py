@@ -8,8 +8,8 @@ import webdataset
 from PIL import Image
 
 from tests.e2e.conftest import fail, run, succeed
-from tests.fakes import raw_clip, write_frames, write_root
-from tests.pipeline.test_expand import REAL, needs_real_data
+from tests.fakes import REAL, raw_clip, write_frames, write_root
+from tests.pipeline.test_expand import needs_real_data
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
 from tests.e2e.conftest import PROSPECT, TINY, fail, run, succeed
-from tests.fakes import write_frames
-from tests.pipeline.test_expand import REAL, needs_real_data
+from tests.fakes import REAL, write_frames
+from tests.pipeline.test_expand import needs_real_data
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:

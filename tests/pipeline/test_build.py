@@ -13,13 +13,13 @@ import pyarrow as pa
 import pytest
 import webdataset
 
-from pipeline import sample as sample_module
-from pipeline import shard_writer
-from pipeline.build import build_split
 from pipeline.errors import InvalidInput, ProspectError
-from pipeline.frame_store import open_frames
-from pipeline.plan import Options
-from pipeline.sources import CACHE
+from pipeline.io.frame_store import open_frames
+from pipeline.shards import sample as sample_module
+from pipeline.shards import writer as shard_writer
+from pipeline.shards.build import build_split
+from pipeline.shards.inputs import CACHE
+from pipeline.shards.scan import Options
 from tests.fakes import raw_clip, write_frames, write_root
 
 SMALL = Options(max_silent_frames=4, max_shard_samples=20)
@@ -108,7 +108,7 @@ def test_plain_webdataset_reads_the_shards(root, tmp_path, embed):
 def test_one_and_two_workers_give_the_same_bytes_from_any_folder(root, tmp_path):
     build(root, tmp_path / "one")
     script = (
-        "from pathlib import Path\nfrom pipeline.build import build_split\nfrom pipeline.engine import LocalEngine\nfrom pipeline.plan import Options\n"
+        "from pathlib import Path\nfrom pipeline.shards.build import build_split\nfrom pipeline.io.engine import LocalEngine\nfrom pipeline.shards.scan import Options\n"
         "if __name__ == '__main__':\n"
         "    build_split(Path('data'), 'x', 'train', Path('two'), options=Options(max_silent_frames=4, max_shard_samples=20), engine=LocalEngine(2))\n"
     )
@@ -232,7 +232,7 @@ def test_files_of_unknown_origin_are_not_touched(root, tmp_path):
 
 
 def test_the_offline_stage_imports_no_torch():
-    script = "import sys, cli, pipeline.build, pipeline.toyworld.make; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    script = "import sys, cli, pipeline.shards.build, pipeline.toyworld.make; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -252,7 +252,7 @@ def interrupted_after(monkeypatch, shards: int):
             raise KeyboardInterrupt
         return write(*arguments, **more)
 
-    monkeypatch.setattr("pipeline.build.write_shard", dies)
+    monkeypatch.setattr("pipeline.shards.build.write_shard", dies)
 
 
 def test_a_build_resumed_under_another_plan_writes_its_shards_again(root, tmp_path, monkeypatch):
@@ -298,7 +298,7 @@ def test_a_frames_file_changed_after_its_shard_was_written_is_noticed(root, tmp_
             frames.write_bytes(data)
         return info
 
-    monkeypatch.setattr("pipeline.build.write_shard", change)
+    monkeypatch.setattr("pipeline.shards.build.write_shard", change)
     build(root, tmp_path / "out", embed)
     with pytest.raises(ProspectError, match=r"its shards embed .*v0.arrow, which was changed since"):
         build(root, tmp_path / "out", embed)

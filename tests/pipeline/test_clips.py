@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from pipeline.clips import Step, Turn, in_sequence_order, prompt_text, read_raw_clips
+from pipeline.annotations.clips import Step, Turn, in_sequence_order, prompt_text, read_raw_clips
 from pipeline.errors import ProspectError
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dst import Update, apply_updates, format_state, format_updates, legal_updates, parse_updates
+from pipeline.annotations.dst import Update, apply_updates, format_state, format_updates, legal_updates, parse_updates
 
 UPDATES = st.builds(
     Update,

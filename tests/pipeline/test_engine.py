@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import LocalEngine, RayEngine
 from pipeline.errors import ProspectError
+from pipeline.io.engine import LocalEngine
+from pipeline.io.ray_engine import RayEngine
 
 
 def square(number: int) -> int:
@@ -90,7 +91,7 @@ def test_ray_gives_up_in_the_end(ray_engine, monkeypatch):
 
 
 def test_no_ray_at_an_address_is_a_clear_error():
-    script = "from pipeline.engine import RayEngine\nRayEngine(1, '127.0.0.1:1')"
+    script = "from pipeline.io.engine import RayEngine\nRayEngine(1, '127.0.0.1:1')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert "ProspectError: --ray-address 127.0.0.1:1: cannot connect to Ray" in done.stderr
 
@@ -127,7 +128,7 @@ def test_a_map_left_early_leaves_nothing_to_the_next():
 
 def test_workers_end_with_a_killed_parent(tmp_path):
     script = (
-        "import os, time\nfrom pathlib import Path\nfrom pipeline.engine import LocalEngine\n"
+        "import os, time\nfrom pathlib import Path\nfrom pipeline.io.engine import LocalEngine\n"
         "def work(folder):\n    (Path(folder) / str(os.getpid())).touch()\n    time.sleep(60)\n"
         "if __name__ == '__main__':\n    list(LocalEngine(2).map(work, [os.environ['MARKS']] * 2))\n"
     )

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.clips import Clip, Turn, read_raw_clips
-from pipeline.dst import Update, apply_updates, format_updates, legal_updates
+from pipeline.annotations.clips import Clip, Turn, read_raw_clips
+from pipeline.annotations.dst import Update, apply_updates, format_updates, legal_updates
+from pipeline.annotations.validate import check_clip
 from pipeline.errors import ProspectError
-from pipeline.expand import expand
-from pipeline.sample import decode, encode, rebuild_clip
-from pipeline.validate import check_clip
+from pipeline.shards.expand import expand
+from pipeline.shards.sample import decode, encode, rebuild_clip
 from tests.fakes import REAL, make_clip
 
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="shared/data/real is not here")

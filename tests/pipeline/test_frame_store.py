@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.errors import ProspectError
-from pipeline.frame_store import FrameFile, find_frames_file
+from pipeline.io.frame_store import FrameFile, find_frames_file
 from tests.fakes import write_frames
 
 

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from pipeline.clips import Turn
+from pipeline.annotations.clips import Turn
 from pipeline.errors import ProspectError
-from pipeline.expand import expand
-from pipeline.sample import clip_key, decode, encode
+from pipeline.shards.expand import expand
+from pipeline.shards.sample import clip_key, decode, encode
 from tests.fakes import make_clip
 
 

@@ -3,7 +3,8 @@ import errno
 import pytest
 
 from pipeline.errors import ProspectError
-from pipeline.storage import LocalFolder, RemoteFolder, is_url, open_folder, write_bytes
+from pipeline.io.remote import RemoteFolder, open_folder
+from pipeline.io.storage import LocalFolder, is_url, write_bytes
 
 
 @pytest.fixture(params=["local", "s3"])

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.dst import MOVES
+from pipeline.annotations.dst import MOVES
+from pipeline.annotations.validate import check_clip
 from pipeline.errors import ProspectError
-from pipeline.frame_store import FrameFile
+from pipeline.io.frame_store import FrameFile
 from pipeline.toyworld.make import make_toy, num_clips
 from pipeline.toyworld.world import COLOURS, LEAD, draw_episode, split_of
-from pipeline.validate import check_clip
 
 
 @pytest.fixture(scope="module")

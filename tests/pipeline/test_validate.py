@@ -1,8 +1,8 @@
 import pytest
 
-from pipeline.clips import Step, Turn
+from pipeline.annotations.clips import Step, Turn
+from pipeline.annotations.validate import check_clip
 from pipeline.errors import ProspectError
-from pipeline.validate import check_clip
 from tests.fakes import raw_clip
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline.build import build_split
 from pipeline.errors import ProspectError
-from pipeline.frame_store import open_frames, search_roots
-from pipeline.plan import Options
-from pipeline.shard_reader import ShardFile, shards_at
-from pipeline.storage import LocalFolder
-from pipeline.verify import verify_shard, verify_split
+from pipeline.io.frame_store import open_frames, search_roots
+from pipeline.io.storage import LocalFolder
+from pipeline.shards.build import build_split
+from pipeline.shards.reader import ShardFile, shards_at
+from pipeline.shards.scan import Options
+from pipeline.shards.verify import verify_shard, verify_split
 from tests.fakes import raw_clip, write_frames, write_root
 
 

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ProspectError
-from prospect.config import accumulation_steps, dump_config, load_config
+from prospect.config import accumulation_steps
+from prospect.config_file import dump_config, load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

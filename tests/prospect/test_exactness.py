@@ -16,10 +16,12 @@ import torch
 from torch.nn import functional as F
 from transformers import SmolVLMForConditionalGeneration, TrainerCallback
 
-from prospect.config import load_config
-from prospect.data.loader import Item, stack_items
+from prospect.config import LossConfig
+from prospect.config_file import load_config
+from prospect.data.collate import stack_items
+from prospect.data.reader import Item
 from prospect.layout import IGNORE, Tokens, clip_sequence, cut_parts
-from prospect.losses import LossWeights, count_targets, loss_sums, total_loss
+from prospect.losses import count_targets, loss_sums, total_loss
 from prospect.model.presets import PRESETS, make_checkpoint
 from prospect.train.trainer import MODEL_INPUTS, ProspectTrainer
 from tests.fakes import jpeg, make_clip
@@ -351,7 +353,7 @@ def test_a_heads_balanced_loss_and_gradient_are_those_worked_by_hand(head, label
     counts = count_targets(torch.zeros(1, 5, dtype=torch.uint8), *positions)
     nothing = torch.zeros(0, dtype=torch.int64)
     sums = loss_sums(torch.zeros(0, 8), nothing, nothing, logits, decided)
-    loss = total_loss(sums, counts, LossWeights(0, 0, **{name: float(name == head) for name in LOSSES[2:]}))
+    loss = total_loss(sums, counts, LossConfig(lm=0, dst_gen=0, **{name: float(name == head) for name in LOSSES[2:]}))
     assert loss.item() == pytest.approx(halvings * math.log(2))
     loss.backward()
     by_hand = torch.zeros(count, 2, 2)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.clips import Turn
+from pipeline.annotations.clips import Turn
 from prospect.layout import frame_groups, jittered
 from tests.fakes import make_clip
 

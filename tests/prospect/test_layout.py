@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.clips import Turn, prompt_text
+from pipeline.annotations.clips import Turn, prompt_text
 from pipeline.errors import ProspectError
-from pipeline.expand import expand
+from pipeline.shards.expand import expand
 from prospect.layout import (
     IGNORE,
     Tokens,

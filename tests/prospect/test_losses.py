@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from prospect.losses import TERMS, LossWeights, count_targets, loss_sums, losses_from, total_loss
+from prospect.config import LossConfig
+from prospect.losses import TERMS, count_targets, loss_sums, losses_from, total_loss
 
 # B = 1, T = 6. Decisions at 1, 3, 5; LM targets at 2, 3; a DST target at 4.
 KIND = torch.tensor([[0, 0, 1, 1, 2, 0]], dtype=torch.uint8)
@@ -58,22 +59,22 @@ def test_nothing_learned_is_a_loss_of_zero_with_gradients() -> None:
     logits, decisions = torch.zeros(0, 8, requires_grad=True), torch.zeros(0, 2, 2, requires_grad=True)
     nothing = torch.zeros(0, dtype=torch.int64)
     sums = loss_sums(logits, nothing, nothing, decisions, torch.zeros(0, 2, dtype=torch.int64))
-    loss = total_loss(sums, torch.zeros(6), LossWeights())
+    loss = total_loss(sums, torch.zeros(6))
     loss.backward()
     assert loss.item() == 0 and logits.grad is not None and decisions.grad is not None
 
 
 def test_weights_scale_their_loss() -> None:
     sums, counts = torch.tensor([6.0, 5, 3, 8, 0, 9]), torch.tensor([3.0, 1, 1, 4, 0, 3])
-    weights = LossWeights(lm=1, dst_gen=10, dst_binary=100, speak_binary=1000)
+    weights = LossConfig(lm=1, dst_gen=10, dst_binary=100, speak_binary=1000)
     assert total_loss(sums, counts, weights).item() == pytest.approx(2 + 50 + 250 + 1500)
 
 
 def test_micro_batches_with_the_steps_counts_add_up_to_the_big_batch() -> None:
     parts = torch.tensor([[6.0, 5, 3, 8, 0, 9], [1.0, 0, 2, 2, 4, 1]])
     counts = torch.tensor([3.0, 1, 3, 6, 2, 7])
-    whole = total_loss(parts.sum(0), counts, LossWeights())
-    assert sum(total_loss(part, counts, LossWeights()).item() for part in parts) == pytest.approx(whole.item())
+    whole = total_loss(parts.sum(0), counts)
+    assert sum(total_loss(part, counts).item() for part in parts) == pytest.approx(whole.item())
 
 
 def test_cross_entropy_is_taken_in_float32() -> None:

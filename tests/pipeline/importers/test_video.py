@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from pipeline.engine import LocalEngine
 from pipeline.errors import ProspectError
-from pipeline.frame_store import FrameFile
 from pipeline.importers.video import Settings, at_constant_rate, extract_frames
+from pipeline.io.engine import LocalEngine
+from pipeline.io.frame_store import FrameFile
 
 
 def write_video(path: Path, times_ms: list[int], size: tuple[int, int] = (64, 48), codec: str = "mpeg4") -> Path:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import build_split
-from pipeline.plan import Options
+from pipeline.shards.build import build_split
+from pipeline.shards.scan import Options
 from tests.fakes import RAW_CLIP, raw_clip, word_tokenizer, write_root
 
 STEPS = [step["name"] for step in RAW_CLIP["dst"]]

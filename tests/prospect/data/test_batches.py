@@ -9,9 +9,11 @@ from torch.utils.data import DataLoader
 
 from pipeline.errors import ProspectError
 from prospect.config import NegativeRate
-from prospect.data.loader import PREFETCH, MicroBatches, Sampling, collate, make_loader
+from prospect.data.collate import PREFETCH, collate
+from prospect.data.loader import MicroBatches, make_loader
 from prospect.data.negatives import is_kept
 from prospect.data.order import Request, make_order
+from prospect.data.reader import Sampling
 from tests.pipeline.test_engine import wait_for
 from tests.prospect.data.test_loader import reader
 

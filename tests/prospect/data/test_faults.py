@@ -7,7 +7,7 @@ import pytest
 from pipeline.errors import ProspectError
 from prospect.data.index import read_split
 from prospect.data.order import make_order
-from prospect.data.sequences import plan_fingerprint
+from prospect.data.sequences import table_fingerprint
 from prospect.layout import Tokens
 from tests.fakes import replace_in_index
 from tests.prospect.data.test_loader import reader
@@ -41,9 +41,9 @@ def test_a_flipped_bit_of_the_index_is_named(copied):
 
 def test_another_index_is_another_plan(copied, tokenizer):
     packed = reader(copied, tokenizer, "shards")
-    before = plan_fingerprint(packed.split, Tokens(tokenizer, 1), tokenizer, packed.data)
+    before = table_fingerprint(packed.split, Tokens(tokenizer, 1), tokenizer, packed.data)
     replace_in_index(copied / "shards" / "x" / "train", "Well begun.", "Well")
-    assert plan_fingerprint(opened(copied), Tokens(tokenizer, 1), tokenizer, packed.data) != before
+    assert table_fingerprint(opened(copied), Tokens(tokenizer, 1), tokenizer, packed.data) != before
 
 
 def test_a_shard_that_cannot_be_opened_is_named_with_its_sample(copied, tokenizer):

@@ -6,7 +6,7 @@ from PIL import Image
 from transformers import SmolVLMImageProcessorPil
 
 from pipeline.errors import ProspectError
-from prospect.data.frames import blind_frames, decode_frame
+from prospect.data.decode import blind_frames, decode_frame
 from tests.fakes import jpeg
 
 

@@ -10,18 +10,20 @@ import pytest
 import torch
 
 from pipeline.errors import ProspectError
-from pipeline.expand import expand
-from pipeline.frame_store import find_frames_file, open_frames
-from pipeline.shard_reader import ShardFile, read_samples, shards_at
-from pipeline.storage import LocalFolder
+from pipeline.io.frame_store import find_frames_file, open_frames
+from pipeline.io.storage import LocalFolder
+from pipeline.shards.expand import expand
+from pipeline.shards.reader import ShardFile, read_samples, shards_at
 from prospect.config import DataConfig, NegativeRate
 from prospect.data import loader
-from prospect.data.frames import decode_frame, decode_into
+from prospect.data.collate import collate
+from prospect.data.decode import decode_frame, decode_into
 from prospect.data.index import clips_of, read_split
-from prospect.data.loader import Item, MicroBatches, Readers, Sampling, SequenceReader, collate, make_loader
+from prospect.data.loader import MicroBatches, make_loader
 from prospect.data.negatives import is_kept, jitter_of
 from prospect.data.order import Request
-from prospect.data.sequences import SCHEMA, plan_fingerprint, plan_sequences
+from prospect.data.reader import Item, Readers, Sampling, SequenceReader
+from prospect.data.sequences import SCHEMA, sequence_table, table_fingerprint
 from prospect.layout import IGNORE, Tokens
 from tests.fakes import jpeg, replace_in_index
 
@@ -30,7 +32,7 @@ def reader(root, tokenizer, shards="plain", sampling=None, **settings):
     data = DataConfig(dataset="x", shards=root / shards, root=root / "data", **settings)
     split = read_split(data.shards, "x", "train", data.root)
     tokens = Tokens(tokenizer, 1)
-    return SequenceReader(split, plan_sequences(split, tokens, data), tokens, data, 32, sampling)
+    return SequenceReader(split, sequence_table(split, tokens, data), tokens, data, 32, sampling)
 
 
 def test_clips_are_rebuilt_from_the_index_as_from_the_shards(root):
@@ -192,11 +194,11 @@ def test_a_truncated_shard_is_named(root, tokenizer, tmp_path):
 def test_plans_are_cached_under_what_they_depend_on(root, tokenizer, tmp_path):
     data = DataConfig(dataset="x", shards=root / "plain", root=root / "data")
     split, tokens = read_split(data.shards, "x", "train", data.root), Tokens(tokenizer, 1)
-    plan = plan_sequences(split, tokens, data, tmp_path / "plan.parquet")
+    plan = sequence_table(split, tokens, data, tmp_path / "plan.parquet")
     assert dict(plan.schema) == SCHEMA
-    assert plan_sequences(split, tokens, data, tmp_path / "plan.parquet").equals(plan)
+    assert sequence_table(split, tokens, data, tmp_path / "plan.parquet").equals(plan)
     prints = {
-        plan_fingerprint(split, t, tokenizer, d)
+        table_fingerprint(split, t, tokenizer, d)
         for t, d in (
             (tokens, data),
             (Tokens(tokenizer, 4), data),

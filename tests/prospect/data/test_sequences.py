@@ -7,7 +7,7 @@ import pytest
 from prospect.config import DataConfig
 from prospect.data import sequences
 from prospect.data.index import read_split
-from prospect.data.sequences import cached_plan, plan_fingerprint
+from prospect.data.sequences import cached_table, table_fingerprint
 from prospect.layout import Tokens
 from tests.fakes import word_tokenizer
 
@@ -21,7 +21,7 @@ def planned(root, tokenizer, tmp_path):
 
 def test_the_same_shards_tokenizer_and_settings_have_one_fingerprint(planned, root, tokenizer):
     again = read_split(root / "plain", "x", "train", root / "data")
-    assert plan_fingerprint(*planned) == plan_fingerprint(again, Tokens(tokenizer, 1), tokenizer, planned[3])
+    assert table_fingerprint(*planned) == table_fingerprint(again, Tokens(tokenizer, 1), tokenizer, planned[3])
 
 
 def test_other_bytes_of_any_shard_change_it(planned):
@@ -30,25 +30,25 @@ def test_other_bytes_of_any_shard_change_it(planned):
     for number in range(len(shards)):
         other = [shard | {"sha256": "0" * 64} if i == number else shard for i, shard in enumerate(shards)]
         changed = replace(split, manifest=split.manifest | {"shards": other})
-        assert plan_fingerprint(changed, *rest) != plan_fingerprint(*planned)
+        assert table_fingerprint(changed, *rest) != table_fingerprint(*planned)
 
 
 def test_another_tokenizer_with_the_same_frame_changes_it(planned):
     split, tokens, _, data = planned
     other = word_tokenizer(["Other words."])
     assert Tokens(other, 1).frame == tokens.frame
-    assert plan_fingerprint(split, tokens, other, data) != plan_fingerprint(*planned)
+    assert table_fingerprint(split, tokens, other, data) != table_fingerprint(*planned)
 
 
 def test_another_version_of_the_layout_changes_it(planned, monkeypatch):
-    before = plan_fingerprint(*planned)
+    before = table_fingerprint(*planned)
     monkeypatch.setattr(sequences, "LAYOUT_VERSION", sequences.LAYOUT_VERSION + 1)
-    assert plan_fingerprint(*planned) != before
+    assert table_fingerprint(*planned) != before
 
 
 def test_without_dst_it_changes_and_so_does_the_plan_that_is_cached(planned):
     *rest, data = planned
     without = data.model_copy(update={"dst": False})
-    assert plan_fingerprint(*rest, without) != plan_fingerprint(*planned)
-    longer, shorter = cached_plan(*planned), cached_plan(*rest, without)
+    assert table_fingerprint(*rest, without) != table_fingerprint(*planned)
+    longer, shorter = cached_table(*planned), cached_table(*rest, without)
     assert (shorter["num_tokens"] < longer["num_tokens"]).all(), "not the plan that is there"

@@ -11,14 +11,15 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline import storage
 from pipeline.errors import ProspectError
-from pipeline.storage import RemoteFolder
+from pipeline.io import storage
+from pipeline.io.remote import RemoteFolder
 from prospect.config import DataConfig
 from prospect.data.index import read_split
-from prospect.data.loader import MicroBatches, SequenceReader, make_loader
+from prospect.data.loader import MicroBatches, make_loader
 from prospect.data.order import Request
-from prospect.data.sequences import plan_sequences
+from prospect.data.reader import SequenceReader
+from prospect.data.sequences import sequence_table
 from prospect.data.shard_cache import ShardCache
 from prospect.layout import Tokens
 from tests.servers import Server, make_certificate
@@ -43,7 +44,7 @@ def remote(server, tmp_path, shards="embedded", gb=1.0):
     data = DataConfig(
         dataset="x", shards=f"{server.url}/{shards}", root=tmp_path, cache=tmp_path / "cache", cache_gb=gb
     )
-    return data, read_split(data.shards, "x", "train", data.root, data.shard_cache)
+    return data, read_split(data.shards, "x", "train", data.root, ShardCache.of(data))
 
 
 def everything(split) -> list[list[bytes]]:
@@ -99,14 +100,14 @@ def test_shards_behind_https_are_read_where_the_certificate_is_trusted(root, tmp
 def test_shards_on_s3_give_the_bytes_of_local_ones(s3, root, tmp_path, local):
     fsspec.filesystem("s3").put(str(root / "embedded"), f"bucket/{tmp_path.name}", recursive=True)
     data = DataConfig(dataset="x", shards=f"s3://bucket/{tmp_path.name}", root=tmp_path, cache=tmp_path / "cache")
-    split = read_split(data.shards, "x", "train", data.root, data.shard_cache)
+    split = read_split(data.shards, "x", "train", data.root, ShardCache.of(data))
     assert everything(split) == everything(local)
 
 
 def test_the_loader_reads_remote_shards_in_its_workers(server, tmp_path, root, tokenizer):
     data, split = remote(server, tmp_path)
     tokens = Tokens(tokenizer, 1)
-    reader = SequenceReader(split, plan_sequences(split, tokens, data), tokens, data, 32, None)
+    reader = SequenceReader(split, sequence_table(split, tokens, data), tokens, data, 32, None)
     batches = make_loader(reader, MicroBatches(lambda: iter([[Request(i, 0, 0)] for i in range(3)]), 3), 0, 2)
     assert [batch["keys"][0][:2] for batch in batches] == ["v0", "v1", "v2"]
 

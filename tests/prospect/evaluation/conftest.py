@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.build import build_split
-from pipeline.plan import Options
+from pipeline.shards.build import build_split
+from pipeline.shards.scan import Options
 from prospect.evaluation.evaluate import Places, ProspectEvaluator
 from prospect.model.presets import make_checkpoint
 from tests.fakes import raw_clip, write_root

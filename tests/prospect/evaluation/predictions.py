@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.clips import Turn
-from pipeline.dst import Update, parse_updates
-from prospect.stream.records import Action, ClipPrediction, FrameRecord, SpeechEvent, UpdateEvent
+from pipeline.annotations.clips import Turn
+from pipeline.annotations.dst import Update, parse_updates
+from prospect.evaluation.events import SpeechEvent, UpdateEvent
+from prospect.evaluation.predictions import ClipPrediction
+from prospect.stream.records import Action, FrameRecord
 from tests.fakes import make_clip
 
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from prospect.evaluation.calibrate import calibrate_checkpoint
-from prospect.stream.records import read_prediction
+from prospect.evaluation.predictions import read_prediction
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 import pytest
 
-from pipeline.clips import Turn
-from prospect.evaluation.calibration import (
+from pipeline.annotations.clips import Turn
+from prospect.evaluation.predictions import ClipPrediction
+from prospect.evaluation.thresholds import (
     GRID,
     HEADS,
     Sweep,
@@ -11,7 +12,7 @@ from prospect.evaluation.calibration import (
     sweep,
     swept_heads,
 )
-from prospect.stream.records import Action, ClipPrediction, FrameRecord
+from prospect.stream.records import Action, FrameRecord
 from tests.fakes import make_clip
 
 # Updates at 4 (two) and 8, an utterance at 4; 2 frames a second, window -5..5 frames.

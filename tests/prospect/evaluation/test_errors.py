@@ -1,6 +1,6 @@
 """Each kind of mistake; the window is 2 frames back and 4 ahead."""
 
-from prospect.evaluation.errors import SPEECH_KINDS, UPDATE_KINDS, count_errors, speech_errors, update_errors
+from prospect.evaluation.mistakes import SPEECH_KINDS, UPDATE_KINDS, count_errors, speech_errors, update_errors
 from tests.prospect.evaluation.predictions import speech, update
 
 WINDOW = (-2, 4)

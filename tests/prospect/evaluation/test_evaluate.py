@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from prospect.data.frames import GREY, decode_frame
+from prospect.data.decode import GREY, decode_frame
 from prospect.evaluation.embeddings import Embedder
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, evaluate_contexts, join_ranks
+from prospect.evaluation.predictions import read_prediction
 from prospect.evaluation.scores import by_dataset, measure
 from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.stream.context import Context
-from prospect.stream.records import read_prediction
 from prospect.stream.streamer import Streamer
 from tests.fakes import jpeg
 from tests.prospect.evaluation.predictions import letters, prediction

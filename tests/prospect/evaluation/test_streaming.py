@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.errors import ProspectError
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks
-from prospect.evaluation.streaming import prepare_folder, remove_folder
-from prospect.stream.records import read_prediction
+from prospect.evaluation.predict import prepare_folder, remove_folder
+from prospect.evaluation.predictions import read_prediction
 
 
 def streamed(world, out, **options) -> list[str]:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.dst import STATES, Update, apply_updates, legal_updates, parse_updates
+from pipeline.annotations.dst import STATES, Update, apply_updates, legal_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint

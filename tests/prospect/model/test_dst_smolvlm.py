@@ -8,8 +8,8 @@ import torch
 from torch.nn import functional as F
 from transformers import SmolVLMForConditionalGeneration
 
-from prospect.losses import LossWeights, count_targets, total_loss
-from prospect.model.frames import pool_grid
+from prospect.losses import count_targets, total_loss
+from prospect.model.vision import pool_grid
 from tests.prospect.model.models import as_pixels, load, make_batch, random_frames, row_of
 
 
@@ -90,7 +90,7 @@ def test_padding_batching_and_order_change_nothing(checkpoints) -> None:
 def gradients(model, batches, counts):
     model.zero_grad()
     for batch in batches:
-        total_loss(model(**batch).sums, counts, LossWeights()).backward()
+        total_loss(model(**batch).sums, counts).backward()
     return {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -142,7 +142,7 @@ def test_bf16_trains_with_float32_losses(checkpoints) -> None:
     model = load(checkpoints["toy"], dtype="bfloat16").train()
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     output = model(**make_batch([30, 40]))
-    total_loss(output.sums, output.counts, LossWeights()).backward()
+    total_loss(output.sums, output.counts).backward()
     assert output.sums.dtype == torch.float32 and output.sums.isfinite().all()
 
 

@@ -3,8 +3,8 @@ import copy
 import pytest
 import torch
 
-from pipeline.clips import Turn
-from pipeline.dst import apply_updates, parse_updates
+from pipeline.annotations.clips import Turn
+from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint

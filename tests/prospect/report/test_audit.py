@@ -7,20 +7,21 @@ import polars as pl
 import pytest
 
 from pipeline import build, shard_writer
-from pipeline.build import build_split
-from pipeline.clips import prompt_text
-from pipeline.plan import Options, valid_clips
+from pipeline.annotations.clips import prompt_text
+from pipeline.annotations.validate import valid_clips
+from pipeline.shards.build import build_split
+from pipeline.shards.scan import Options
 from prospect import layout
 from prospect.config import DataConfig
 from prospect.data import loader
 from prospect.data.index import Split, clips_of, read_split
-from prospect.data.loader import SequenceReader
-from prospect.data.sequences import plan_sequences
+from prospect.data.reader import SequenceReader
+from prospect.data.sequences import sequence_table
 from prospect.layout import CONTEXT, IGNORE, LM_TARGET, Tokens
-from prospect.model.blueprint import Blueprint
+from prospect.looking.audit import CHECKS, Audit, audit
 from prospect.model.checkpoint import with_tokens
 from prospect.model.presets import toy_config, toy_tokenizer
-from prospect.report.audit import CHECKS, Audit, audit
+from prospect.setup import Blueprint
 from tests.fakes import raw_clip, replace_in_index, write_root
 
 PACKINGS = pytest.mark.parametrize("packing", ["clip", "turn"])
@@ -56,7 +57,7 @@ def run(
     tokens = Tokens(tokenizer, 1)
     blueprint = Blueprint(tokenizer, tokens, with_tokens(toy_config(tokenizer), "toy", 1))
     data = DataConfig(packing=packing, max_seq_len=max_seq_len, reserve=120, dst=dst)
-    reader = SequenceReader(split, plan_sequences(split, tokens, data), tokens, data, 64, None)
+    reader = SequenceReader(split, sequence_table(split, tokens, data), tokens, data, 64, None)
     reader = dataclasses.replace(reader, **changes)
     return audit(reader, blueprint, valid_clips(root / "data" / "x" / "train_training.json"))
 
@@ -159,7 +160,7 @@ def test_a_decision_with_two_labels(root):
     split = read_split(root / "shards", "x", "train", root / "data")
     tokenizer = toy_tokenizer([turn.text for clip in clips_of(split.index) for turn in clip.turns])
     data = DataConfig(max_seq_len=1000, reserve=120)
-    plan = plan_sequences(split, Tokens(tokenizer, 1), data)
+    plan = sequence_table(split, Tokens(tokenizer, 1), data)
     found = fired(run(root, max_seq_len=1000, plan=pl.concat([plan, plan.head(1)])))
     assert "number of labels of the decision at frame 2: found 2, expected 1" in found["contradictions"]
     assert "frames: found" in found["truncation"]

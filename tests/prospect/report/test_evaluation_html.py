@@ -7,9 +7,10 @@ import weakref
 import pytest
 from PIL import Image
 
-from pipeline.clips import Turn
-from prospect.report.evaluation_html import write_report
-from prospect.stream.records import Action, ClipPrediction, FrameRecord
+from pipeline.annotations.clips import Turn
+from prospect.evaluation.pages.html import write_report
+from prospect.evaluation.predictions import ClipPrediction
+from prospect.stream.records import Action, FrameRecord
 from tests.fakes import jpeg, make_clip
 
 EVIL = "</script><b>bold & </b>"

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.build import build_split
-from pipeline.plan import Options
-from pipeline.shard_reader import find_sample, shards_at
+from pipeline.shards.build import build_split
+from pipeline.shards.reader import find_sample, shards_at
+from pipeline.shards.scan import Options
 from prospect.config import DataConfig
 from prospect.layout import Tokens
-from prospect.report.stats import statistics
-from prospect.report.token_view import sequence_of, token_rows, token_view
+from prospect.looking.stats import statistics
+from prospect.looking.token_view import sequence_of, token_rows, token_view
 from tests.fakes import RAW_CLIP, clip_texts, pieces, raw_clip, word_tokenizer, write_root
 from tests.pipeline.test_validate import check
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.clips import Turn
+from pipeline.annotations.clips import Turn
 from prospect.layout import Tokens
 from prospect.model.presets import PRESETS, make_checkpoint
 from tests.fakes import clip_texts, make_clip

@@ -3,10 +3,11 @@ import io
 import pytest
 from rich.console import Console
 
-from pipeline.clips import Step, Turn
+from pipeline.annotations.clips import Step, Turn
 from prospect.stream.board import KEPT, Board, clock_time, steps_shown
-from prospect.stream.sources import Lines, Task
+from prospect.stream.lines import Lines
 from prospect.stream.streamer import StreamSettings
+from prospect.stream.task import Task
 from tests.prospect.stream.test_player import TASK, Clock, played
 from tests.prospect.stream.test_streamer import with_bias
 

@@ -8,9 +8,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from pipeline.errors import ProspectError
-from prospect.commands import app
+from prospect.commands.watching import app
 from prospect.stream.live import Outputs, stream_live
-from prospect.stream.sources import Task
+from prospect.stream.task import Task
 from tests.fakes import jpeg, raw_clip
 from tests.prospect.stream.test_player import TASK
 from tests.prospect.stream.test_streamer import streamer, with_bias

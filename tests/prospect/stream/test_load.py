@@ -1,7 +1,8 @@
 import pytest
 
 from pipeline.errors import ProspectError
-from prospect.stream.load import WRITTEN_LAST, find_checkpoint
+from prospect.runs import find_checkpoint
+from prospect.stream.load import WRITTEN_LAST
 from prospect.train.resume import FILE
 
 

@@ -2,10 +2,12 @@ import json
 
 import pytest
 
-from pipeline.clips import Step, Turn
+from pipeline.annotations.clips import Step, Turn
 from pipeline.errors import ProspectError
+from prospect.stream.lines import Lines
 from prospect.stream.player import RunFile, Summary, play
-from prospect.stream.sources import Lines, SourceFrame, Task
+from prospect.stream.sources import SourceFrame
+from prospect.stream.task import Task
 from tests.fakes import jpeg
 from tests.prospect.stream.test_streamer import streamer, with_bias
 

@@ -1,5 +1,6 @@
-from pipeline.clips import Turn
-from prospect.stream.records import Action, ClipPrediction, FrameRecord, proassist_records
+from pipeline.annotations.clips import Turn
+from prospect.evaluation.predictions import ClipPrediction, proassist_records
+from prospect.stream.records import Action, FrameRecord
 from tests.fakes import make_clip
 
 

@@ -8,18 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.clips import Step, Turn
+from pipeline.annotations.clips import Step, Turn
 from pipeline.errors import InvalidInput, ProspectError
-from prospect.stream.sources import (
-    Lines,
-    SourceFrame,
-    ahead,
-    frames_of,
-    script_lines,
-    task_of,
-    task_of_clip,
-    task_of_steps,
-)
+from prospect.stream.lines import Lines, script_lines
+from prospect.stream.sources import SourceFrame, ahead, frames_of
+from prospect.stream.task import task_of, task_of_clip, task_of_steps
 from tests.fakes import jpeg, raw_clip, write_frames
 
 

@@ -4,11 +4,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pipeline.clips import Turn, prompt_text
-from pipeline.dst import apply_updates, parse_updates
+from pipeline.annotations.clips import Turn, prompt_text
+from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
+from prospect.evaluation.replay import encoded, stream_clip
 from prospect.layout import clip_sequence, cut_parts
-from prospect.stream.replay import encoded, stream_clip
 from prospect.stream.streamer import Streamer, StreamSettings
 from tests.fakes import make_clip
 from tests.prospect.model.models import TOKENIZER, random_frames

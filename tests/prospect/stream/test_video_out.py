@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.clips import Turn
+from pipeline.annotations.clips import Turn
 from pipeline.errors import ProspectError
-from prospect.stream.sources import Lines, SourceFrame
+from prospect.stream.lines import Lines
+from prospect.stream.sources import SourceFrame
 from prospect.stream.streamer import StreamSettings
 from prospect.stream.video_out import BACK, PANEL, SIDE, VideoWriter
 from tests.prospect.stream.test_player import TASK, played

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import torch
 
+from prospect.setup import feature_key
 from prospect.train import cache_features
-from prospect.train.cache_features import feature_key
 
 
 def model(tokens=4, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), size=64, vision=1.0, connector=1.0):

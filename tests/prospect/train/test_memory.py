@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from prospect.config import Config, load_config
+from prospect.config import Config
+from prospect.config_file import load_config
 from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import PRESETS
+from prospect.setup import prepared
 from prospect.train.memory import OVERHEAD, Shapes, predict
-from prospect.train.prepare import prepared
 from tests.prospect.model.models import TOKENIZER, grid_config
 from tests.prospect.train.test_trainer import CONFIGS
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.clips import Turn
-from prospect.losses import LossWeights
+from pipeline.annotations.clips import Turn
+from prospect.config import LossConfig
 from prospect.train.baselines import baselines
 from prospect.train.metrics import MetricTerms
 from tests.fakes import make_clip
 
-WEIGHTS = LossWeights()
+WEIGHTS = LossConfig()
 
 
 def batch():

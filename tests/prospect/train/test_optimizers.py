@@ -6,7 +6,8 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from transformers import Trainer
 
 from pipeline.errors import ProspectError
-from prospect.config import Config, load_config
+from prospect.config import Config
+from prospect.config_file import load_config
 from prospect.train.arguments import training_arguments
 from tests.prospect.train.test_trainer import CONFIGS, logged, run
 

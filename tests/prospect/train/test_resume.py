@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.errors import ProspectError
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.report.compare import comparison
-from prospect.train.resume import checkpoints
+from prospect.runs import checkpoints
+from prospect.train.compare import comparison
 from prospect.train.run import train
 from tests.prospect.train.test_trainer import QUIET, logged, run
 from tests.prospect.train.test_ways import STEPS, config_of

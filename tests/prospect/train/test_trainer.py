@@ -8,11 +8,12 @@ import pytest
 import yaml
 from rich.console import Console
 
-from pipeline.build import build_split
 from pipeline.errors import ProspectError
-from pipeline.plan import Options
-from prospect.config import load_config
-from prospect.train.resume import DataPosition, checkpoints
+from pipeline.shards.build import build_split
+from pipeline.shards.scan import Options
+from prospect.config_file import load_config
+from prospect.runs import checkpoints
+from prospect.train.resume import DataPosition
 from prospect.train.run import Run, train
 from tests.fakes import raw_clip, write_root
 

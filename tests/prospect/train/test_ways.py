@@ -9,21 +9,21 @@ from accelerate import PartialState
 from safetensors.torch import load_file
 from transformers import Trainer
 
-from pipeline.build import build_split
 from pipeline.errors import ProspectError
-from pipeline.frame_store import open_frames
-from pipeline.plan import Options
-from prospect.config import load_config
+from pipeline.io.frame_store import open_frames
+from pipeline.shards.build import build_split
+from pipeline.shards.scan import Options
+from prospect.config_file import load_config
+from prospect.data.decode import decode_frame
 from prospect.data.features import FeatureStore
-from prospect.data.frames import decode_frame
 from prospect.data.index import read_split
 from prospect.evaluation.evaluate import Places, ProspectEvaluator
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.runs import checkpoints
+from prospect.setup import load_model
 from prospect.stream.load import load_streamer
 from prospect.train.cache_features import run_cache_features
 from prospect.train.plan import plan_run
-from prospect.train.resume import checkpoints
-from prospect.train.run import load_model
 from prospect.train.trainer import ProspectTrainer
 from tests.fakes import write_frames
 from tests.prospect.train.test_trainer import CONFIGS, logged, run

@@ -1,0 +1,142 @@
+"""Folders of files that are complete or absent, and the local one: partial file, fsync, rename (`remote.py` has the
+other kind).
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from pipeline.errors import ProspectError
+
+PARTIAL = ".partial"  # suffix of files that are being written
+
+
+class Folder(Protocol):
+    """A folder of files that are complete or absent."""
+
+    def __truediv__(self, name: str) -> "Folder": ...
+
+    def names(self) -> list[str]:
+        """Files and folders in it, sorted; empty where there is no such folder. Partial files are not listed."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes of a file; None when it is not there."""
+
+    def read(self, name: str) -> bytes: ...
+
+    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """A file to read from its beginning; raises ProspectError where it is not there."""
+
+    def new_file(self, name: str) -> AbstractContextManager[Path]:
+        """A local path to write; the file gets its name when the block ends without an error."""
+
+    def delete(self, name: str) -> None: ...
+
+    def remove(self) -> None:
+        """Remove the folder and all in it, if it is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFolder:
+    path: Path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __truediv__(self, name: str) -> "LocalFolder":
+        return LocalFolder(self.path / name)
+
+    def names(self) -> list[str]:
+        if not self.path.is_dir():
+            return []
+        return sorted(p.name for p in self.path.iterdir() if not p.name.endswith(PARTIAL))
+
+    def size(self, name: str) -> int | None:
+        path = self.path / name
+        return path.stat().st_size if path.is_file() else None
+
+    def read(self, name: str) -> bytes:
+        return (self.path / name).read_bytes()
+
+    def open(self, name: str) -> IO[bytes]:
+        try:
+            return (self.path / name).open("rb")
+        except FileNotFoundError:
+            raise ProspectError(f"{self.path / name}: no such file") from None
+
+    @contextmanager
+    def new_file(self, name: str) -> Iterator[Path]:
+        self.path.mkdir(parents=True, exist_ok=True)
+        partial = self.path / f"{name}.{os.getpid()}{PARTIAL}"  # a worker that outlives its killed parent has its own
+        try:
+            with naming(partial):
+                yield partial
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+                partial.replace(self.path / name)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def delete(self, name: str) -> None:
+        (self.path / name).unlink()
+
+    def remove(self) -> None:
+        if self.path.exists():
+            shutil.rmtree(self.path)
+
+    def remove_partials(self) -> None:
+        """What a killed run left half-written."""
+        for path in self.path.glob(f"*{PARTIAL}"):
+            path.unlink(missing_ok=True)
+
+
+def is_url(place: str | Path) -> bool:
+    return isinstance(place, str) and "://" in place
+
+
+def write_bytes(folder: Folder, name: str, data: bytes) -> None:
+    """A whole small file."""
+    with folder.new_file(name) as path:
+        path.write_bytes(data)
+
+
+def sha256_in(folder: Folder, name: str) -> str:
+    """sha256 of a file, read piece by piece."""
+    digest = hashlib.sha256()
+    with folder.open(name) as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """A whole small local file: complete or absent, whatever happens."""
+    write_bytes(LocalFolder(path.parent), path.name, data)
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Encode a record for people too: indented, UTF-8, a lone surrogate in the input as JSON escapes it."""
+    text = json.dumps(value, ensure_ascii=False, indent=1) + "\n"
+    return text.encode(errors="backslashreplace")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a small local JSON file, whole or not at all."""
+    write_atomically(path, json_bytes(value))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of a full disk name the file that was written; by themselves they do not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from None
+        raise

@@ -1,0 +1,14 @@
+"""How a stage tells how far it is, without knowing who listens."""
+
+from collections.abc import Callable
+
+Progress = Callable[[str, int, int | None], None]  # stage, done, total (None: unknown)
+Tell = Callable[[str], None]  # a line for whoever looks on
+
+
+def unwatched(stage: str, done: int, total: int | None) -> None:
+    """A `Progress` that nobody listens to."""
+
+
+def untold(line: str) -> None:
+    """A `Tell` that nobody listens to."""

@@ -1,0 +1,335 @@
+"""build-shards: clips -> turn shards, index.parquet and manifest.json. Read this first.
+
+1. Fingerprint the annotation file and options; a finished build with the same one is left as it is.
+2. Pass one (`plan.py`): check every clip, spool the valid ones, cut them into shards. Problems stop here.
+3. Pass two (`shard_writer.py`): workers write shards, each under its name only once complete. A rerun keeps those that
+   an interrupted run finished.
+4. The index from the shards' rows, then the manifest, last.
+
+The same input and options give the same bytes, whatever the engine and the number of workers, and however often it was
+interrupted.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.annotations.clips import Clip
+from pipeline.annotations.files import annotation_file, other_annotations
+from pipeline.errors import InvalidInput, ProspectError
+from pipeline.io.engine import Engine, LocalEngine
+from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
+from pipeline.io.remote import open_folder
+from pipeline.io.storage import Folder, LocalFolder, json_bytes, sha256_in, write_bytes
+from pipeline.progress import Progress, unwatched
+from pipeline.shards import manifest as m
+from pipeline.shards import sample as s
+from pipeline.shards.inputs import CACHE, FramesSource, Source, SourceHashes
+from pipeline.shards.scan import Options, Plan, read_clips, scan, skipped_by_field
+from pipeline.shards.writer import ShardInfo, read_finished, read_rows, write_shard
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """The outcome: where, what the manifest says, and whether anything had to be done."""
+
+    folder: Folder
+    manifest: dict[str, Any]
+    up_to_date: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _ShardTask:
+    folder: Folder
+    work: Folder
+    name: str
+    clips: bytes  # the shard's range of the spool
+    max_silent_frames: int
+    embed_frames: bool
+    roots: tuple[Path, ...]
+
+
+def build_split(
+    data_root: Path,
+    dataset: str,
+    split: str,
+    out: Path | str,
+    *,
+    frames_root: Path | None = None,
+    options: Options = Options(),  # noqa: B008 (frozen)
+    engine: Engine = LocalEngine(),  # noqa: B008 (one worker: nothing is started)
+    force: bool = False,
+    verify: bool = False,
+    progress: Progress = unwatched,
+) -> Build:
+    """Build OUT/DATASET/SPLIT; `out` is a folder or a URL.
+
+    Args:
+        force: build over another build; without it, one is refused.
+        verify: read every input file again instead of trusting sizes and modification times.
+
+    Raises:
+        InvalidInput: some clips have problems and `options.on_invalid` is "error"; nothing was written.
+        ProspectError: the input is missing or unreadable, or OUT has another build (the message says how to go on).
+    """
+    annotations = annotation_file(data_root, dataset, split)
+    roots = search_roots(frames_root, data_root, dataset)
+    folder = open_folder(out) / dataset / split
+    work = open_folder(out) / dataset / f".{split}.build"  # of a build under way; gone once the manifest stands
+    hashes = SourceHashes(folder, verify)
+    sources = [hashes.source(annotations, annotations.name)]
+    if options.on_invalid == "skip":  # the videos of other splits are left out, so the shards depend on those
+        sources += [hashes.source(path, path.name) for path in other_annotations(annotations, split)]
+    fingerprint = _fingerprint(options, sources)
+    if not force and folder.size(m.MANIFEST) is not None:
+        manifest = m.read_manifest(folder)
+        _refuse_other(folder, manifest["fingerprint"], fingerprint)
+        _refuse_changed_frames(folder, manifest, hashes, roots)
+        _refuse_changed_shards(folder, manifest, verify)
+        hashes.save()
+        _remove_leftovers(work)
+        return Build(folder, manifest, up_to_date=True)
+
+    before = _folders_there(work)
+    with _sole_builder(work) as scratch:
+        is_new = _start(folder, work, fingerprint, force)
+        spool = scratch / "clips.jsonl"
+        try:
+            plan = scan(annotations, split, spool, options, roots, engine, partial(progress, "checking clips"))
+            _stop_on_problems(plan, options)
+        except BaseException:
+            if is_new:
+                _undo_start(work, before)
+            raise
+        if is_new:
+            _remove_build(folder, split)  # --force; not before the input is known to be good
+            write_bytes(work, "fingerprint", fingerprint.encode())
+        names = [f"{split}-{n:06d}.tar" for n in range(len(plan.shards))]
+        tasks = (
+            _ShardTask(folder, work, name, lines, options.max_silent_frames, options.embed_frames, (*roots,))
+            for name, lines in zip(names, _ranges(spool, plan), strict=True)
+        )
+        shards: list[ShardInfo] = []
+        index = _Index()
+        with folder.new_file(m.INDEX) as path, pq.ParquetWriter(path, m.SCHEMA, compression="zstd") as writer:
+            for shard in engine.map(_write_or_keep, tasks):
+                shards.append(shard)
+                index.add(writer, work, shard.name)  # while the workers are at the shards that follow
+                progress("writing shards", len(shards), len(names))
+        manifest = {
+            "format": m.FORMAT,
+            "sample_format": s.FORMAT,
+            "dataset": dataset,
+            "split": split,
+            "fingerprint": fingerprint,
+            "options": asdict(options),
+            "sources": [asdict(source) for source in sources],
+            "frames_files": [asdict(index.frames[name].source) for name in sorted(index.frames)],
+            "num_clips": sum(shard.clips for shard in shards),
+            "num_samples": sum(shard.samples for shard in shards),
+            "kinds": dict(index.kinds),
+            "skipped_by_field": skipped_by_field(plan.skipped),
+            "skipped": plan.skipped,
+            "index": {"bytes": folder.size(m.INDEX), "sha256": hashlib.sha256(folder.read(m.INDEX)).hexdigest()},
+            "shards": [asdict(shard) for shard in shards],
+        }
+        for found in index.frames.values():
+            hashes.remember(Path(found.path), found.source.sha256, found.stamp)
+        hashes.save()
+        for name in set(folder.names()) - set(names):
+            if _is_shard(name, split):
+                folder.delete(name)  # of an interrupted build whose plan had more shards
+        write_bytes(folder, m.MANIFEST, json_bytes(manifest))
+        work.remove()
+    return Build(folder, manifest, up_to_date=False)
+
+
+def _fingerprint(options: Options, sources: Sequence[Source]) -> str:
+    record = {
+        "format": m.FORMAT,
+        "sample": s.FORMAT,
+        "options": asdict(options),
+        "sources": [asdict(source) for source in sources],
+    }
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _refuse_other(folder: Folder, found: str, expected: str) -> None:
+    if found != expected:
+        raise ProspectError(
+            f"{folder}: found shards of another input or other options (fingerprint {found[:12]}, expected "
+            f"{expected[:12]}); pass --force to build them again, or another --out"
+        )
+
+
+def _refuse_changed_frames(
+    folder: Folder, manifest: dict[str, Any], hashes: SourceHashes, roots: Sequence[Path]
+) -> None:
+    """Frames files that were embedded and are still there are what they were."""
+    for record in manifest["frames_files"]:
+        try:
+            path = find_frames_file(record["name"], roots)
+        except ProspectError:
+            continue  # moved away since; the shards have its images
+        if hashes.source(path, record["name"]) != Source(**record):
+            raise ProspectError(
+                f"{folder}: its shards embed {path}, which was changed since; pass --force to build them again, or "
+                "another --out"
+            )
+
+
+@contextmanager
+def _sole_builder(work: Folder) -> Iterator[Path]:
+    """Holds the work folder against other builds; gives a local folder for the spool."""
+    if not isinstance(work, LocalFolder):
+        with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
+            yield Path(scratch)
+        return
+    work.path.mkdir(parents=True, exist_ok=True)
+    with (work.path / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise ProspectError(f"{work}: another build is writing here; wait for it, or pass another --out") from None
+        yield work.path
+
+
+def _refuse_changed_shards(folder: Folder, manifest: dict[str, Any], verify: bool) -> None:
+    """The shards and the index are there, and of their size; with `verify` every byte is as written."""
+    for name, record in [(m.INDEX, manifest["index"]), *((shard["name"], shard) for shard in manifest["shards"])]:
+        found = folder.size(name)
+        if found == record["bytes"] and verify and sha256_in(folder, name) != record["sha256"]:
+            found = -1
+        if found != record["bytes"]:
+            what = {None: "nothing", -1: "other bytes"}.get(found, f"{found} bytes")
+            raise ProspectError(
+                f"{folder}/{name}: found {what}, expected the {record['bytes']} bytes that were built; pass --force to "
+                "build them again"
+            )
+
+
+def _remove_leftovers(work: Folder) -> None:
+    """The work folder of a build that was killed after its manifest stood, or with --force before anything changed."""
+    if isinstance(work, LocalFolder) and not work.path.is_dir():
+        return
+    with suppress(ProspectError), _sole_builder(work):  # not one that is at work now
+        work.remove()
+
+
+def _start(folder: Folder, work: Folder, fingerprint: str, force: bool) -> bool:
+    """Take up an interrupted build of the same plan (False), or begin one from nothing (True)."""
+    if work.size("fingerprint") is not None and folder.size(m.MANIFEST) is None:
+        found = work.read("fingerprint").decode()
+        if not force:
+            _refuse_other(folder, found, fingerprint)
+        if found == fingerprint:
+            for place in (folder, work):
+                if isinstance(place, LocalFolder):
+                    place.remove_partials()
+            return False
+    elif not force and folder.names():
+        raise ProspectError(
+            f"{folder}: found {', '.join(folder.names()[:3])} but neither a manifest nor an interrupted build; choose "
+            "another --out (--force removes shards, and leaves other files)"
+        )
+    for name in work.names():
+        if name != "lock":
+            work.delete(name)
+    return True
+
+
+def _remove_build(folder: Folder, split: str) -> None:
+    """What builds and plans make, the manifest first, so that what is left after a kill is no finished build."""
+    there = folder.names()
+    ours = (m.MANIFEST, m.INDEX, CACHE)
+    for name in sorted(there, key=lambda name: name != m.MANIFEST):
+        if name in ours or _is_shard(name, split) or (name.startswith(".plan-") and name.endswith(".parquet")):
+            folder.delete(name)
+
+
+def _is_shard(name: str, split: str) -> bool:
+    return re.fullmatch(rf"{split}-\d{{6,}}\.tar", name) is not None
+
+
+def _folders_there(work: Folder) -> set[Path]:
+    """Which of the folders that a build may have to make are there already."""
+    return {p for p in (work.path, *work.path.parents) if p.exists()} if isinstance(work, LocalFolder) else set()
+
+
+def _undo_start(work: Folder, before: set[Path]) -> None:
+    """Remove the work folder, and the folders above it that this build made."""
+    work.remove()
+    if isinstance(work, LocalFolder):
+        for folder in work.path.parents:
+            if folder in before:
+                break
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _stop_on_problems(plan: Plan, options: Options) -> None:
+    if plan.problems and options.on_invalid == "error":
+        count = len(plan.skipped)
+        raise InvalidInput(
+            plan.problems,
+            f"nothing was written: {count} of {plan.num_clips} clips affected; correct them, or leave them out with "
+            "--on-invalid skip",
+        )
+    if not plan.shards:
+        raise ProspectError(f"found no valid clip among {plan.num_clips}, expected at least one; nothing was written")
+
+
+def _ranges(spool: Path, plan: Plan) -> Iterator[bytes]:
+    with spool.open("rb") as file:
+        for shard in plan.shards:
+            file.seek(shard.start)
+            yield file.read(shard.end - shard.start)
+
+
+def _write_or_keep(task: _ShardTask) -> ShardInfo:
+    """Runs in a worker."""
+    plan = hashlib.sha256(task.clips).hexdigest()
+    find = partial(find_frames_file, roots=task.roots)
+    finished = read_finished(task.folder, task.work, task.name, plan, find)
+    return finished or write_shard(task.folder, task.work, task.name, _clips(task), task.max_silent_frames, plan)
+
+
+def _clips(task: _ShardTask) -> Iterator[tuple[Clip, FrameFile | None]]:
+    for clip in read_clips(task.clips):
+        embed = task.embed_frames
+        yield clip, open_frames(find_frames_file(clip.frames_file, task.roots)) if embed else None
+
+
+@dataclass(slots=True)
+class _Index:
+    """index.parquet, a row group a shard, from the rows of the shards; and what they add up to."""
+
+    kinds: Counter[str] = field(default_factory=lambda: Counter({kind: 0 for kind in s.KINDS}))
+    frames: dict[str, FramesSource] = field(default_factory=dict)  # embedded frames files by name
+
+    def add(self, writer: pq.ParquetWriter, work: Folder, name: str) -> None:
+        """Append a finished shard's rows.
+
+        Raises:
+            ProspectError: a frames file was changed between two shards that embed it.
+        """
+        table, embedded = read_rows(work, name)
+        self.kinds.update(table.column("kind").to_pylist())
+        writer.write_table(table, row_group_size=table.num_rows)
+        for found in embedded:
+            if self.frames.setdefault(found.source.name, found).source != found.source:
+                raise ProspectError(f"{found.path}: was changed during the build; run the same command again")

@@ -1,0 +1,140 @@
+"""What stands beside the shards: index.parquet (one row a sample) and manifest.json (what was built, from what).
+
+The index holds every text that a plan of sequences needs, so that planning opens no shard; what is the same for all
+samples of a clip stands in its first row alone. Rows are in shard order, and a clip's rows follow each other.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from pipeline.annotations.clips import Clip
+from pipeline.errors import ProspectError
+from pipeline.io.storage import Folder
+from pipeline.shards.sample import TurnSample, turn_record
+
+FORMAT = "prospect.shards/1"
+MANIFEST = "manifest.json"
+INDEX = "index.parquet"
+KEYS = {"dataset", "fingerprint", "frames_files", "index", "kinds", "num_clips", "num_samples", "options", "shards",
+        "skipped", "skipped_by_field", "sources", "split"}  # fmt: skip
+
+_TURNS = pa.list_(
+    pa.struct([("role", pa.string()), ("text", pa.string()), ("start_frame", pa.int64()), ("end_frame", pa.int64())])
+)
+_CLIP = pa.struct(
+    [
+        ("dataset", pa.string()),
+        ("video_uid", pa.string()),
+        ("clip_idx", pa.int64()),
+        ("fps", pa.float64()),
+        ("start_frame", pa.int64()),
+        ("end_frame", pa.int64()),
+        ("frames_file", pa.string()),
+        ("step_ids", pa.list_(pa.string())),
+        ("step_names", pa.list_(pa.string())),
+        ("initial_state", pa.list_(pa.string())),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("shard", pa.string()),
+        ("member_names", pa.list_(pa.string())),  # KEY.json first, then embedded frames
+        ("data_offsets", pa.list_(pa.int64())),  # of the members' bytes in the shard
+        ("data_sizes", pa.list_(pa.int64())),
+        ("data_crc32s", pa.list_(pa.uint32())),  # checked at every read
+        ("key", pa.string()),
+        ("clip_id", pa.string()),
+        ("sample_idx", pa.int64()),
+        ("kind", pa.string()),
+        ("should_update_dst", pa.int8()),
+        ("when_to_speak", pa.int8()),
+        ("num_frames", pa.int64()),
+        ("start_frame", pa.int64()),
+        ("end_frame", pa.int64()),
+        ("next", pa.string()),
+        ("clip", _CLIP),  # a clip's first sample; else null
+        ("turns_before", _TURNS),  # user and system turns since the sample before
+        ("target", pa.string()),  # text of the target; null when silent
+        ("trailing", _TURNS),
+    ]
+)
+
+
+class WrittenMember(NamedTuple):
+    """A file in a shard: where its bytes are, and their checksum."""
+
+    name: str
+    offset: int
+    size: int
+    crc32: int
+
+
+def index_row(sample: TurnSample, since: int, shard: str, members: Sequence[WrittenMember]) -> dict[str, Any]:
+    """The sample's row; `since` is how many turns the rows before it cover."""
+    clip = sample.clip
+    return {
+        "shard": shard,
+        "member_names": [member.name for member in members],
+        "data_offsets": [member.offset for member in members],
+        "data_sizes": [member.size for member in members],
+        "data_crc32s": [member.crc32 for member in members],
+        "key": sample.key,
+        "clip_id": clip.id,
+        "sample_idx": sample.sample_idx,
+        "kind": sample.kind,
+        **sample.labels,
+        "num_frames": len(sample.frames),
+        "start_frame": sample.start_frame,
+        "end_frame": sample.end_frame,
+        "next": sample.next,
+        "clip": _clip_record(clip) if sample.sample_idx == 0 else None,
+        "turns_before": [turn_record(turn) for turn in sample.history[since:]],
+        "target": sample.target.text if sample.target else None,
+        "trailing": [turn_record(turn) for turn in sample.trailing],
+    }
+
+
+def _clip_record(clip: Clip) -> dict[str, Any]:
+    return {
+        "dataset": clip.dataset,
+        "video_uid": clip.video_uid,
+        "clip_idx": clip.clip_idx,
+        "fps": clip.fps,
+        "start_frame": clip.start_frame,
+        "end_frame": clip.end_frame,
+        "frames_file": clip.frames_file,
+        "step_ids": [step.id for step in clip.steps],
+        "step_names": [step.name for step in clip.steps],
+        "initial_state": list(clip.initial_state),
+    }
+
+
+def covered_turns(sample: TurnSample) -> int:
+    """How many of the clip's turns the rows up to and including this sample's cover."""
+    return len(sample.history) + (sample.target is not None)
+
+
+def read_manifest(folder: Folder) -> dict[str, Any]:
+    """The manifest of a split folder.
+
+    Raises:
+        ProspectError: there is none (the build did not finish), or it is of another format.
+    """
+    if folder.size(MANIFEST) is None:
+        raise ProspectError(f"{folder}: found no {MANIFEST}, expected the shards of a finished build")
+    try:
+        manifest: dict[str, Any] = json.loads(folder.read(MANIFEST))
+    except (ValueError, OSError) as error:
+        raise ProspectError(
+            f"{folder}/{MANIFEST}: cannot be read ({error}); build the shards again with --force"
+        ) from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise ProspectError(f"{folder}/{MANIFEST}: expected format {FORMAT!r}; build the shards again with --force")
+    if missing := KEYS - manifest.keys():
+        raise ProspectError(
+            f"{folder}/{MANIFEST}: found no {', '.join(sorted(missing))}; build the shards again with --force"
+        )
+    return manifest

@@ -1,0 +1,144 @@
+"""Reads shards as the tars that they are, from a folder or a URL: a single file from anywhere can be looked at."""
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ProspectError
+from pipeline.io.remote import open_folder
+from pipeline.io.storage import Folder, LocalFolder, is_url
+from pipeline.shards.manifest import MANIFEST, read_manifest
+from pipeline.shards.sample import TurnSample, decode
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """One shard, wherever it stands."""
+
+    folder: Folder
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.folder}/{self.name}"
+
+    @property
+    def dataset(self) -> str:
+        """Of a shard that stands as builds put it, OUT/DATASET/SPLIT/NAME: the folder's name."""
+        place = str(self.folder) if is_url(str(self.folder)) else str(Path(str(self.folder)).absolute())
+        return "".join(place.rstrip("/").split("/")[-2:-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a tar."""
+
+    name: str
+    offset: int  # of its bytes in the tar
+    data: bytes
+
+
+def shards_at(place: str) -> list[ShardFile]:
+    """The shards that a path or a URL names: itself (.tar), or those of a split folder.
+
+    Raises:
+        ProspectError: nothing there, or a folder that is no finished build.
+    """
+    if is_url(place):
+        if place.endswith(".tar"):
+            folder, _, name = place.rpartition("/")
+            return [ShardFile(open_folder(folder), name)]
+        return of_split(open_folder(place))
+    path = Path(place)
+    if path.is_dir():
+        if not (path / MANIFEST).is_file():
+            splits = sorted(str(p.parent) for p in path.glob(f"**/{MANIFEST}"))
+            there = f"; split folders below it: {', '.join(splits)}" if splits else ""
+            raise ProspectError(
+                f"{path}: a folder without {MANIFEST}, expected a shard (.tar) or a split folder{there}"
+            )
+        return of_split(LocalFolder(path))
+    if not path.is_file():
+        raise ProspectError(f"{path}: no such file, expected a shard (.tar) or a split folder made by build-shards")
+    return [ShardFile(LocalFolder(path.parent), path.name)]
+
+
+def of_split(folder: Folder) -> list[ShardFile]:
+    return [ShardFile(folder, shard["name"]) for shard in read_manifest(folder)["shards"]]
+
+
+def read_members(shard: ShardFile) -> Iterator[Member]:
+    """The files of the tar, in order.
+
+    Raises:
+        ProspectError: not a tar, cut short, or not there.
+    """
+    try:
+        with shard.folder.open(shard.name) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            for info in tar:
+                file = tar.extractfile(info)
+                yield Member(info.name, info.offset_data, file.read() if file else b"")
+    except (tarfile.TarError, EOFError) as error:
+        raise ProspectError(
+            f"{shard}: not a shard, or cut short ({error}), expected a tar made by build-shards"
+        ) from None
+
+
+def read_samples(shard: ShardFile) -> Iterator[tuple[TurnSample, list[Member]]]:
+    """Each sample with its members: its JSON, then its embedded images (none where the shard was built without).
+
+    Raises:
+        ProspectError: not a tar of turn samples, or cut short.
+    """
+    sample: TurnSample | None = None
+    members: list[Member] = []
+    for member in read_members(shard):
+        if member.name.endswith(".json"):
+            if sample:
+                yield sample, members
+            sample, members = decode(member.data, f"{shard} member {member.name}"), []
+        members.append(member)
+    if not sample:
+        raise ProspectError(f"{shard}: found no turn sample, expected a shard made by build-shards")
+    yield sample, members
+
+
+def read_clips_of(shard: ShardFile) -> Iterator[list[TurnSample]]:
+    """The samples of one clip after the other."""
+    samples: list[TurnSample] = []
+    for sample, _ in read_samples(shard):
+        if samples and sample.clip.id != samples[0].clip.id:
+            yield samples
+            samples = []
+        samples.append(sample)
+    yield samples
+
+
+def find_sample(shards: list[ShardFile], key: str) -> tuple[TurnSample, list[bytes], list[TurnSample]]:
+    """Find the sample with this number (`12` or `#12`, counted over all shards), this key, or the only one whose key
+    begins or ends so; its images; all samples of its clip.
+
+    Raises:
+        ProspectError: none, or several.
+    """
+    matches = []
+    number = key.removeprefix("#")
+    wanted = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None
+    count = 0
+    for shard in shards:
+        clip: list[TurnSample] = []
+        for sample, members in read_samples(shard):
+            if not clip or sample.clip.id != clip[0].clip.id:
+                clip = []
+            clip.append(sample)
+            is_match = sample.key.startswith(key) or sample.key.endswith(key) if wanted is None else count == wanted
+            if is_match:
+                matches.append((sample, [member.data for member in members[1:]], clip))
+            count += 1
+    exact = [entry for entry in matches if entry[0].key == key] or matches
+    if len(exact) != 1:
+        what = f"{len(exact)} samples ({exact[0][0].key}, {exact[1][0].key}, ...)" if exact else "no sample"
+        raise ProspectError(
+            f"{shards[0]}: --key {key!r} names {what}, expected one; the table without --key lists them"
+        )
+    return exact[0]

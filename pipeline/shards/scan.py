@@ -1,0 +1,253 @@
+"""Pass one of a build: read and check every clip, and decide which clips go into which shard.
+
+This process reads the file clip by clip, workers check batches of clips. Valid clips are spooled to a JSON-lines file,
+so that a shard is a byte range of it: memory does not grow with the input, and pass two needs neither the annotation
+file nor the checks. Nothing else is written.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from pipeline.annotations.clips import Clip, prompt_text, read_raw_clips
+from pipeline.annotations.files import annotation_file, other_annotations
+from pipeline.annotations.validate import check_clip
+from pipeline.errors import Problem
+from pipeline.io.engine import Engine
+from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
+from pipeline.io.storage import naming
+from pipeline.progress import Progress
+from pipeline.shards.expand import expand
+from pipeline.shards.sample import clip_key, key_of
+
+BATCH_CLIPS = 32  # of pass one's unit of work
+_CLIP = TypeAdapter(Clip)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What changes the bytes of a build."""
+
+    max_silent_frames: int = 32
+    embed_frames: bool = False
+    max_shard_bytes: int = 256 * 1024 * 1024
+    max_shard_samples: int = 4096
+    on_invalid: str = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRange:
+    """A shard's clips: a byte range of the spool file."""
+
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class Plan:
+    shards: list[ShardRange] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)  # of --on-invalid skip, for the manifest
+    num_clips: int = 0  # read, valid or not
+
+
+def scan(
+    source: Path,
+    split: str,
+    spool: Path,
+    options: Options,
+    roots: Sequence[Path],
+    engine: Engine,
+    on_clip: Callable[[int, None], None],
+) -> Plan:
+    """Check all clips of `source`, spool the valid ones, and cut them into shards. Roots are searched for frames."""
+    plan, keys = Plan(), dict[str, int]()
+    elsewhere = _videos_of_other_splits(source, split)
+    samples = size = 0
+    with naming(spool), spool.open("wb") as file:
+        start = 0
+        for checked in chain.from_iterable(engine.map(_check_batch, _batches(source, options, tuple(roots)))):
+            index = plan.num_clips
+            problems = [*checked.problems, *_check_identity(checked, index, source.name, keys, elsewhere)]
+            plan.num_clips += 1
+            on_clip(plan.num_clips, None)
+            if problems:
+                plan.problems += problems
+                plan.skipped.append(_skipped(checked, index, problems))
+                continue
+            full = (
+                samples + checked.num_samples > options.max_shard_samples
+                or size + checked.num_bytes > options.max_shard_bytes
+            )
+            if full and samples:
+                plan.shards.append(ShardRange(start, file.tell()))
+                start, samples, size = file.tell(), 0, 0
+            samples, size = samples + checked.num_samples, size + checked.num_bytes
+            file.write(checked.line)
+        if samples:
+            plan.shards.append(ShardRange(start, file.tell()))
+    return plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Some clips as they stand in the file; the unit of work of pass one."""
+
+    file: str
+    dataset: str
+    first: int  # place of the first clip in the file
+    raws: list[Any]
+    options: Options
+    roots: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """A clip with its problems, or with its line of the spool and its weight in a shard."""
+
+    video_uid: Any  # as found
+    clip_idx: Any
+    problems: list[Problem]
+    id: str = ""
+    key: str = ""
+    line: bytes = b""
+    num_samples: int = 0
+    num_bytes: int = 0
+
+
+def _batches(source: Path, options: Options, roots: tuple[Path, ...]) -> Iterator[_Batch]:
+    first, clips = 0, read_raw_clips(source)
+    while raws := list(islice(clips, BATCH_CLIPS)):
+        yield _Batch(source.name, source.parent.name, first, raws, options, roots)
+        first += len(raws)
+
+
+def _check_batch(batch: _Batch) -> list[_Checked]:
+    """Runs in a worker."""
+    find = partial(_open_frames, roots=batch.roots)
+    checked = []
+    for index, raw in enumerate(batch.raws, batch.first):
+        if not isinstance(raw, dict):
+            problem = Problem(batch.file, f"clip {index}", "", "clip", type(raw).__name__, "a JSON object")
+            checked.append(_Checked(None, None, [problem]))
+            continue
+        clip, problems = check_clip(
+            raw,
+            index=index,
+            file=batch.file,
+            dataset=batch.dataset,
+            open_frames=find,
+            read_frames=batch.options.embed_frames,
+        )
+        found = raw.get("video_uid"), raw.get("clip_idx", 0)
+        if clip is None:
+            checked.append(_Checked(*found, problems, *_identity_of(raw, batch.dataset)))
+            continue
+        line = _CLIP.dump_json(clip) + b"\n"
+        checked.append(_Checked(*found, [], clip.id, clip_key(clip), line, *_weigh(clip, batch.options, batch.roots)))
+    return checked
+
+
+def _identity_of(raw: dict[str, Any], dataset: str) -> tuple[str, str]:
+    """Id and key of a clip with problems, as far as it says; two clips of one id are a problem whatever else is."""
+    video, part = raw.get("video_uid"), raw.get("clip_idx", 0)
+    named = raw.get("id") or (f"{video}-c{part:03d}" if isinstance(video, str) and isinstance(part, int) else None)
+    of = raw.get("dataset") or dataset
+    if not isinstance(named, str) or not isinstance(of, str):
+        return "", ""
+    return named, key_of(of, named.encode(errors="replace").decode())
+
+
+def _skipped(checked: _Checked, index: int, problems: list[Problem]) -> dict[str, Any]:
+    """What the manifest says of a clip that was left out."""
+    return {
+        "clip": index,
+        "video_uid": checked.video_uid,
+        "clip_idx": checked.clip_idx,
+        "reasons": [f"{p.turn + ': ' if p.turn else ''}{p.field}: found {p.found}" for p in problems],
+        "fields": sorted({problem.field.split(".")[0] for problem in problems}),
+    }
+
+
+def check_splits(
+    data_root: Path,
+    datasets_and_splits: Iterable[tuple[str, str]],
+    frames_root: Path | None,
+    engine: Engine,
+    progress: Progress,
+) -> Plan:
+    """The checks of a build alone, over several splits; the plan has problems and counts, and no shards."""
+    total = Plan()
+    for dataset, split in datasets_and_splits:
+        source = annotation_file(data_root, dataset, split)
+        roots = search_roots(frames_root, data_root, dataset)
+        stage = f"checking {dataset} {split}"
+        with tempfile.TemporaryDirectory() as folder:
+            spool = Path(folder) / "clips.jsonl"
+            plan = scan(source, split, spool, Options(), roots, engine, partial(progress, stage))
+        total.problems += plan.problems
+        total.skipped += plan.skipped
+        total.num_clips += plan.num_clips
+    return total
+
+
+def read_clips(lines: bytes) -> Iterator[Clip]:
+    """The clips of a range of the spool."""
+    for line in lines.splitlines():
+        yield _CLIP.validate_json(line)
+
+
+def skipped_by_field(skipped: list[dict[str, Any]]) -> dict[str, int]:
+    """How many of the clips left out had a problem in each field."""
+    return dict(sorted(Counter(name for entry in skipped for name in entry["fields"]).items()))
+
+
+def _open_frames(frames_file: str, roots: Sequence[Path]) -> FrameFile:
+    return open_frames(find_frames_file(frames_file, roots))
+
+
+def _videos_of_other_splits(source: Path, split: str) -> dict[str, str]:
+    """video_uid -> the annotation file of another split that has it."""
+    found: dict[str, str] = {}
+    for path in other_annotations(source, split):
+        videos = (raw.get("video_uid") for raw in read_raw_clips(path) if isinstance(raw, dict))
+        found |= {video: path.name for video in videos if isinstance(video, str)}
+    return found
+
+
+def _check_identity(
+    checked: _Checked, index: int, file: str, keys: dict[str, int], elsewhere: dict[str, str]
+) -> list[Problem]:
+    """A clip's key is new, and its video stands in no other split. Records the key."""
+    problems: list[Problem] = []
+    if not checked.key:
+        return problems
+    where = f"clip {index} (video_uid {checked.video_uid!r}, clip_idx {checked.clip_idx})"
+    if checked.key in keys:
+        found = f"id {checked.id!r}, as clip {keys[checked.key]}"
+        problems.append(Problem(file, where, "", "id", found, "a clip identity of its own"))
+    keys.setdefault(checked.key, index)
+    if checked.video_uid in elsewhere:
+        found = f"{checked.video_uid!r}, also in {elsewhere[checked.video_uid]}"
+        problems.append(Problem(file, where, "", "video_uid", found, "a video in one split only"))
+    return problems
+
+
+def _weigh(clip: Clip, options: Options, roots: Sequence[Path]) -> tuple[int, int]:
+    """Samples and, estimated, bytes of the clip in a shard."""
+    samples = expand(clip, options.max_silent_frames)
+    fixed = 1500 + 2 * len(prompt_text(clip.steps, clip.state)) + len(clip.frames_file) + 40 * len(clip.steps)
+    lengths = [len(turn.text.encode()) + 70 for turn in clip.turns]
+    size = sum(fixed + 7 * len(sample.frames) + sum(lengths[: len(sample.history) + 1]) for sample in samples)
+    if options.embed_frames:
+        frames = open_frames(find_frames_file(clip.frames_file, roots))
+        size += sum(frames.stored_bytes(sample.start_frame, sample.end_frame) for sample in samples)
+        size += sum(1024 * len(sample.frames) for sample in samples)  # tar headers and padding
+    return len(samples), size

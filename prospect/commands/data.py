@@ -1,0 +1,132 @@
+"""Commands that make or check annotations and frames: make-toy, import, extract-frames, validate."""
+
+import shlex
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.errors import InvalidInput, ProspectError
+from prospect.commands.options import (
+    CORES,
+    DataRoot,
+    Dataset,
+    EngineName,
+    FramesRoot,
+    Json,
+    RayAddress,
+    SplitName,
+    Workers,
+    open_engine,
+)  # fmt: skip
+from prospect.commands.terminal import clear_errors, console, progress_bar, tell
+
+app = typer.Typer()
+imports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Annotations of other projects to clips.")
+TOY_ROOT = Path("data/toy")
+
+
+@app.command()
+def make_toy(
+    out: Annotated[Path, typer.Option(help="Where the dataset folder `toyworld` goes.")] = TOY_ROOT,
+    seed: int = 0,
+    clips: Annotated[int, typer.Option(min=1, help="Training clips; val and test get 2/15 of it each.")] = 300,
+    preset: Annotated[
+        Literal["standard", "hard"], typer.Option(help="hard: step ids by position in the prompt's list.")
+    ] = "standard",
+) -> None:
+    """Render the toy world: annotated assembly clips and their frames, in the formats of real data."""
+    from pipeline.toyworld.make import DATASET, make_toy, num_clips
+
+    folder = out / DATASET
+    with clear_errors():
+        if folder.exists():
+            tell(f"nothing to do: {folder} is there already (remove it to make it again)")
+            return
+        total, done = sum(num_clips(clips).values()), 0
+        with progress_bar() as show:
+
+            def on_clip() -> None:
+                nonlocal done
+                done += 1
+                show("rendering clips", done, total)
+
+            counts = make_toy(out, seed=seed, clips=clips, preset=preset, on_clip=on_clip)
+        tell(f"{folder}: " + ", ".join(f"{count} {split} clips" for split, count in counts.items()))
+
+
+@app.command()
+def validate(
+    split: Annotated[SplitName | None, typer.Option(help="Default: every split.")] = None,
+    data_root: DataRoot = Path("data"),
+    dataset: Dataset = None,
+    frames_root: FramesRoot = None,
+    engine: EngineName = "local",
+    workers: Workers = CORES,
+    ray_address: RayAddress = None,
+    json: Json = False,
+) -> None:
+    """The checks of build-shards alone: every mistake in clips and frames files, with its place."""
+    from dataclasses import asdict
+
+    from pipeline.annotations.files import annotated
+    from pipeline.shards.scan import check_splits
+
+    with clear_errors():
+        with progress_bar() as show, open_engine(engine, workers, ray_address) as running:
+            scan = check_splits(data_root, annotated(data_root, dataset, split), frames_root, running, show)
+        if json:
+            about = {"clips": scan.num_clips, "clips_with_problems": len(scan.skipped)}
+            console.print_json(data=about | {"problems": [asdict(problem) for problem in scan.problems]})
+            raise typer.Exit(1 if scan.problems else 0)
+        if scan.problems:
+            places = (("--data-root", data_root), ("--dataset", dataset), ("--frames-root", frames_root))
+            given = [str(part) for option, value in places if value is not None for part in (option, value)]
+            again = ["prospect", "build-shards", *given, "--on-invalid", "skip", "--split", split or "SPLIT"]
+            fix = f"{len(scan.skipped)} of {scan.num_clips} clips affected; correct them, or leave them out: "
+            raise InvalidInput(scan.problems, fix + shlex.join(again))
+        tell(f"{scan.num_clips} clip{'s' if scan.num_clips != 1 else ''}, no problems")
+
+
+@imports.command("proassist")
+def import_proassist(
+    files: Annotated[list[Path], typer.Argument(help="ProAssist's prepared .jsonl files.")],
+    out: Annotated[Path, typer.Option(help="DATA_ROOT/NAME: the folder of the new dataset.")],
+    split: Annotated[
+        SplitName | None, typer.Option(help="Of all files; default: the one that each file's name says.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Write over annotations that an earlier import made.")] = False,
+) -> None:
+    """ProAssist's prepared dialogues: speech with steps, without DST updates."""
+    from pipeline.importers.proassist import import_proassist
+
+    with clear_errors():
+        for name, counts in import_proassist(files, out, split, force).items():
+            tell(f"{out}/{name}_training.jsonl: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+
+
+@app.command()
+def extract_frames(
+    videos: Annotated[list[Path], typer.Argument(help="Video files, in any container that FFmpeg reads.")],
+    out: Annotated[Path, typer.Option(help="Folder of the frames files, VIDEO.arrow each.")],
+    fps: Annotated[float, typer.Option(min=0.01, max=1000, help="Frames a second.")] = 2,
+    size: Annotated[int, typer.Option(min=16, max=4096, help="Pixels a side; frames are squares.")] = 384,
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs.")] = 90,
+    workers: Workers = CORES,
+    force: Annotated[bool, typer.Option(help="Make frames files again that are there.")] = False,
+) -> None:
+    """Videos to frames files: JPEG frames at a constant rate, in Arrow."""
+    from pipeline.importers.video import Settings, extract_frames
+    from pipeline.io.engine import LocalEngine
+
+    with clear_errors():
+        with progress_bar() as show, LocalEngine(workers) as engine:
+            outcomes = extract_frames(videos, out, Settings(fps, size, quality), engine, show, force)
+        broken = [outcome for outcome in outcomes if outcome.error]
+        for outcome in outcomes:
+            if not outcome.error:
+                what = "there already" if outcome.kept else "written"
+                tell(f"{out / outcome.video.stem}.arrow: {outcome.rows} frames, {what}")
+        if broken:
+            lines = "".join(f"\n  {outcome.video}: {outcome.error}" for outcome in broken)
+            raise ProspectError(f"{len(broken)} of {len(outcomes)} videos have no frames file:{lines}")

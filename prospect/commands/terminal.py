@@ -1,0 +1,195 @@
+"""What a command shows on the terminal beside its results: errors as one clear message, progress, a run, a board.
+
+Nothing below `prospect/commands/` prints; this module alone knows a terminal.
+"""
+
+import errno
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)  # fmt: skip
+from rich.progress import Progress as Bars
+from rich.table import Column, Table
+
+from pipeline.errors import InvalidInput, ProspectError
+from pipeline.progress import Progress
+
+console = Console(markup=False)  # paths and texts of users are printed as they are
+aside = Console(markup=False, stderr=True)  # beside JSON
+SHORT_LOSSES = {"lm_loss": "lm", "dst_gen_loss": "dst", "dst_binary_loss": "update?", "speak_binary_loss": "speak?"}
+
+EXTRAS = {  # packages that commands need beyond the base install
+    "train": ("accelerate", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "torchao", "transformers"),
+    "evaluate": ("plotly", "pycocoevalcap", "scipy", "sentence_transformers"),
+    "ray": ("ray",),
+    "remote": ("aiohttp", "fsspec", "s3fs"),
+    "video": ("av",),
+}
+FIXES = {  # of errors of the operating system
+    errno.ENOSPC: "free some space, then run the same command again: what was finished is kept",
+    errno.EDQUOT: "free some space, then run the same command again: what was finished is kept",
+    errno.EACCES: "choose a folder that you may write to, e.g. with --out",
+    errno.EROFS: "choose a folder that you may write to, e.g. with --out",
+}
+
+
+_interrupted: list[KeyboardInterrupt] = []
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as schedulers send it."""
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """What a user can cause becomes one message and exit code 1; anything else is our bug and keeps its traceback."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(signum) is not signal.SIG_IGN:
+            signal.signal(signum, _interrupt)
+    _interrupted.clear()
+    try:
+        yield
+    except InvalidInput as error:
+        _print_problems(error)
+        raise typer.Exit(1) from None
+    except ProspectError as error:
+        _fail(str(error))
+    except BrokenPipeError:  # e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit(141) from None
+    except OSError as error:
+        fix = FIXES.get(error.errno or 0)
+        _fail(f"{error}; {fix}" if fix else str(error))
+    except ModuleNotFoundError as error:
+        extra = next((extra for extra, names in EXTRAS.items() if error.name in names), None)
+        if extra is None:
+            raise
+        fix = f"pip install 'prospect-vlm[{extra}]' (in a checkout: pip install -c constraints.txt -e '.[{extra}]')"
+        _fail(f"this command needs the package {error.name}, found none; install it with: {fix}")
+    except KeyboardInterrupt as error:
+        what, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+        message = f"{what}; what was finished is kept: run the same command again (train: with --resume) to go on"
+        Console(stderr=True).print(message, soft_wrap=True)
+        raise typer.Exit(code) from None
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Show a progress bar behind a plain function, so that the stages know no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            if _interrupted:  # but not stopped: a __del__, or C++ that imports, swallows what is raised in it
+                raise _interrupted[0]
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total)
+            bars.update(tasks[stage], completed=done)
+
+        yield show
+
+
+@contextmanager
+def show_live(view: RenderableType) -> Iterator[Callable[[], None]]:
+    """Keep `view` on the terminal, drawn anew when the function given is called; elsewhere do nothing."""
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    with Live(view, console=console, refresh_per_second=8, transient=False) as live:
+        yield lambda: live.update(view)
+
+
+class RunWatcher:
+    """Shows a training run: on a terminal a bar, elsewhere a line a log."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        losses = TextColumn("{task.fields[now]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+        self._bars = Bars(*columns, losses, console=console, transient=True, expand=True)
+        self._task: TaskID | None = None
+
+    def tell(self, line: str) -> None:
+        tell(line)
+
+    def begin(self, step: int, max_steps: int) -> None:
+        self._last, self._max_steps = (step, self._clock()), max_steps
+        if console.is_terminal:
+            self._task = self._bars.add_task("", total=max_steps, completed=step, now="")
+            self._bars.start()
+
+    def step(self, step: int) -> None:
+        if self._task is not None:
+            self._bars.update(self._task, completed=step)
+
+    def log(self, step: int, losses: Mapping[str, float]) -> None:
+        parts = (f"{SHORT_LOSSES[name]} {value:.3f}" for name, value in losses.items() if name in SHORT_LOSSES)
+        told = f"loss {losses['loss']:.4f} ({', '.join(parts)})"
+        if self._task is not None:
+            self._bars.update(self._task, now=told)
+            return
+        before, then = self._last
+        now = self._clock()
+        rate = (step - before) / max(now - then, 1e-9)
+        self._last = step, now
+        left = timedelta(seconds=round((self._max_steps - step) / rate)) if rate else "?"
+        tell(f"step {step}/{self._max_steps}: {told}, {rate:.3g} steps/s, {left} left")
+
+    def end(self) -> None:
+        self._bars.stop()
+
+
+def tell(line: str) -> None:
+    """Print a line as it is: folded by the terminal, not by us."""
+    console.print(line, soft_wrap=True, highlight=False)
+
+
+def print_json(value: Any, one_line: bool = False) -> None:
+    """Print JSON for programs; what has no JSON form (a path) as text."""
+    print(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2, default=str))
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    interrupted = Terminated() if signum == signal.SIGTERM else KeyboardInterrupt()
+    _interrupted.append(interrupted)
+    sys.unraisablehook = lambda it: None if it.exc_value is interrupted else sys.__unraisablehook__(it)
+    raise interrupted
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    raise typer.Exit(1) from None
+
+
+def _print_problems(error: InvalidInput) -> None:
+    stderr = Console(stderr=True)
+    if stderr.is_terminal:
+        names = ("file", "clip", "turn", "field", "found", "expected")
+        table = Table(*(Column(name, overflow="fold") for name in names), title=f"Problems {error.place}")
+        for problem in error.problems:
+            row = (problem.file, problem.clip, problem.turn, problem.field, problem.found, problem.expected)
+            table.add_row(*map(escape, row))
+        stderr.print(table)
+    else:  # a log: one line each
+        for problem in error.problems:
+            stderr.print(escape(str(problem)), soft_wrap=True, highlight=False)
+    stderr.print(f"[bold red]error:[/] {escape(error.fix)}", soft_wrap=True, highlight=False)

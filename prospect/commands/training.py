@@ -1,0 +1,138 @@
+"""Commands about a run: init, settings, plan, train, compare, cache-features, export."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import ProspectError
+from prospect.commands.options import Checkpoint, ConfigName, Json, Set, SplitName, read_config
+from prospect.commands.terminal import RunWatcher, clear_errors, console, print_json, progress_bar, tell
+from prospect.runs import find_checkpoint, finished_runs
+
+app = typer.Typer()
+
+
+@app.command()
+def init(
+    name: Annotated[str, typer.Argument(help="Of the run; the file is NAME.yaml.")],
+    data_root: Annotated[Path, typer.Option(help="Folder of your datasets.")],
+    dataset: Annotated[str | None, typer.Option(help="Needed where DATA_ROOT has several.")] = None,
+    frames_root: Annotated[Path | None, typer.Option(help="Where the Arrow files are, if elsewhere.")] = None,
+    preset: Annotated[str, typer.Option(help="The packaged config to start from.")] = "smolvlm2-2.2b-24gb",
+) -> None:
+    """Write a config for your own data: NAME.yaml, with every setting explained in it."""
+    from prospect.config_file import find_config, load_config, starter_config
+
+    with clear_errors():
+        path = Path(f"{name}.yaml")
+        if path.exists():
+            raise ProspectError(f"{path}: is there already; remove it, or choose another name")
+        text = starter_config(find_config(preset), name, data_root, dataset, frames_root)
+        path.write_text(text, encoding="utf-8")
+        load_config(path)
+        tell(f"{path}: written; next: prospect plan --config {path}")
+
+
+@app.command()
+def settings(
+    name: Annotated[str | None, typer.Argument(help="A setting, a section, or a word in either.")] = None,
+    json: Json = False,
+) -> None:
+    """List the settings of a run: what each does, which values it takes, its default."""
+    from prospect.config_file import list_settings, suggest_setting
+
+    with clear_errors():
+        chosen = [one for one in list_settings() if not name or name in one.name]
+        if not chosen:
+            raise ProspectError(f"{name}: no such setting; {suggest_setting(str(name))}")
+        if json:
+            print_json([asdict(one) for one in chosen])
+            return
+        for one in chosen:
+            default = f"default {one.default}" if one.default else "to be given"
+            console.print(f"{one.name}  ({one.kind}; {default})", style="bold", highlight=False)
+            console.print(f"    {one.about}", highlight=False)
+
+
+@app.command()
+def plan(
+    config: ConfigName,
+    set_: Set = None,
+    gpu_gb: Annotated[float | None, typer.Option(min=1, help="Default: the GPU that is here, else 24.")] = None,
+    json: Json = False,
+) -> None:
+    """Tell what a run will ask for before it is started: parameters, memory, window, steps. Refuses what cannot fit."""
+    with clear_errors():
+        settings = read_config(config, set_)
+        from prospect.train.plan import plan_run, plan_table
+
+        plan = plan_run(settings, gpu_gb)
+        print_json(asdict(plan)) if json else console.print(plan_table(plan))
+        if plan.problems:
+            raise ProspectError("\n".join(f"{config}: {problem}" for problem in plan.problems))
+
+
+@app.command()
+def train(
+    config: ConfigName,
+    set_: Set = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Start over: removes the run of the same name.")] = False,
+) -> None:
+    """Train a model on shards; everything goes to runs/NAME."""
+    with clear_errors():
+        settings = read_config(config, set_)
+        tell("loading torch ...")
+        from prospect.train.compare import comparison
+        from prospect.train.run import train as run_training
+
+        run = run_training(settings, resume=resume, overwrite=overwrite, watcher=RunWatcher())
+        if not run.is_main:  # another rank prints
+            return
+        if run.up_to_date:
+            tell(f"nothing to do: {run.folder} is finished; --overwrite starts it over")
+        if settings.data.eval_splits:
+            console.print(comparison([run.folder], settings.data.eval_splits[-1]))
+        tell(f"metrics: {run.folder}/metrics.json, curves: tensorboard --logdir {run.folder.parent}")
+
+
+@app.command()
+def cache_features(config: ConfigName, set_: Set = None) -> None:
+    """Encode each frame once, for a frozen vision tower and connector; training then decodes no image."""
+    with clear_errors():
+        settings = read_config(config, set_)
+        from prospect.train.cache_features import run_cache_features
+
+        with progress_bar() as show:
+            store, made, kept = run_cache_features(settings, show)
+        size = (made + kept) * store.row_bytes / 1e9
+        tell(f"{store.folder}: {made} frames encoded, {kept} there already; {size:.2f} GB, {store.row_bytes} B a frame")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default: the finished ones of runs/.")] = None,
+    split: Annotated[SplitName, typer.Option()] = "test",
+    json: Json = False,
+) -> None:
+    """One table of the metrics of several finished runs, beside the untrained model and the baselines."""
+    from prospect.train.compare import comparison, comparison_rows
+
+    with clear_errors():
+        folders = runs or finished_runs(Path("runs"))
+        print_json(comparison_rows(folders, split)) if json else console.print(comparison(folders, split))
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    merge: Annotated[bool, typer.Option(help="LoRA: into whole SmolVLM weights, beside the heads.")] = False,
+) -> None:
+    """Write a checkpoint's weights, tokenizer and image processor to a folder, without the run's state."""
+    with clear_errors():
+        from prospect.model.export import export as export_checkpoint
+
+        tell(f"{out}: {export_checkpoint(Path(find_checkpoint(checkpoint)), out, merge)}")

@@ -1,0 +1,221 @@
+"""Commands that run a trained model on streams: stream, evaluate, calibrate."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pipeline.errors import ProspectError
+from prospect.commands.options import (
+    Checkpoint,
+    FramesRoot,
+    Json,
+    Legal,
+    Limit,
+    MaxActions,
+    Overwrite,
+    RunDataRoot,
+    ShardFolders,
+    SpeakThreshold,
+    SplitName,
+    UpdateThreshold,
+    VideoIds,
+    places_of,
+)  # fmt: skip
+from prospect.commands.terminal import clear_errors, console, print_json, progress_bar, show_live, tell
+from prospect.runs import CALIBRATION, EVALUATION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from prospect.stream.player import Played
+    from prospect.stream.streamer import StreamSettings
+    from prospect.stream.task import Task
+
+app = typer.Typer()
+STDIN = "-"
+
+
+@app.command()
+def stream(
+    source: Annotated[Path, typer.Argument(help="A video, an .arrow file, or a folder of images.")],
+    checkpoint: Checkpoint,
+    steps: Annotated[Path | None, typer.Option(help="The task: a list of id and name, or lines `S1: name`.")] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="The task, user lines and frames of an annotated clip: FILE#PLACE or FILE#ID.")
+    ] = None,
+    script: Annotated[
+        str | None, typer.Option(help="User lines: a file of `SECONDS TEXT`, or - to type them while it plays.")
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.01, max=1000, help="Frames a second; default: the clip's, else 2.")
+    ] = None,
+    start: Annotated[
+        int | None,
+        typer.Option(min=0, help="First frame. Inside a clip: with the state there; earlier user lines are dropped."),
+    ] = None,
+    end: Annotated[int | None, typer.Option(min=0, help="Last frame (inclusive).")] = None,
+    realtime: Annotated[bool, typer.Option(help="Pace the frames at --fps; else as fast as it goes.")] = False,
+    out: Annotated[Path | None, typer.Option(help="JSON lines, one a frame.")] = None,
+    video: Annotated[Path | None, typer.Option(help="A film of it (.mp4), state and utterances drawn.")] = None,
+    context: Annotated[
+        Literal["state_carry", "drop_middle", "drop_all"] | None,
+        typer.Option(help="What is kept when the context is full; default state_carry."),
+    ] = None,
+    update_threshold: UpdateThreshold = None,
+    speak_threshold: SpeakThreshold = None,
+    legal: Legal = None,
+    max_actions: MaxActions = None,
+) -> None:
+    """Watch a video, frame by frame, with a trained model: a live board of state and speech."""
+    with clear_errors():
+        from prospect.stream.live import Outputs, stream_live
+        from prospect.stream.load import Overrides
+        from prospect.stream.task import task_of
+
+        task = task_of(steps, clip, start, end)
+        if not task.steps:
+            tell("note: no --steps and no --clip: a task without steps, speech alone")
+        overrides = Overrides(
+            context=context, update_threshold=update_threshold, speak_threshold=speak_threshold, legal=legal,
+            max_actions=max_actions,
+        )  # fmt: skip
+        lines = sys.stdin if script == STDIN else Path(script) if script else None
+        rate = task.fps if fps is None else fps
+        outputs = Outputs(_board, out, video)
+        tell(stream_live(source, checkpoint, task, lines, rate, realtime, outputs, overrides))
+
+
+@contextmanager
+def _board(task: "Task", settings: "StreamSettings") -> "Iterator[Callable[[Played], None]]":
+    """Show a stream: on a terminal a live board, elsewhere a line an event."""
+    from prospect.stream.board import Board
+
+    board = Board(task, settings)
+    with show_live(board) as refresh:
+
+        def show(played: "Played") -> None:
+            for line in board.add(played):
+                if not console.is_terminal:
+                    tell(line)
+            refresh()
+
+        yield show
+
+
+@app.command()
+def evaluate(
+    checkpoint: Checkpoint,
+    split: Annotated[SplitName, typer.Option()] = "test",
+    data: ShardFolders = None,
+    data_root: RunDataRoot = None,
+    frames_root: FramesRoot = None,
+    out: Annotated[Path | None, typer.Option(help="Default: RUN/evaluation/SPLIT.")] = None,
+    rows: Annotated[str, typer.Option(help="Beside the model and always-silent: any of these.")] = (
+        "blind,text_only,oracle_state"
+    ),
+    context: Annotated[
+        Literal["state_carry", "drop_middle", "drop_all", "all"] | None,
+        typer.Option(help="What is kept when the context is full (default state_carry); all: compare the three."),
+    ] = None,
+    video_ids: VideoIds = None,
+    limit: Limit = None,
+    update_threshold: UpdateThreshold = None,
+    speak_threshold: SpeakThreshold = None,
+    legal: Legal = None,
+    max_actions: MaxActions = None,
+    max_seq_len: Annotated[int | None, typer.Option(min=64, help="Window; default: that of training.")] = None,
+    scorer: Annotated[
+        Literal["prospect", "proassist"], typer.Option(help="proassist: ProAssist's own functions beside ours.")
+    ] = "prospect",
+    embedding: Annotated[
+        str | None, typer.Option(help="Sentence embedding model; all-minilm is the packaged one.")
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Stream every clip of a split, frame by frame, and measure: ProAssist's metrics and the state's."""
+    with clear_errors():
+        from prospect.evaluation.evaluate import ProspectEvaluator, evaluate_contexts
+        from prospect.stream.load import Overrides
+
+        places, folder = places_of(checkpoint, split, data, data_root, frames_root, out, EVALUATION)
+        overrides = Overrides(
+            update_threshold=update_threshold, speak_threshold=speak_threshold, legal=legal, max_actions=max_actions,
+            max_seq_len=max_seq_len, context=None if context == "all" else context,
+        )  # fmt: skip
+        with progress_bar() as show:
+            common: dict[str, Any] = {
+                "video_ids": video_ids, "limit": limit, "scorer": scorer, "embedding": embedding,
+                "overwrite": overwrite, "tell": tell, "progress": show, "overrides": overrides,
+            }  # fmt: skip
+            if context == "all":
+                compared = evaluate_contexts(checkpoint, places, folder, **common)
+            else:
+                evaluator = ProspectEvaluator(checkpoint, places, out=folder, rows=_rows(rows), **common)
+                metrics = evaluator.evaluate()
+        if context == "all":
+            _print_contexts(compared, folder, json)
+        elif metrics:  # else another rank prints
+            _print_evaluation(metrics, folder, json)
+
+
+def _print_contexts(compared: dict[str, dict[str, Any]], folder: Path, json: bool) -> None:
+    from prospect.evaluation.pages.tables import context_table
+
+    if compared:
+        print_json(compared) if json else console.print(context_table(compared))
+        if not json:
+            tell(f"metrics and reports: {folder}/POLICY")
+
+
+def _print_evaluation(metrics: dict[str, Any], folder: Path, json: bool) -> None:
+    from prospect.evaluation.pages.tables import evaluation_tables
+
+    if json:
+        print_json(metrics)
+        return
+    for table in evaluation_tables(metrics):
+        console.print(table)
+    for note in metrics["notes"]:
+        tell(f"note: {note}")
+    tell(f"metrics: {folder}/metrics.json, report: {folder}/report.html")
+
+
+@app.command()
+def calibrate(
+    checkpoint: Checkpoint,
+    split: Annotated[SplitName, typer.Option()] = "val",
+    data: ShardFolders = None,
+    data_root: RunDataRoot = None,
+    frames_root: FramesRoot = None,
+    out: Annotated[Path | None, typer.Option(help="Default: RUN/calibration/SPLIT.")] = None,
+    video_ids: VideoIds = None,
+    limit: Limit = None,
+    confirm: Annotated[int, typer.Option(min=1, help="How many of the best pairs are streamed.")] = 5,
+    overwrite: Overwrite = False,
+) -> None:
+    """Find the thresholds of both heads on a validation split, and store them with the checkpoint."""
+    with clear_errors():
+        from prospect.evaluation.calibrate import calibrate_checkpoint, calibration_table
+
+        places, folder = places_of(checkpoint, split, data, data_root, frames_root, out, CALIBRATION)
+        with progress_bar() as show:
+            calibration = calibrate_checkpoint(
+                checkpoint, places, folder, video_ids=video_ids, limit=limit, confirm=confirm, overwrite=overwrite,
+                progress=show, tell=tell,
+            )  # fmt: skip
+        console.print(calibration_table(calibration))
+        tell(f"stored: {calibration.stored}, reliability diagram: {folder}/reliability.html")
+
+
+def _rows(named: str) -> Any:
+    from prospect.evaluation.evaluate import ROWS
+
+    wanted = [row.strip() for row in named.split(",") if row.strip()]
+    if unknown := [row for row in wanted if row not in ROWS]:
+        raise ProspectError(f"--rows: found {', '.join(unknown)}, expected any of {', '.join(ROWS)}, or nothing")
+    return wanted

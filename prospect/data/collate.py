@@ -1,0 +1,136 @@
+"""Sequences to a batch: frames decoded straight into the batch's memory, everything else padded and stacked.
+
+B batch, T tokens (longest of the batch), F frames of the batch, S pixels a side.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from pipeline.errors import ProspectError
+from prospect.data.decode import GREY, decode_into
+from prospect.data.reader import Item, named
+from prospect.layout import IGNORE, Block, TokenSequence
+from prospect.losses import label_places
+
+Batch = dict[str, Any]
+PREFETCH = 2  # batches that are asked of each worker ahead
+
+
+def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: bool = False) -> Batch | ProspectError:
+    """The batch of `items`, with the errors among them (None for a good item) under "errors".
+
+    Without `skip` the first error takes the batch's place. With it a broken item becomes a sequence of one token that
+    nothing is learned from: every rank still has its micro-batch.
+    """
+    pixels, found = _pixels(items, image_size)
+    errors = [item if isinstance(item, ProspectError) else None for item in found]
+    first = next((error for error in errors if error), None)
+    if first and not skip:
+        return first
+    nothing = Item("", "", "", TokenSequence(), [])
+    nothing.sequence.add(Block([pad]))
+    good = [nothing if isinstance(item, ProspectError) else item for item in found]
+    return _stacked(good, pixels, pad) | {"errors": errors}
+
+
+def stack_items(items: list[Item], pad: int, image_size: int) -> Batch:
+    """The batch of good items; an image that cannot be decoded is raised."""
+    pixels, found = _pixels(items, image_size)
+    for item in found:
+        if isinstance(item, ProspectError):
+            raise item
+    return _stacked(items, pixels, pad)
+
+
+def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Tensor, list[Item | ProspectError]]:
+    """Frames (F, 3, S, S) of all good items, decoded in place; the items, those with a broken image as its error.
+
+    In a worker they are decoded into shared memory: nothing of them is copied before it is in the main process.
+    """
+    most = sum(len(item.sequence.frames) for item in items if isinstance(item, Item) and item.features is None)
+    if get_worker_info():
+        frames = _shared_ring.next(most * size * size * 3).view(most, size, size, 3)
+    else:
+        frames = torch.from_numpy(np.empty((most, size, size, 3), dtype=np.uint8))  # numpy asks for huge pages
+    pixels, end = frames.numpy(), 0  # (F, S, S, 3)
+    found: list[Item | ProspectError] = []
+    for item in items:
+        if isinstance(item, ProspectError) or item.features is not None:
+            found.append(item)
+            continue
+        here = pixels[end : end + len(item.sequence.frames)]
+        try:
+            if item.images is None:
+                here[...] = GREY
+            else:
+                for out, data, frame in zip(here, item.images, item.sequence.frames, strict=True):
+                    decode_into(out, data, f"frame {frame}")
+        except ProspectError as error:  # its part is used by the next item
+            found.append(named(error, item.where))
+        else:
+            found.append(item)
+            end += len(here)
+    return frames[:end].permute(0, 3, 1, 2), found
+
+
+def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
+    """Right-pad and stack. `at_frame` marks decisions at frame blocks (those after an active block are easier).
+
+    Masks come from lengths, never from ids: the pad token may be a token that is learned.
+    """
+    length = max(len(item.sequence) for item in items)
+
+    def stack(name: str, fill: int) -> torch.Tensor:
+        rows = np.full((len(items), length), fill, dtype=np.int64)  # (B, T); torch reads a list eight times slower
+        for row, item in zip(rows, items, strict=True):
+            row[: len(item.sequence)] = getattr(item.sequence, name)
+        return torch.from_numpy(rows)
+
+    mask = torch.zeros(len(items), length, dtype=torch.int64)  # (B, T)
+    for row, item in zip(mask, items, strict=True):
+        row[: len(item.sequence)] = 1
+    features = [item.features for item in items if item.features is not None]
+    target_kind, update_labels = stack("target_kind", 0).to(torch.uint8), stack("update_labels", IGNORE)
+    target_places, decision_places = label_places(target_kind, update_labels)
+    return {
+        **({"features": torch.cat(features)} if features else {}),  # (F, K, D), and then no frames
+        "input_ids": stack("ids", pad),
+        "attention_mask": mask,
+        "frames": frames,  # (F, 3, S, S) uint8
+        "target_kind": target_kind,
+        "update_labels": update_labels,
+        "speak_labels": stack("speak_labels", IGNORE),
+        "target_places": target_places,  # (M,) in the flattened batch: a GPU need not be asked
+        "decision_places": decision_places,  # (N,)
+        "at_frame": stack("at_frame", 0).bool(),
+        "is_start_update": stack("is_start_update", 0).bool(),
+        "keys": [item.key for item in items],
+        "datasets": [item.dataset for item in items],
+    }
+
+
+class Ring:
+    """A worker's shared memory, used again and again: fresh pages cost as much as decoding.
+
+    The main process copies what it gets at once (`Loader`), before it asks for the batch that would write over it: of a
+    worker's batches at most PREFETCH + 1 are asked for and not taken over yet.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = [torch.empty(0, dtype=torch.uint8)] * slots
+        self._next = 0
+
+    def next(self, size_bytes: int) -> torch.Tensor:
+        """`size_bytes` of uint8, of the slot that was used longest ago."""
+        slot, self._next = self._next, (self._next + 1) % len(self._slots)
+        if len(self._slots[slot]) < size_bytes:
+            shared = torch.UntypedStorage._new_shared(size_bytes)
+            self._slots[slot] = torch.empty(0, dtype=torch.uint8).set_(shared)
+        return self._slots[slot][:size_bytes]
+
+
+_shared_ring = Ring(PREFETCH + 2)

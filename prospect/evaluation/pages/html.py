@@ -1,0 +1,213 @@
+"""report.html of an evaluation: one file that opens offline, with the metric tables and a timeline of every clip.
+
+The page holds plotly's library, the metrics and a block of JSON for each clip; a timeline is drawn when its clip is
+chosen (`#clip=ID` in the address chooses one). Clips are written one by one, so memory does not grow with their number.
+"""
+
+import base64
+import html
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from plotly.offline import get_plotlyjs
+
+from pipeline.annotations.clips import ACTIVE_ROLES, Clip
+from pipeline.io.storage import LocalFolder
+from prospect.evaluation.events import (
+    SpeechEvent,
+    UpdateEvent,
+    predicted_speech,
+    predicted_updates,
+    reference_speech,
+    reference_updates,
+    states_by_frame,
+)
+from prospect.evaluation.matching import match_window
+from prospect.evaluation.mistakes import EventError, speech_errors, update_errors
+from prospect.evaluation.pages.tables import HEADLINES
+from prospect.evaluation.predictions import ClipPrediction
+
+NUM_THUMBS, THUMB_HEIGHT, THUMB_QUALITY = 64, 72, 60
+
+Images = Callable[[Clip, Sequence[int]], Iterable[bytes]]
+
+
+def write_report(
+    path: Path, metrics: Mapping[str, Any], predictions: Iterable[ClipPrediction], images: Images | None
+) -> None:
+    """Write the page, whole or not at all.
+
+    Args:
+        metrics: what metrics.json holds; its "clips" are those of `predictions`, in the same order.
+        images: gives the stored JPEG or PNG bytes of some frames of a clip; None: no thumbnails.
+    """
+    with LocalFolder(path.parent).new_file(path.name) as partial, partial.open("w", encoding="utf-8") as page:
+        page.write('<!doctype html><html lang="en"><head><meta charset="utf-8"><title>PROSPECT evaluation</title>')
+        page.write(f"<style>{_text('evaluation.css')}</style></head><body>")
+        page.write(_overview(metrics))
+        page.write(_text("evaluation.html"))
+        page.write(_block("metrics", metrics))
+        for number, prediction in enumerate(predictions):
+            page.write(_block(f"clip-{number}", _clip(prediction, images)))
+        page.write(f"<script>{get_plotlyjs()}</script><script>{_text('evaluation.js')}</script>")
+        page.write("</body></html>\n")
+
+
+def _text(asset: str) -> str:
+    return (files("prospect.report") / "assets" / asset).read_text(encoding="utf-8")
+
+
+def _overview(metrics: Mapping[str, Any]) -> str:
+    """What was evaluated, and the tables."""
+    settings = ", ".join(f"{name} {value}" for name, value in metrics["settings"].items())
+    about = (
+        f"{metrics['num_clips']} clips, {metrics['num_frames']} frames; {settings}; embeddings {metrics['embedder']}"
+    )
+    notes = "".join(f'<p class="note">note: {html.escape(note)}</p>' for note in metrics.get("notes", ()))
+    rows = metrics["rows"]
+    shown = {"all clips": {name: row["all"] for name, row in rows.items()}}
+    datasets = rows["model"]["datasets"]
+    for dataset in datasets if len(datasets) > 1 else ():
+        shown[dataset] = {name: row["datasets"][dataset] for name, row in rows.items()}
+    options = "".join(f"<option>{html.escape(name)}</option>" for name in shown)
+    switch = f'<p><select id="dataset">{options}</select></p>' if len(shown) > 1 else ""
+    tables = switch + "".join(
+        f"<section{' hidden' if number else ''}>{_table(of_rows)}</section>"
+        for number, of_rows in enumerate(shown.values())
+    )
+    return f"<h1>{html.escape(str(metrics['checkpoint']))}</h1><p class='about'>{html.escape(about)}</p>{notes}{tables}"
+
+
+def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Headline metrics, the others folded away."""
+    names = dict.fromkeys(name for row in rows.values() for name in row["metrics"])
+    first = [name for name in HEADLINES if name in names]
+    others = [name for name in names if name not in HEADLINES]
+    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in rows)
+
+    def part(chosen: Sequence[str]) -> str:
+        lines = []
+        for name in chosen:
+            cells = (_cell(row["metrics"].get(name), row["intervals"].get(name)) for row in rows.values())
+            lines.append(f"<tr><td>{html.escape(name)}</td>{''.join(cells)}</tr>")
+        body = f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
+        return f'<div class="scroll"><table>{body}</table></div>'
+
+    more = f"<details><summary>{len(others)} more metrics</summary>{part(others)}</details>" if others else ""
+    return part(first) + more
+
+
+def _cell(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None:
+        return "<td>–</td>"
+    number = str(value) if isinstance(value, int) else f"{value:.3f}"
+    if not interval or interval[0] == interval[1]:
+        return f"<td>{number}</td>"
+    return f"<td>{number}<small>{interval[0]:.2f} to {interval[1]:.2f}</small></td>"
+
+
+def _block(name: str, record: Mapping[str, Any]) -> str:
+    """JSON that no text in it can break out of."""
+    text = json.dumps(record, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    return f'<script type="application/json" id="{name}">{text}</script>\n'
+
+
+def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:
+    """What a timeline shows; places are frames of the stream, from 0."""
+    clip, frames = prediction.clip, prediction.frames
+    start, window = clip.start_frame, match_window(clip.dataset, clip.fps)
+    expected, found = reference_updates(clip), predicted_updates(frames)
+    answers, said = reference_speech(clip), predicted_speech(frames)
+    errors = [*update_errors(found, expected, window), *speech_errors(said, answers, window)]
+    events = {
+        "reference_updates": _events(start, expected, errors),
+        "predicted_updates": _events(start, found, errors),
+        "reference_speech": _events(start, answers, errors),
+        "predicted_speech": _events(start, said, errors),
+    }
+    lines: list[dict[str, Any]] = [
+        {"at": max(start if turn.end_frame is None else turn.end_frame, start) - start, "role": turn.role,
+         "text": turn.text, "errors": [], "due": None}
+        for turn in clip.turns
+        if turn.role not in ACTIVE_ROLES
+    ]  # fmt: skip
+    spans = {"reference": _spans(clip, expected), "prediction": _spans(clip, found)}
+    return {
+        "fps": clip.fps,
+        "start": start,
+        "p_update": [round(record.p_update, 4) for record in frames],
+        "p_speak": [round(record.p_speak, 4) for record in frames],
+        "restarts": [record.frame - start for record in frames if record.is_restart],
+        "steps": [
+            {"id": step.id, "name": step.name, **{side: of_side[step.id] for side, of_side in spans.items()}}
+            for step in clip.steps
+        ],
+        **events,
+        "lines": lines,
+        "thumbs": _thumbs(clip, images, {one["at"] for side in events.values() for one in side}) if images else [],
+    }
+
+
+def _events(
+    start: int, events: Sequence[UpdateEvent | SpeechEvent], errors: Sequence[EventError]
+) -> list[dict[str, Any]]:
+    """Each event with the kinds of its errors, and where it was due if that is another place."""
+    listed = []
+    for event in events:  # by identity: two blocks at one frame may be equal
+        own = [one for one in errors if one.predicted is event or (one.predicted is None and one.reference is event)]
+        due = {one.reference.frame - start for one in own if one.reference} - {event.frame - start}
+        listed.append(
+            {
+                "at": event.frame - start,
+                "text": event.text if isinstance(event, SpeechEvent) else str(event.update),
+                "errors": [one.kind for one in own],
+                "due": due.pop() if due else None,
+            }
+        )
+    return listed
+
+
+def _spans(clip: Clip, events: Sequence[UpdateEvent]) -> dict[str, list[tuple[int, int, str]]]:
+    """By step: (first, end, state) of each stretch of frames in one state."""
+    states = states_by_frame(clip, events)
+    spans: dict[str, list[tuple[int, int, str]]] = {}
+    for step in clip.steps:
+        here = [state[step.id] for state in states]
+        cuts = [0, *(i for i in range(1, len(here)) if here[i] != here[i - 1]), len(here)]
+        spans[step.id] = [(first, end, here[first]) for first, end in pairwise(cuts)]
+    return spans
+
+
+def _thumbs(clip: Clip, images: Images, events: Set[int]) -> list[dict[str, Any]]:
+    """Of the places with an event, and of others evenly between them; width in pixels of height THUMB_HEIGHT."""
+    places = _thumb_places(clip.end_frame - clip.start_frame + 1, events)
+    found = []
+    for place, data in zip(places, images(clip, [clip.start_frame + place for place in places]), strict=True):
+        with Image.open(io.BytesIO(data)) as image:
+            image.thumbnail((8 * THUMB_HEIGHT, THUMB_HEIGHT))
+            out = io.BytesIO()
+            image.convert("RGB").save(out, "JPEG", quality=THUMB_QUALITY)
+            width = round(THUMB_HEIGHT * image.width / image.height)
+        source = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+        found.append({"at": place, "width": width, "event": place in events, "source": source})
+    return found
+
+
+def _thumb_places(count: int, events: Set[int]) -> list[int]:
+    """NUM_THUMBS places of `count` at most: events come first in line."""
+    first = _evenly(sorted(events), NUM_THUMBS)
+    others = [place for place in range(count) if place not in events]
+    return sorted([*first, *_evenly(others, NUM_THUMBS - len(first))])
+
+
+def _evenly(places: Sequence[int], most: int) -> list[int]:
+    """All, or the middle ones of `most` even stretches: of 0..5, two are 1 and 4."""
+    if len(places) <= most:
+        return list(places)
+    return [places[(2 * number + 1) * len(places) // (2 * most)] for number in range(most)]

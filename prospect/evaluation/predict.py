@@ -1,0 +1,201 @@
+"""Streams the clips of evaluation splits into prediction files: one a clip, complete or absent, so that an interrupted
+evaluation goes on where it was. A file made of other annotations is made again. Several processes share the clips; each
+file is written by one.
+"""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.annotations.clips import Clip
+from pipeline.errors import ProspectError
+from pipeline.io.storage import LocalFolder, is_url, write_json
+from pipeline.progress import Progress
+from pipeline.shards.sample import clip_key
+from prospect.data.decode import blind_frames, decode_frame
+from prospect.data.images import StoredImages
+from prospect.data.index import Split, clip_starts, clips_of, read_split
+from prospect.data.shard_cache import ShardCache
+from prospect.evaluation.predictions import ClipPrediction, read_prediction, write_prediction
+from prospect.evaluation.replay import Row, encoded, stream_clip
+from prospect.stream.streamer import Streamer
+
+SETTINGS = "settings.json"  # in the output folder: what the predictions there depend on
+ENDS_BYTES = 1 << 20  # of a weights file, at either end, that tell it from another
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedClip:
+    """A clip to stream, and where its frames are."""
+
+    clip: Clip
+    images: StoredImages
+    rows: tuple[int, int]  # its index rows
+
+    @property
+    def file_name(self) -> str:
+        return f"{clip_key(self.clip)}.json"
+
+    def stored(self, frames: Sequence[int]) -> Iterator[bytes]:
+        """JPEG or PNG bytes of some frames."""
+        return self.images.read(self.rows, self.clip.frames_file, frames)
+
+    def pixels(self, size: int, blind: bool) -> Iterator[torch.Tensor]:
+        """uint8 (3, S, S) of each frame, decoded when it is asked for."""
+        frames = range(self.clip.start_frame, self.clip.end_frame + 1)
+        if blind:
+            grey = torch.from_numpy(blind_frames(1, size)[0])
+            yield from (grey for _ in frames)
+            return
+        for frame, data in zip(frames, self.stored(frames), strict=True):
+            where = f"clip {self.clip.id!r} ({self.clip.frames_file}) frame {frame}"
+            yield torch.from_numpy(decode_frame(data, size, where))
+
+
+def open_place(place: str, data_root: Path, cache: ShardCache | None) -> Split:
+    """The split whose folder (or URL) is `place`, OUT/DATASET/SPLIT.
+
+    Raises:
+        ProspectError: it is no such folder, or no finished build.
+    """
+    shards, _, rest = place.rstrip("/").rpartition("/")
+    shards, _, dataset = shards.rpartition("/")
+    if not dataset or not rest:
+        raise ProspectError(f"{place}: expected a split folder of build-shards, OUT/DATASET/SPLIT")
+    return read_split(shards if is_url(shards) else Path(shards), dataset, rest, data_root, cache)
+
+
+def clips_to_stream(
+    splits: Sequence[Split],
+    images: Callable[[Split], StoredImages],
+    video_ids: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> list[EvaluatedClip]:
+    """The clips of `splits`, in order; `video_ids` keeps those videos (or clips), `limit` the first so many.
+
+    Raises:
+        ProspectError: a video id that no clip has, or two clips of the same dataset and id.
+    """
+    found = [
+        EvaluatedClip(clip, images(split), rows)
+        for split in splits
+        for clip, rows in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True)
+    ]
+    if video_ids:
+        known = {name for one in found for name in (one.clip.video_uid, one.clip.id)}
+        if unknown := [name for name in video_ids if name not in known]:
+            raise ProspectError(
+                f"--video-ids: found {', '.join(unknown)}, expected videos (or clips) of the split, such as "
+                f"{', '.join(sorted(known)[:3])}"
+            )
+        found = [one for one in found if one.clip.video_uid in video_ids or one.clip.id in video_ids]
+    found = found[:limit]
+    counts = Counter(one.file_name for one in found)
+    if twice := [one.clip for one in found if counts[one.file_name] > 1]:
+        raise ProspectError(
+            f"{', '.join(str(split.folder) for split in splits)}: found clip {twice[0].id!r} of dataset "
+            f"{twice[0].dataset!r} twice, expected each once, as it has one prediction file; name each split once"
+        )
+    return found
+
+
+def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
+    """Make the output folder, or check that what is in it was made with the same settings.
+
+    Raises:
+        ProspectError: it holds predictions of other settings (names both values), or files without settings.
+    """
+    path = folder / SETTINGS
+    if LocalFolder(folder).names():
+        there = _settings(path)
+        other = [f"{SETTINGS}: cannot be read"]
+        if there is not None:
+            other = [
+                f"{name}: {there.get(name)!r} there, {value!r} now"
+                for name, value in settings.items()
+                if there.get(name) != value
+            ]
+        if other:
+            raise ProspectError(
+                f"{folder}: holds predictions made otherwise ({'; '.join(other)}); pass --overwrite, or another --out"
+            )
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, settings)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove the output folder. It is renamed first: of one that is removed in part, nothing could be told."""
+    aside = folder.with_name(f".{folder.name}.removed")
+    for path in (aside, folder):  # aside: from a removal that was killed
+        if path.exists():
+            shutil.rmtree(path.replace(aside))
+
+
+def stream_clips(
+    streamer: Streamer,
+    clips: Sequence[EvaluatedClip],
+    row: Row,
+    folder: Path,
+    settings: dict[str, Any],
+    progress: Progress,
+    rank: int = 0,
+    ranks: int = 1,
+) -> int:
+    """A prediction file in `folder` for each of this rank's share of `clips`; how many were there, of other annotations
+    (or settings), and were made again.
+
+    Raises:
+        ProspectError: a frame is broken, or a prediction file.
+    """
+    mine = clips[rank::ranks]
+    size: int = streamer.model.config.vision_config.image_size
+    chunk = streamer.model.prospect_settings.vision_chunk
+    settings = settings | {"row": row}
+    again = 0
+    for number, one in enumerate(mine):
+        progress(f"streaming ({row})", number, len(mine))
+        path = folder / one.file_name
+        there = read_prediction(path) if path.is_file() else None
+        if there is None or there.clip != one.clip or there.settings != settings:
+            again += there is not None
+            features = encoded(streamer, one.pixels(size, row == "blind"), row, chunk)
+            frames = tuple(stream_clip(streamer, one.clip, features, row))
+            write_prediction(path, ClipPrediction(one.clip, frames, settings))
+    progress(f"streaming ({row})", len(mine), len(mine))
+    return again
+
+
+def stream_record(checkpoint: str, streamer: Streamer) -> dict[str, Any]:
+    """What predictions depend on, besides the clips: the checkpoint's weights and the settings of the stream."""
+    return {"checkpoint": checkpoint, "weights": _weights(Path(checkpoint)), **asdict(streamer.settings)}
+
+
+def _settings(path: Path) -> dict[str, Any] | None:
+    """What `prepare_folder` wrote; None: nothing of the kind."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _weights(checkpoint: Path) -> str:
+    """Of a checkpoint's folder: a short digest of its weight files, by size and by their ends."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted([*checkpoint.glob("*.safetensors"), *checkpoint.glob("*.bin")]):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(ENDS_BYTES))
+            file.seek(max(size - ENDS_BYTES, 0))
+            digest.update(file.read())
+    return digest.hexdigest()

@@ -1,0 +1,60 @@
+"""An annotated clip through a streamer, frame by frame, as if it were live.
+
+The `row` says what the model is given: everything (`model`), grey frames (`blind`), no frames (`text_only`), the
+reference's updates in place of its own (`oracle_state`: what is left to it is when and what to speak), or all of the
+reference's blocks (`forced`: the heads' probabilities in the right context, for calibration and parity with training).
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pipeline.annotations.clips import Clip
+from prospect.layout import as_learned, frame_groups, turns_before_first_frame
+from prospect.stream.records import FrameRecord
+from prospect.stream.streamer import ROLES, ActiveRole, Streamer
+
+Row = Literal["model", "blind", "text_only", "oracle_state", "forced"]
+
+
+def stream_clip(
+    streamer: Streamer, clip: Clip, features: Iterable[Tensor], row: Row = "model"
+) -> Iterator[FrameRecord]:
+    """The record of each frame of `clip`, in order.
+
+    A model without DST meets the clip as it learned it: no update is forced.
+
+    Args:
+        features: (K, D) of each frame (of grey ones where `row` is "blind").
+    """
+    streamer.start(clip.steps, clip.state, turns_before_first_frame(clip))
+    forced_roles: Sequence[ActiveRole] = {"oracle_state": ("dst_update",), "forced": ROLES}.get(row, ())
+    free = [role for role in ROLES if role not in forced_roles]
+    for group, of_frame in zip(frame_groups(as_learned(clip, streamer.settings.dst)), features, strict=True):
+        forced = [turn for turn in group.after if turn.role in forced_roles]
+        yield streamer.step(group.frame, of_frame, group.before, forced, free)
+
+
+def encoded(streamer: Streamer, frames: Iterable[Tensor], row: Row, chunk: int) -> Iterator[Tensor]:
+    """Features (K, D) of each of `frames` (uint8 (3, S, S)), `chunk` of them in one forward of the vision tower."""
+    model = streamer.model
+    if row == "text_only":
+        empty = torch.empty(0, model.config.text_config.hidden_size, device=model.device)
+        yield from (empty for _ in frames)
+        return
+    waiting: list[Tensor] = []
+    for frame in frames:
+        waiting.append(frame)
+        if len(waiting) == chunk:
+            yield from _encode(streamer, waiting)
+            waiting = []
+    if waiting:
+        yield from _encode(streamer, waiting)
+
+
+@torch.no_grad()
+def _encode(streamer: Streamer, frames: Sequence[Tensor]) -> Iterator[Tensor]:
+    model = streamer.model
+    yield from model.encode_frames(torch.stack(list(frames)).to(model.device)).unbind(0)

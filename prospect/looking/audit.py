@@ -1,0 +1,330 @@
+"""The label auditor: does what will be trained say what was annotated? Over a whole split, for a given config.
+
+The sequences come from the code that trains (plan, reader, layout). What they should say is worked out here a second
+time, from the clips alone, by other means: a sequence is cut into frames and blocks by its token ids and decoded back
+to text. `CHECKS` names what is looked at.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Role, Turn
+from pipeline.annotations.dst import State, apply_updates, parse_updates
+from pipeline.annotations.files import annotation_file
+from pipeline.annotations.validate import valid_clips
+from pipeline.errors import Problem, ProspectError
+from pipeline.io.remote import open_folder
+from pipeline.progress import Progress, unwatched
+from pipeline.shards.reader import of_split, read_clips_of
+from pipeline.shards.sample import TurnSample, rebuild_clip
+from prospect.config import Config
+from prospect.data.index import clips_of
+from prospect.data.order import Request
+from prospect.data.reader import SequenceReader
+from prospect.data.sequences import sequence_table
+from prospect.layout import CONTEXT, DST_TARGET, IGNORE, LM_TARGET, TokenSequence, as_learned
+from prospect.looking.pieces import Piece, cut, text_of
+from prospect.setup import Blueprint, open_split
+
+CHECKS = {
+    "labels": "each decision's label: positive at the last frame of an event's range, and nowhere else",
+    "contradictions": "no decision with two labels; what a label announces comes next",
+    "targets": "text and <end_of_utterance> of updates and utterances supervised, nothing else",
+    "images": "<image> tokens as many as the model's, ids inside its vocabulary",
+    "truncation": "every frame and every text of a clip in its sequences, none over max_seq_len",
+    "states": "the states of samples and parts are the replayed ones",
+    "leaks": "a prompt's Current Progress is the state before its first frame",
+    "rebuild": "the shards' samples rebuild the clips of the index, and of the annotations",
+}
+PROGRESS = "\n\nCurrent Progress: "
+Decision = tuple[int, int]  # (should_update_dst, when_to_speak)
+
+
+@dataclass(slots=True)
+class Audit:
+    """How much each check looked at, and what it found."""
+
+    looked_at: dict[str, int] = field(default_factory=lambda: dict.fromkeys(CHECKS, 0))
+    violations: dict[str, list[Problem]] = field(default_factory=lambda: {name: [] for name in CHECKS})
+    notes: list[str] = field(default_factory=list)
+
+    def check(self, name: str, clip: Clip, what: str, found: object, expected: object) -> None:
+        """One comparison of check `name`."""
+        self.looked_at[name] += 1
+        if found != expected:
+            self.violations[name].append(Problem(name, clip.id, "", what, _short(found), _short(expected)))
+
+    def first_violations(self, each: int = 10) -> list[Problem]:
+        return [problem for problems in self.violations.values() for problem in problems[:each]]
+
+
+def audit_run(config: Config, blueprint: Blueprint, dataset: str, split: str, progress: Progress) -> Audit:
+    """Audit a dataset's split as the run of `config` would train it.
+
+    Raises:
+        ProspectError: the shards are not there, or a clip does not fit the config's window.
+    """
+    data = config.data
+    shards = open_split(data, dataset, split)
+    table = sequence_table(shards, blueprint.tokens, data)
+    reader = SequenceReader(shards, table, blueprint.tokens, data, blueprint.config.vision_config.image_size, None)
+    try:
+        annotations = annotation_file(data.root, dataset, split)
+    except ProspectError as error:
+        found = audit(reader, blueprint, None, progress)
+        found.notes.append(f"not compared with annotations: {error}")
+        return found
+    return audit(reader, blueprint, valid_clips(annotations), progress)
+
+
+def audit_table(found: Audit, dataset: str, split: str) -> Table:
+    """One row a check."""
+    table = Table("check", "of", "compared", "violations", title=f"audit of {dataset}, {split} split")
+    for name, about in CHECKS.items():
+        count = len(found.violations[name])
+        table.add_row(name, about, f"{found.looked_at[name]:,}", Text(f"{count:,}", "bold red" if count else ""))
+    if found.notes:
+        table.caption = "; ".join(found.notes)
+    return table
+
+
+def audit_record(audited: Audit, dataset: str, split: str) -> dict[str, Any]:
+    """Give for programs what `audit_table` shows, with the first violations of each check."""
+    checks = {
+        name: {
+            "compared": audited.looked_at[name],
+            "violations": len(audited.violations[name]),
+            "first": [str(problem) for problem in audited.violations[name][:10]],
+        }
+        for name in CHECKS
+    }
+    return {"dataset": dataset, "split": split, "checks": checks, "notes": audited.notes}
+
+
+def audit(
+    reader: SequenceReader,
+    blueprint: Blueprint,
+    annotated: Iterator[tuple[int, Clip]] | None,
+    progress: Progress = unwatched,
+) -> Audit:
+    """Audit every clip of the reader's split.
+
+    Args:
+        reader: of the split, without sampling, so that every decision is labelled.
+        annotated: place and clip of those of the annotation file, in its order; None: it is not there to be compared.
+    """
+    found, model_count = Audit(), blueprint.tokens_a_frame()
+    index = reader.split.index
+    sequences: dict[str, list[int]] = defaultdict(list)  # clip id -> its rows of the plan
+    for number, row in enumerate(reader.table["row"]):
+        sequences[index.item(row, "clip_id")].append(number)
+    stored = (clip for shard in of_split(open_folder(str(reader.split.folder))) for clip in read_clips_of(shard))
+    total = reader.split.manifest["num_clips"]
+    left_out = {entry["clip"] for entry in reader.split.manifest["skipped"]}
+    kept = (clip for place, clip in annotated if place not in left_out) if annotated is not None else None
+    for done, clip in enumerate(clips_of(index), 1):
+        _audit_stored(clip, next(stored, []), found)
+        if kept is not None:
+            found.check("rebuild", clip, "clip of the annotations", clip, next(kept, None))
+        seen = as_learned(clip, reader.data.dst)
+        _audit_clip(reader, blueprint, model_count, seen, sequences[clip.id], found)
+        progress("auditing clips", done, total)
+    for clip in kept or ():
+        found.check("rebuild", clip, "annotated clip", "not in the shards", "in the shards, or among those left out")
+    return found
+
+
+def _audit_stored(clip: Clip, samples: list[TurnSample], found: Audit) -> None:
+    """The samples of a clip as they stand in the shards."""
+    try:
+        rebuilt: object = rebuild_clip(samples) if samples else None
+    except ProspectError as error:
+        rebuilt = str(error)
+    found.check("rebuild", clip, "clip of the shards", rebuilt, clip)
+    state = clip.state
+    for sample in samples:
+        found.check("states", clip, f"dst_state of {sample.key}", sample.dst_state, tuple(state.values()))
+        if sample.target and sample.target.role == "dst_update":
+            state = _after(state, sample.target)
+
+
+def _audit_clip(
+    reader: SequenceReader, blueprint: Blueprint, model_count: int, clip: Clip, sequences: list[int], found: Audit
+) -> None:
+    """The sequences of one clip, as they will be trained."""
+    labels: dict[tuple[int, int], list[Decision]] = defaultdict(list)  # (frame, active blocks at it so far) -> labels
+    frames: list[int] = []
+    texts: list[tuple[Role | None, str]] = []
+    by_clip = reader.data.packing == "clip"
+    for number in sequences:
+        planned = reader.table.row(number, named=True)
+        where = f"frames {planned['first_frame']}..{planned['last_frame']}"
+        sample = reader.split.sample(planned["row"] + planned["num_rows"] - 1)
+        try:
+            sequence = reader.layout(Request(number, 0, 0), planned, sample)
+        except ValueError as error:  # the reader's own checks: length, updates that parse
+            found.check("truncation", clip, f"tokens of {where}", str(error), planned["num_tokens"])
+            continue
+        _check_images(sequence, blueprint, model_count, clip, found)
+        pieces = list(cut(sequence, blueprint))
+        if by_clip:
+            found.check("truncation", clip, f"tokens of {where}", len(sequence), planned["num_tokens"])
+        longest = reader.data.max_seq_len
+        found.check("truncation", clip, f"tokens over max_seq_len of {where}", max(len(sequence) - longest, 0), 0)
+        state = _state_before(clip, planned["first_frame"] if by_clip else clip.start_frame)
+        if by_clip:
+            found.check("states", clip, f"state of {where}", tuple(planned["state"]), tuple(state.values()))
+        _check_prompt(pieces[0], clip, state, where, found)
+        _check_targets(sequence, pieces, blueprint, None if by_clip else sample.target is not None, clip, found)
+        _read_labels(sequence, pieces, by_clip, clip, labels, found)
+        frames += [piece.frame for piece in pieces if piece.role is None]
+        texts += [
+            (piece.role, piece.text) for piece in pieces[1:] if piece.role and (by_clip or _is_target(sequence, piece))
+        ]
+    _check_whole(clip, reader.data.packing, frames, texts, found)
+    expected = _expected_labels(clip)
+    for place in sorted(expected.keys() | labels.keys()):
+        what = f"decision at frame {place[0]}" + (f" after its block {place[1]}" if place[1] else "")
+        seen = labels.get(place, [])
+        found.check("contradictions", clip, f"number of labels of the {what}", len(seen), len(seen[:1]))
+        found.check("labels", clip, what, seen[0] if seen else None, expected.get(place))
+
+
+def _check_images(sequence: TokenSequence, blueprint: Blueprint, model_count: int, clip: Clip, found: Audit) -> None:
+    image = blueprint.config.image_token_id
+    found.check("images", clip, "<image> tokens", sequence.ids.count(image), len(sequence.frames) * model_count)
+    vocabulary = blueprint.config.text_config.vocab_size
+    found.check("images", clip, "ids outside the vocabulary", [i for i in sequence.ids if not 0 <= i < vocabulary], [])
+    found.check("images", clip, "ends of frame blocks", sum(sequence.at_frame), len(sequence.frames))
+
+
+def _check_prompt(piece: Piece, clip: Clip, state: dict[str, State], where: str, found: Audit) -> None:
+    """The prompt's progress, read back from its text."""
+    _, _, progress = piece.text.partition(PROGRESS)
+    told = dict(entry.split(":") for entry in progress.split(", ")) if progress else {}
+    expected = {step: value for step, value in state.items() if value != "not_started"}
+    found.check("leaks", clip, f"Current Progress of {where}", told, expected)
+    found.check("truncation", clip, f"steps of {where}", piece.text.count("\n- "), len(clip.steps))
+
+
+def _check_targets(
+    sequence: TokenSequence,
+    pieces: list[Piece],
+    blueprint: Blueprint,
+    has_target: bool | None,
+    clip: Clip,
+    found: Audit,
+) -> None:
+    """The text that the LM losses cover, read back: of an active block its text and <end_of_utterance>, else nothing.
+
+    `has_target`: `turn` packing's one target is the sequence's last block; None of them: all active blocks are.
+    """
+    last_block = max((i for i, piece in enumerate(pieces) if piece.role), default=0)
+    for number, piece in enumerate(pieces):
+        supervised: dict[int, list[int]] = defaultdict(list)  # kind of target -> ids
+        for position in range(piece.first, piece.last + 1):
+            if sequence.target_kind[position] != CONTEXT:
+                supervised[sequence.target_kind[position]].append(sequence.ids[position])
+        texts = {kind: text_of(ids, blueprint) for kind, ids in supervised.items()}
+        is_target = piece.role in ACTIVE_ROLES and (has_target is None or (has_target and number == last_block))
+        kind = DST_TARGET if piece.role == "dst_update" else LM_TARGET
+        expected = {kind: f" {piece.text}<end_of_utterance>"} if is_target else {}
+        found.check(
+            "targets", clip, f"supervised text of the {piece.role or 'frame'} at frame {piece.frame}", texts, expected
+        )
+
+
+def _read_labels(
+    sequence: TokenSequence,
+    pieces: list[Piece],
+    by_clip: bool,
+    clip: Clip,
+    labels: dict[tuple[int, int], list[Decision]],
+    found: Audit,
+) -> None:
+    """Adds the sequence's labels by the decision they are for; a label anywhere else is a violation."""
+    blocks_at_frame = 0
+    following: Iterable[Piece | None] = [*pieces[1:], None]
+    for piece, after in zip(pieces, following, strict=True):
+        blocks_at_frame = 0 if piece.role is None else blocks_at_frame + (piece.role in ACTIVE_ROLES)
+        for position in range(piece.first, piece.last + 1):
+            label = sequence.update_labels[position], sequence.speak_labels[position]
+            if label == (IGNORE, IGNORE):
+                continue
+            at_end = position == piece.last and (piece.role is None or piece.role in ACTIVE_ROLES)
+            found.check("labels", clip, f"label inside a block at frame {piece.frame}", at_end, True)
+            if not at_end:
+                continue
+            labels[piece.frame, blocks_at_frame].append(label)
+            if after is None and not by_clip:
+                continue  # what comes next stands in the next sample
+            announced = {(1, 0): "dst_update", (0, 1): "assistant"}.get(label)
+            role = after.role if after and after.role in ACTIVE_ROLES else None
+            found.check(
+                "contradictions", clip, f"block after the label {label} at frame {piece.frame}", role, announced
+            )
+
+
+def _is_target(sequence: TokenSequence, piece: Piece) -> bool:
+    return any(kind != CONTEXT for kind in sequence.target_kind[piece.first : piece.last + 1])
+
+
+def _check_whole(
+    clip: Clip, packing: str, frames: list[int], texts: list[tuple[Role | None, str]], found: Audit
+) -> None:
+    """All frames of the clip are there, and all its texts in order (`turn` packing: those that are targets).
+
+    A system turn after the clip's last frame is in no sequence: nothing comes after it.
+    """
+    every = range(clip.start_frame, clip.end_frame + 1)
+    if packing == "clip":
+        found.check("truncation", clip, "frames", frames, list(every))
+        expected = [(t.role, t.text) for t in clip.turns if t.end_frame is None or t.end_frame <= clip.end_frame]
+    else:
+        found.check("truncation", clip, "frames", sorted(set(frames)), list(every))
+        expected = [(turn.role, turn.text) for turn in clip.turns if turn.role in ACTIVE_ROLES]
+    found.check("truncation", clip, "texts", texts, expected)
+
+
+def _expected_labels(clip: Clip) -> dict[tuple[int, int], Decision]:
+    """(frame, active blocks at it so far) -> the label of that decision, from the clip alone."""
+    labels: dict[tuple[int, int], Decision] = {}
+    for frame in range(clip.start_frame, clip.end_frame + 1):
+        events = [turn.role for turn in clip.turns if turn.role in ACTIVE_ROLES and turn.end_frame == frame]
+        inside = any(
+            turn.start_frame is not None and turn.end_frame is not None and turn.start_frame <= frame <= turn.end_frame
+            for turn in clip.turns
+            if turn.role in ACTIVE_ROLES
+        )
+        if inside and not events:
+            continue  # an earlier frame of an event's range: no label
+        for place, role in enumerate([*events, None]):
+            labels[frame, place] = (int(role == "dst_update"), int(role == "assistant"))
+    return labels
+
+
+def _state_before(clip: Clip, frame: int) -> dict[str, State]:
+    """The state when `frame` comes in."""
+    state = clip.state
+    for turn in clip.turns:
+        if turn.role == "dst_update" and turn.end_frame is not None and turn.end_frame < frame:
+            state = _after(state, turn)
+    return state
+
+
+def _after(state: dict[str, State], turn: Turn) -> dict[str, State]:
+    """The state after an update; where it is illegal, as it was: the comparisons that follow fail."""
+    try:
+        return apply_updates(state, parse_updates(turn.text))
+    except ValueError:
+        return state
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 160 else f"{text[:80]} ... {text[-76:]}"

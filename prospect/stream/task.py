@@ -1,0 +1,108 @@
+"""The task of a stream: its steps and their states, and the turns that are known beforehand."""
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import yaml
+
+from pipeline.annotations.clips import Clip, Step, Turn, read_raw_clips
+from pipeline.annotations.dst import STEP_ID, State
+from pipeline.annotations.validate import check_clip
+from pipeline.errors import InvalidInput, Problem, ProspectError
+from prospect.layout import state_after
+
+ONE_LINE = re.compile(r"[^\r\n]+")  # a step's name, as in annotations
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is being done: steps with their states at the beginning, and turns at known frames."""
+
+    steps: tuple[Step, ...] = ()
+    state: dict[str, State] = field(default_factory=dict)
+    turns: tuple[Turn, ...] = ()  # system and user turns
+    first_frame: int = 0
+    last_frame: int | None = None  # inclusive; None: to the source's end
+    fps: float = 2  # of the clip; of any other task the default
+
+
+def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | None) -> Task:
+    """The task that the options name; `start` and `end` (inclusive) outdo the clip's frames.
+
+    A start inside a clip has the state after the updates before it, and of the user lines those at or after it.
+
+    Raises:
+        ProspectError: both or an unreadable one, or no frame left.
+    """
+    if steps and clip:
+        raise ProspectError("--steps and --clip: pass one of them; a clip has steps of its own")
+    task = task_of_steps(steps) if steps else task_of_clip(clip, start) if clip else Task()
+    first = task.first_frame if start is None else start
+    last = task.last_frame if end is None else end
+    if last is not None and last < first:
+        raise ProspectError(f"--start {first} --end {last}: found no frame between them, expected start <= end")
+    return replace(task, first_frame=first, last_frame=last)
+
+
+def task_of_steps(path: Path) -> Task:
+    """A task that has not begun, from a list of `{id, name}` (.json, .yaml) or of lines `S1: name`.
+
+    Raises:
+        ProspectError: not such a file, an id twice, or a name of several lines.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix in (".json", ".yaml", ".yml"):
+            found = [(str(step["id"]), str(step["name"] or "").strip()) for step in yaml.safe_load(text)]
+        else:
+            pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
+            found = [(one.strip(), name.strip()) for one, _, name in pairs]
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ProspectError(f"{path}: cannot be read ({reason}), expected a list of id and name") from None
+    ids = [one for one, _ in found]
+    bad = next(
+        (
+            one
+            for one, name in found
+            if not STEP_ID.fullmatch(one) or not ONE_LINE.fullmatch(name) or ids.count(one) > 1
+        ),
+        None,
+    )
+    if bad is not None or not found:
+        raise ProspectError(
+            f"{path}: found step {bad!r}, expected unique ids with names of one line, such as `S1: Attach the wheel`"
+        )
+    return Task(tuple(Step(*step) for step in found), dict.fromkeys(ids, "not_started"))
+
+
+def task_of_clip(place: str, start: int | None = None) -> Task:
+    """The task, user lines and frames of an annotated clip: FILE, or FILE#PLACE (from 0) or FILE#ID.
+
+    Args:
+        start: the first frame, if it is not the clip's.
+
+    Raises:
+        ProspectError: no such file or clip, or one with problems.
+    """
+    name, _, wanted = place.partition("#")
+    path = Path(name)
+    if not path.is_file():
+        raise ProspectError(f"{name}: no such file, expected an annotation file, then #PLACE or #ID of a clip")
+    for number, raw in enumerate(read_raw_clips(path)):
+        if isinstance(raw, dict):
+            clip, problems = check_clip(raw, index=number, file=name, dataset=path.parent.name, open_frames=None)
+        else:
+            clip, problems = None, [Problem(name, f"clip {number}", "", "clip", type(raw).__name__, "a JSON object")]
+        if clip and wanted in ("", str(number), clip.id):
+            return _task(clip, clip.start_frame if start is None else start)
+        if not clip and wanted in ("", str(number)):
+            raise InvalidInput(problems, "correct the clip, or name another with #PLACE or #ID")
+    raise ProspectError(f"{name}: found no clip {wanted!r}, expected its place (from 0) or its id")
+
+
+def _task(clip: Clip, first: int) -> Task:
+    before = [turn for turn in clip.turns if turn.end_frame is not None and turn.end_frame < first]
+    turns = [turn for turn in clip.turns if turn.role == "system" or (turn.role == "user" and turn not in before)]
+    return Task(clip.steps, state_after(clip.state, before), tuple(turns), first, clip.end_frame, clip.fps)
