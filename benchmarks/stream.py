@@ -266,7 +266,7 @@ def litdata(root: Path) -> dict[str, tuple[float, float]]:
 def resume(root: Path) -> None:
     """Time from the loader's making to its first batch, of two turn samples; the epoch has 1,000,000 sequences."""
     one = reader(root, packing="turn")
-    many = pl.concat([one.plan] * (1_000_000 // len(one) + 1)).head(1_000_000)
+    many = pl.concat([one.table] * (1_000_000 // len(one) + 1)).head(1_000_000)
     object.__setattr__(one, "plan", many)
     order = make_order([many], 0, 16, 2, 16)
     table = Table("resumed at", "ms to the first batch, no worker", "one worker", title="1,000,000 sequences an epoch")

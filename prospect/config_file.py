@@ -39,6 +39,7 @@ ASKED_AS = {  # what people call it -> what it is called here
     "output_dir": "runs",
     "lora_r": "model.lora.rank",
 }
+NO_TEXT = ("null", "~", "")  # YAML for nothing
 RETIRED = {  # settings of older runs
     "data.toy": "prospect make-toy renders the toy world, prospect build-shards makes its shards; leave the line out",
 }
@@ -217,11 +218,13 @@ def _apply(record: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise ProspectError(f"--set {key}: {section!r} is a value, not a section")
         record = inner
+    if _is_text(key) and value not in NO_TEXT:
+        record[last] = value
+        return
     try:
-        read = yaml.safe_load(value)
+        record[last] = _number(yaml.safe_load(value))
     except (yaml.YAMLError, ValueError) as error:
         raise ProspectError(f"--set {key}: found {value!r}, not valid YAML ({' '.join(str(error).split())})") from None
-    record[last] = value if _is_text(key) and read is not None else _number(read)
 
 
 def _is_text(key: str) -> bool:
@@ -233,7 +236,8 @@ def _is_text(key: str) -> bool:
             return False
         annotation = record.model_fields[name].annotation
         record = _record_in(annotation)
-    return bool({annotation, *get_args(annotation)} & {str, Path})
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return bool({*kinds} & {str, Path})
 
 
 def _number(value: Any) -> Any:
@@ -269,7 +273,8 @@ def _explain(detail: Mapping[str, Any]) -> str:
 def suggest_setting(place: str) -> str:
     """Name the setting that was meant: by what others call it, by its last word, or by likeness of the whole."""
     last = place.rpartition(".")[2]
-    names = [setting.name for setting in list_settings()]
+    settings = [setting.name for setting in list_settings()]
+    names = list(dict.fromkeys(name.rsplit(".", cut)[0] for name in settings for cut in range(name.count(".") + 1)))
     same = [name for name in names if name.rpartition(".")[2] == last]
     meant = ASKED_AS.get(last) or next(iter(same), None)
     if meant is None:

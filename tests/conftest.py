@@ -1,9 +1,14 @@
-"""Servers that several tests talk to for real, on localhost."""
+"""For all tests: one thread (tensors are small, and two workers share two cores), no hub, and an S3 server."""
 
 import os
-from collections.abc import Iterator
 
-import pytest
+os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch; the commands that tests start have it too
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from collections.abc import Iterator  # noqa: E402
+
+import pytest  # noqa: E402
 
 
 @pytest.fixture(scope="session")

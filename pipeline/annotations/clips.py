@@ -5,12 +5,13 @@ from turn samples (`sample.py`). Annotation files are read clip by clip, so memo
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import ijson
+from pydantic import TypeAdapter
 
 from pipeline.annotations.dst import State, format_state
 from pipeline.errors import ProspectError
@@ -55,6 +56,51 @@ class Clip:
     def state(self) -> dict[str, State]:
         """Step id -> state, before the clip."""
         return {step.id: state for step, state in zip(self.steps, self.initial_state, strict=True)}
+
+
+HEADER = ("dataset", "video_uid", "clip_idx", "fps", "start_frame", "end_frame")  # what stands in a clip's records
+
+
+def clip_header(clip: Clip) -> dict[str, Any]:
+    """Give the fields of a clip that are plain values, for the shards' and the index's records."""
+    return {name: getattr(clip, name) for name in HEADER}
+
+
+def clip_from(
+    header: Mapping[str, Any],
+    *,
+    id: str,
+    frames_file: str,
+    steps: Iterable[tuple[str, str]],
+    initial_state: Iterable[State],
+    turns: Sequence[Turn],
+) -> Clip:
+    """Make a clip from the values of its records; the inverse of `clip_header` and what stands beside it."""
+    return Clip(
+        **{name: header[name] for name in HEADER},
+        id=id,
+        frames_file=frames_file,
+        steps=tuple(Step(*step) for step in steps),
+        initial_state=tuple(initial_state),
+        turns=in_sequence_order(turns, header["start_frame"]),
+    )
+
+
+_CLIP = TypeAdapter(Clip)
+
+
+def encode_clip(clip: Clip) -> bytes:
+    """Write a clip whole, as one line of JSON."""
+    return _CLIP.dump_json(clip)
+
+
+def decode_clip(data: bytes | Mapping[str, Any]) -> Clip:
+    """Read a clip back: JSON of `encode_clip`, or the same already parsed.
+
+    Raises:
+        ValueError: it is no clip.
+    """
+    return _CLIP.validate_json(data) if isinstance(data, bytes) else _CLIP.validate_python(data)
 
 
 def prompt_text(steps: Sequence[Step], state: dict[str, State]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from pipeline.annotations.clips import Clip
+from pipeline.annotations.clips import Clip, clip_header
 from pipeline.errors import ProspectError
 from pipeline.io.storage import Folder
 from pipeline.shards.sample import TurnSample, turn_record
@@ -99,12 +99,7 @@ def index_row(sample: TurnSample, since: int, shard: str, members: Sequence[Writ
 
 def _clip_record(clip: Clip) -> dict[str, Any]:
     return {
-        "dataset": clip.dataset,
-        "video_uid": clip.video_uid,
-        "clip_idx": clip.clip_idx,
-        "fps": clip.fps,
-        "start_frame": clip.start_frame,
-        "end_frame": clip.end_frame,
+        **clip_header(clip),
         "frames_file": clip.frames_file,
         "step_ids": [step.id for step in clip.steps],
         "step_names": [step.name for step in clip.steps],

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import orjson
 
-from pipeline.annotations.clips import Clip, Role, Step, Turn, in_sequence_order, prompt_text
+from pipeline.annotations.clips import Clip, Role, Turn, clip_from, clip_header, prompt_text
 from pipeline.annotations.dst import State
 from pipeline.errors import ProspectError
 
@@ -73,16 +73,7 @@ def encode(sample: TurnSample) -> bytes:
     clip, ids = sample.clip, [step.id for step in sample.clip.steps]
     record = {
         "format": FORMAT,
-        "clip": {
-            "id": clip.id,
-            "dataset": clip.dataset,
-            "video_uid": clip.video_uid,
-            "clip_idx": clip.clip_idx,
-            "fps": clip.fps,
-            "start_frame": clip.start_frame,
-            "end_frame": clip.end_frame,
-            "num_samples": sample.num_samples,
-        },
+        "clip": {"id": clip.id, **clip_header(clip), "num_samples": sample.num_samples},
         "sample_idx": sample.sample_idx,
         "kind": sample.kind,
         "start_frame": sample.start_frame,
@@ -166,18 +157,13 @@ def _from_record(record: dict[str, Any]) -> TurnSample:
         role: Role = record["target"]["role"]
         target = Turn(role, record["target"]["text"], start_frame, end_frame)
     turns = (*history, *((target,) if target else ()), *trailing)
-    clip = Clip(
+    clip = clip_from(
+        about,
         id=about["id"],
-        dataset=about["dataset"],
-        video_uid=about["video_uid"],
-        clip_idx=about["clip_idx"],
-        fps=about["fps"],
-        start_frame=about["start_frame"],
-        end_frame=about["end_frame"],
         frames_file=record["frames"]["file"],
-        steps=tuple(Step(step_id, name) for step_id, name in record["steps"]),
-        initial_state=tuple(state for _, state in record["initial_state"]),
-        turns=in_sequence_order(turns, about["start_frame"]),
+        steps=((step_id, name) for step_id, name in record["steps"]),
+        initial_state=(state for _, state in record["initial_state"]),
+        turns=turns,
     )
     return TurnSample(
         clip=clip,

@@ -14,9 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
-from pipeline.annotations.clips import Clip, prompt_text, read_raw_clips
+from pipeline.annotations.clips import Clip, decode_clip, encode_clip, prompt_text, read_raw_clips
 from pipeline.annotations.files import annotation_file, other_annotations
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import Problem
@@ -28,7 +26,6 @@ from pipeline.shards.expand import expand
 from pipeline.shards.sample import clip_key, key_of
 
 BATCH_CLIPS = 32  # of pass one's unit of work
-_CLIP = TypeAdapter(Clip)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +147,7 @@ def _check_batch(batch: _Batch) -> list[_Checked]:
         if clip is None:
             checked.append(_Checked(*found, problems, *_identity_of(raw, batch.dataset)))
             continue
-        line = _CLIP.dump_json(clip) + b"\n"
+        line = encode_clip(clip) + b"\n"
         checked.append(_Checked(*found, [], clip.id, clip_key(clip), line, *_weigh(clip, batch.options, batch.roots)))
     return checked
 
@@ -201,7 +198,7 @@ def check_splits(
 def read_clips(lines: bytes) -> Iterator[Clip]:
     """The clips of a range of the spool."""
     for line in lines.splitlines():
-        yield _CLIP.validate_json(line)
+        yield decode_clip(line)
 
 
 def skipped_by_field(skipped: list[dict[str, Any]]) -> dict[str, int]:

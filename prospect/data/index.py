@@ -11,7 +11,7 @@ from typing import IO, Any
 
 import polars as pl
 
-from pipeline.annotations.clips import Clip, Step, Turn, in_sequence_order
+from pipeline.annotations.clips import Clip, Turn, clip_from
 from pipeline.errors import ProspectError
 from pipeline.io.remote import RemoteFolder, open_folder
 from pipeline.io.storage import Folder, LocalFolder
@@ -173,16 +173,11 @@ def clips_of(index: pl.DataFrame) -> Iterator[Clip]:
 
 def _clip(clip_id: str, about: dict[str, Any], turns: list[Turn]) -> Clip:
     fps = about["fps"]
-    return Clip(
+    return clip_from(
+        about | {"fps": int(fps) if fps == int(fps) else fps},  # the column holds floats
         id=clip_id,
-        dataset=about["dataset"],
-        video_uid=about["video_uid"],
-        clip_idx=about["clip_idx"],
-        fps=int(fps) if fps == int(fps) else fps,
-        start_frame=about["start_frame"],
-        end_frame=about["end_frame"],
         frames_file=about["frames_file"],
-        steps=tuple(Step(*step) for step in zip(about["step_ids"], about["step_names"], strict=True)),
-        initial_state=tuple(about["initial_state"]),
-        turns=in_sequence_order(turns, about["start_frame"]),
+        steps=zip(about["step_ids"], about["step_names"], strict=True),
+        initial_state=about["initial_state"],
+        turns=turns,
     )

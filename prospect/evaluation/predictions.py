@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Step, Turn, in_sequence_order
+from pipeline.annotations.clips import ACTIVE_ROLES, Clip, decode_clip
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_atomically
 from prospect.evaluation.events import predicted_speech, reference_speech
@@ -96,17 +96,8 @@ def _to_json(prediction: ClipPrediction) -> dict[str, Any]:
 
 
 def _from_json(record: dict[str, Any]) -> ClipPrediction:
-    about = record["clip"]
-    clip = Clip(
-        **about
-        | {
-            "steps": tuple(Step(**step) for step in about["steps"]),
-            "initial_state": tuple(about["initial_state"]),
-            "turns": in_sequence_order([Turn(**turn) for turn in about["turns"]], about["start_frame"]),
-        }
-    )
     frames = tuple(
         FrameRecord(**frame | {"actions": tuple(Action(**action) for action in frame["actions"])})
         for frame in record["frames"]
     )
-    return ClipPrediction(clip, frames, record["settings"])
+    return ClipPrediction(decode_clip(record["clip"]), frames, record["settings"])

@@ -1,21 +1,18 @@
 """`prospect evaluate`, `calibrate` and `stream` on a run of a few steps: what is there, not how good it is."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from prospect.evaluation.predictions import read_prediction
-from tests.e2e.conftest import PROSPECT, fail, run, succeed
-from tests.fakes import jpeg
-from tests.prospect.stream.test_sources import video
+from tests.helpers.command import fail, process, run, succeed
+from tests.helpers.fakes import jpeg
+from tests.helpers.videos import video
 
-OFFLINE = {"HF_HUB_OFFLINE": "1"}
 ACTS = ("--update-threshold", 0.2, "--speak-threshold", 0.2)
 
 
@@ -29,7 +26,7 @@ def model(trained, toy):
 
 @pytest.fixture(scope="module")
 def evaluated(model, toy) -> Path:
-    out = succeed(toy, "evaluate", "--checkpoint", model, "--limit", 3, *ACTS, **OFFLINE)
+    out = succeed(toy, "evaluate", "--checkpoint", model, "--limit", 3, *ACTS)
     for name in ("should_update_dst_f1", "joint_state_accuracy", "always silent", "oracle state", "text only", "blind"):
         assert name in out
     assert "note: sentence embeddings: all-minilm in place of sentence-transformers/all-mpnet-base-v2" in out
@@ -69,7 +66,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(evaluated, model, toy):
     record = json.loads(third.read_text())
     record["dst"]["clip"]["steps"][0]["name"] = "as it was annotated before"
     third.write_text(json.dumps(record))
-    out = succeed(toy, "evaluate", "--checkpoint", model, "--limit", 3, *ACTS, **OFFLINE)
+    out = succeed(toy, "evaluate", "--checkpoint", model, "--limit", 3, *ACTS)
     assert "predictions of other annotations, which were streamed again: 1\n" in out
     assert first.stat().st_mtime_ns == kept, "not streamed again"
     for text, again in zip(made, (second.read_bytes(), third.read_bytes()), strict=True):
@@ -79,23 +76,14 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(evaluated, model, toy):
 
 
 def test_other_settings_are_not_mixed_in(evaluated, model, toy):
-    message = fail_offline(toy, "evaluate", "--checkpoint", model, "--limit", 3, "--update-threshold", 0.3)
+    message = fail(toy, "evaluate", "--checkpoint", model, "--limit", 3, "--update-threshold", 0.3)
     assert "holds predictions made otherwise" in message
     assert "update_threshold: 0.2 there, 0.3 now" in message and "pass --overwrite, or another --out" in message
 
 
-def fail_offline(folder, *arguments) -> str:
-    done = run(folder, *arguments, **OFFLINE)
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    return done.stderr
-
-
 def test_two_processes_share_the_clips(model, toy):
-    command = [PROSPECT.parent / "torchrun", "--nproc-per-node", "2", PROSPECT, "evaluate", "--checkpoint", model]
-    command += ["--limit", 3, "--rows", "", "--out", toy / "shared", *ACTS]
-    environment = os.environ | OFFLINE | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        list(map(str, command)), cwd=toy, capture_output=True, text=True, env=environment, timeout=400
+    done = process(
+        toy, "evaluate", "--checkpoint", model, "--limit", 3, "--rows", "", "--out", toy / "shared", *ACTS, ranks=2
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("clips, ") == 1, "the main process alone prints"
@@ -103,16 +91,16 @@ def test_two_processes_share_the_clips(model, toy):
 
 
 def test_videos_are_chosen_by_id(model, toy):
-    out = succeed(toy, "evaluate", "--checkpoint", model, "--video-ids", "toy-test-0-00001", "--rows", "", "--out", toy / "one", *ACTS, **OFFLINE)  # fmt: skip
+    out = succeed(toy, "evaluate", "--checkpoint", model, "--video-ids", "toy-test-0-00001", "--rows", "", "--out", toy / "one", *ACTS)  # fmt: skip
     assert re.search(r"[12] clips, \d+ frames, streamed", out)
-    message = fail_offline(toy, "evaluate", "--checkpoint", model, "--video-ids", "nobody", "--out", toy / "none")
+    message = fail(toy, "evaluate", "--checkpoint", model, "--video-ids", "nobody", "--out", toy / "none")
     assert "--video-ids: found nobody, expected videos (or clips) of the split, such as toy-test-0-0000" in message
 
 
 def test_overflow_policies_are_compared_on_the_same_clips(model, toy):
     out = succeed(
         toy, "evaluate", "--checkpoint", model, "--limit", 2, "--context", "all", "--max-seq-len", 450, "--out",
-        toy / "contexts", *ACTS, **OFFLINE,
+        toy / "contexts", *ACTS,
     )  # fmt: skip
     for name in ("state carry", "drop middle", "drop all", "computed_tokens_per_frame", "num_restarts"):
         assert name in out
@@ -136,24 +124,22 @@ def test_thresholds_are_found_stored_and_used(model, toy):
         best["speak_threshold"],
     )
     assert "plotly" in (model / "calibration" / "val" / "reliability.html").read_text()
-    succeed(toy, "evaluate", "--checkpoint", model, "--limit", 1, "--rows", "", "--out", toy / "calibrated", **OFFLINE)
+    succeed(toy, "evaluate", "--checkpoint", model, "--limit", 1, "--rows", "", "--out", toy / "calibrated")
     used = json.loads((toy / "calibrated" / "metrics.json").read_text())["settings"]
     assert used["update_threshold"] == best["update_threshold"] and used["speak_threshold"] == best["speak_threshold"]
     (model / "checkpoints" / "checkpoint-6" / "thresholds.json").write_text("{}")
-    assert "thresholds.json: cannot be read" in fail_offline(toy, "calibrate", "--checkpoint", model, "--limit", 1)
+    assert "thresholds.json: cannot be read" in fail(toy, "calibrate", "--checkpoint", model, "--limit", 1)
     (model / "checkpoints" / "checkpoint-6" / "thresholds.json").unlink()
 
 
 def test_wrong_input_to_evaluate_is_named(model, toy):
-    assert "expected a SmolVLM2 checkpoint folder or hub id" in fail_offline(toy, "evaluate", "--checkpoint", "./no", "--data", "shards/toyworld/test")  # fmt: skip
+    assert "expected a SmolVLM2 checkpoint folder or hub id" in fail(toy, "evaluate", "--checkpoint", "./no", "--data", "shards/toyworld/test")  # fmt: skip
     plain = toy / "plain"
     shutil.copytree(model / "checkpoints" / "checkpoint-6", plain)
-    assert "stands in no run that would say which data" in fail_offline(toy, "evaluate", "--checkpoint", plain)
-    assert "found no finished shards" in fail_offline(toy, "evaluate", "--checkpoint", plain, "--data", "shards/x/test")
-    assert "--rows: found nothing_known" in fail_offline(
-        toy, "evaluate", "--checkpoint", model, "--rows", "nothing_known"
-    )
-    assert "scorer 'proassist': ProAssist's package mmassist cannot be imported" in fail_offline(
+    assert "stands in no run that would say which data" in fail(toy, "evaluate", "--checkpoint", plain)
+    assert "found no finished shards" in fail(toy, "evaluate", "--checkpoint", plain, "--data", "shards/x/test")
+    assert "--rows: found nothing_known" in fail(toy, "evaluate", "--checkpoint", model, "--rows", "nothing_known")
+    assert "scorer 'proassist': ProAssist's package mmassist cannot be imported" in fail(
         toy, "evaluate", "--checkpoint", model, "--limit", 1, "--rows", "", "--scorer", "proassist", "--out", toy / "p"
     )
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import TINY, fail, succeed
-from tests.fakes import REAL, write_frames
-from tests.pipeline.importers.test_video import write_video
+from tests.helpers.command import TINY, fail, succeed
+from tests.helpers.fakes import write_frames
+from tests.helpers.places import REAL
+from tests.helpers.videos import write_video
 
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations")
 
@@ -28,7 +29,7 @@ def test_proassists_dialogues_build_and_train(tmp_path):
     assert "no problems" in succeed(
         tmp_path, "inspect-shard", "shards/prepared/train", "--verify", "--data-root", "data"
     )
-    assert "audit of prepared, train split" in succeed(tmp_path, "audit", "--set", "data.toy=null", *options)
+    assert "audit of prepared, train split" in succeed(tmp_path, "audit", "--config", "toy", *options)
     succeed(
         tmp_path,
         "train",

@@ -14,8 +14,9 @@ import pytest
 
 from pipeline.io.remote import open_folder
 from pipeline.shards.inputs import CACHE
-from tests.e2e.conftest import PROSPECT, fail, run, succeed
-from tests.fakes import raw_clip, write_root
+from tests.helpers.command import PROSPECT, fail, run, start, succeed
+from tests.helpers.fakes import raw_clip, write_root
+from tests.helpers.waiting import wait_for
 
 OPTIONS = ("--split", "train", "--data-root", "data", "--max-shard-samples", 200, "--workers", 2)
 
@@ -41,40 +42,30 @@ def digests(out: Path) -> dict[str, str]:
     return {str(p.relative_to(out)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
-def start(root: Path, out: str, *more: object) -> subprocess.Popen[str]:
-    arguments = [str(PROSPECT), "build-shards", *map(str, OPTIONS), "--out", out, *map(str, more)]
-    return subprocess.Popen(arguments, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def finished(out: Path) -> int:
+    """Shards that a build under way has finished, their rows (in the work folder) too."""
+    return len(list((out / "x" / ".train.build").glob("*.tar.parquet")))
 
 
-def wait_for_shards(work: Path, count: int) -> None:
-    """Until so many shards are finished, their rows (in the work folder) too."""
-    end = time.monotonic() + 60
-    while len(list(work.glob("*.tar.parquet"))) < count:
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def test_twenty_kills_at_random_moments_end_in_the_same_bytes(root, whole):
-    began = time.monotonic()
-    start(root, "timed").communicate()
-    needed = time.monotonic() - began
-    moments = random.Random(0)
-    hits = 0
+def test_twenty_kills_in_the_course_of_a_build_end_in_the_same_bytes(root, whole):
+    out, moments, hits = root / "killed", random.Random(0), 0
     for _ in range(20):
-        process = start(root, "killed")
-        time.sleep(moments.uniform(0.3, 1.0) * needed)
+        process = start(root, "build-shards", *OPTIONS, "--out", "killed")
+        goal = finished(out) + moments.randint(0, 4)
+        wait_for(lambda: process.poll() is not None or finished(out) >= goal, pause_s=0.002)  # noqa: B023
+        time.sleep(moments.uniform(0, 0.05))  # somewhere within a shard
         process.kill()
         process.communicate()
         hits += process.returncode == -signal.SIGKILL
         tars = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in root.glob("killed/x/train/*.tar")}
         assert all(whole[f"x/train/{name}"] == digest for name, digest in tars.items()), "complete under a final name"
-        if (root / "killed" / "x" / "train" / "manifest.json").exists():
+        if (out / "x" / "train" / "manifest.json").exists():
             assert "nothing to do" in succeed(root, "build-shards", *OPTIONS, "--out", "killed")  # removes leftovers
-            assert digests(root / "killed") == whole
-            shutil.rmtree(root / "killed")
+            assert digests(out) == whole
+            shutil.rmtree(out)
     succeed(root, "build-shards", *OPTIONS, "--out", "killed")
-    assert digests(root / "killed") == whole
-    assert hits >= 5, "too few kills met a build under way"
+    assert digests(out) == whole
+    assert hits >= 10, "too few kills met a build under way"
 
 
 @pytest.mark.parametrize(
@@ -82,8 +73,8 @@ def test_twenty_kills_at_random_moments_end_in_the_same_bytes(root, whole):
 )
 def test_a_stopped_build_says_so_and_goes_on_later(root, whole, sent, code, word):
     out = root / word
-    process = start(root, word)
-    wait_for_shards(out / "x" / ".train.build", 3)
+    process = start(root, "build-shards", *OPTIONS, "--out", word)
+    wait_for(lambda: finished(out) >= 3, pause_s=0.002)
     process.send_signal(sent)
     _, message = process.communicate(timeout=60)
     assert process.returncode == code
@@ -182,7 +173,7 @@ def test_shards_go_to_s3_in_the_same_bytes_and_a_build_there_goes_on(root, whole
     message = fail(root, "build-shards", *OPTIONS, "--max-silent-frames", 3, "--out", out)
     assert "s3://bucket/out/x/train: found shards of another input or other options" in message
 
-    process = start(root, "s3://bucket/killed")
+    process = start(root, "build-shards", *OPTIONS, "--out", "s3://bucket/killed")
     part = open_folder("s3://bucket/killed") / "x" / "train"
     while len(part.names()) < 3:
         time.sleep(0.02)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import PROSPECT, fail, succeed
+from tests.helpers.command import PROSPECT, fail, succeed
 
-TOY = ("--set", "data.toy=null")
+TOY = ("--config", "toy")
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +54,16 @@ def test_the_tokens_of_a_sample(toy):
 
 def test_verify(toy):
     assert "no problems" in succeed(toy, "inspect-shard", "shards/toyworld/val", "--verify", "--data-root", "data/toy")
-    assert "no problems" in succeed(toy, "inspect-shard", "shards/toyworld/val/val-000000.tar", "--verify")
+    assert "no problems" in succeed(
+        toy, "inspect-shard", "shards/toyworld/val/val-000000.tar", "--verify", "--data-root", "data/toy"
+    )
     message = fail(toy, "inspect-shard", "shards/toyworld/val", "--verify", "--data-root", "nowhere")
     assert "frames.file: found 'frames/toy-val" in message and "build broken shards again with --force" in message
 
 
 def test_questions_that_do_not_go_together(toy):
     assert "--tokens: shows one sample; pass its --key too" in fail(
-        toy, "inspect-shard", "shards/toyworld/val", "--tokens"
+        toy, "inspect-shard", "shards/toyworld/val", "--tokens", *TOY
     )
     assert "--frames: shows one" in fail(toy, "inspect-shard", "shards/toyworld/val", "--frames", "x.png")
     message = fail(toy, "inspect-shard", "shards/toyworld/val", "--stats", "--verify")
@@ -72,9 +74,21 @@ def test_a_url_works_as_a_path_does(toy, website):
     here = succeed(toy, "inspect-shard", "shards/toyworld/val", "--json")
     assert succeed(toy, "inspect-shard", f"{website}/toyworld/val", "--json") == here
     assert succeed(toy, "inspect-shard", f"{website}/toyworld/val/val-000000.tar", "--json") == here
-    assert "no problems" in succeed(toy, "inspect-shard", f"{website}/toyworld/val", "--verify")
+    assert "no problems" in succeed(
+        toy, "inspect-shard", f"{website}/toyworld/val", "--verify", "--data-root", "data/toy"
+    )
     key = json.loads(here.splitlines()[3])["key"]
-    succeed(toy, "inspect-shard", f"{website}/toyworld/val/val-000000.tar", "--key", key, "--frames", "url.png")
+    succeed(
+        toy,
+        "inspect-shard",
+        f"{website}/toyworld/val/val-000000.tar",
+        "--key",
+        key,
+        "--frames",
+        "url.png",
+        "--data-root",
+        "data/toy",
+    )
     with Image.open(toy / "url.png") as sheet:
         assert sheet.size[0] >= 640
     assert f"{website}/toyworld/none.tar: no such file" in fail(toy, "inspect-shard", f"{website}/toyworld/none.tar")
@@ -83,7 +97,17 @@ def test_a_url_works_as_a_path_does(toy, website):
 
 
 def test_an_s3_url_works_too(toy, s3):
-    succeed(toy, "build-shards", "--split", "val", "--out", "s3://bucket/looked", "--embed-frames")
+    succeed(
+        toy,
+        "build-shards",
+        "--split",
+        "val",
+        "--data-root",
+        "data/toy",
+        "--out",
+        "s3://bucket/looked",
+        "--embed-frames",
+    )
     assert "no problems" in succeed(toy, "inspect-shard", "s3://bucket/looked/toyworld/val", "--verify")
     there = succeed(toy, "inspect-shard", "s3://bucket/looked/toyworld/val/val-000000.tar", "--json")
     assert there == succeed(toy, "inspect-shard", "shards/toyworld/val", "--json")
@@ -122,6 +146,8 @@ def test_the_audit_fails_where_annotations_and_shards_differ(toy, tmp_path):
 
 
 def test_paths_with_brackets_are_printed_as_they_are(toy, tmp_path):
-    out = succeed(toy, "build-shards", "--split", "val", "--out", tmp_path / "a[/b]c[red]")
+    out = succeed(toy, "build-shards", "--split", "val", "--data-root", "data/toy", "--out", tmp_path / "a[/b]c[red]")
     assert "a[/b]c[red]/toyworld/val: 8 clips" in out
-    assert "no problems" in succeed(toy, "inspect-shard", tmp_path / "a[/b]c[red]" / "toyworld" / "val", "--verify")
+    assert "no problems" in succeed(
+        toy, "inspect-shard", tmp_path / "a[/b]c[red]" / "toyworld" / "val", "--verify", "--data-root", "data/toy"
+    )

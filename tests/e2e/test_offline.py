@@ -7,9 +7,10 @@ import pytest
 import webdataset
 from PIL import Image
 
-from tests.e2e.conftest import fail, run, succeed
-from tests.fakes import REAL, raw_clip, write_frames, write_root
-from tests.pipeline.test_expand import needs_real_data
+from tests.helpers.clips import needs_real_data
+from tests.helpers.command import fail, run, succeed
+from tests.helpers.fakes import raw_clip, write_frames, write_root
+from tests.helpers.places import REAL
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -19,15 +20,15 @@ def digests(folder: Path) -> dict[str, str]:
 def test_one_and_two_workers_write_the_same_bytes(toy):
     for workers in (1, 2):
         arguments = ("--out", f"out{workers}", "--workers", workers, "--max-shard-samples", 100)
-        assert "12 clips" in succeed(toy, "build-shards", "--split", "train", *arguments)
+        assert "12 clips" in succeed(toy, "build-shards", "--split", "train", "--data-root", "data/toy", *arguments)
     one, two = (digests(toy / f"out{n}" / "toyworld" / "train") for n in (1, 2))
     assert one == two and sum(name.endswith(".tar") for name in one) > 2
 
 
 def test_a_second_build_has_nothing_to_do_and_other_options_are_refused(toy):
-    assert "nothing to do" in succeed(toy, "build-shards", "--split", "val")
+    assert "nothing to do" in succeed(toy, "build-shards", "--split", "val", "--data-root", "data/toy")
     before = digests(toy / "shards" / "toyworld" / "val")
-    message = fail(toy, "build-shards", "--split", "val", "--max-silent-frames", 3)
+    message = fail(toy, "build-shards", "--split", "val", "--data-root", "data/toy", "--max-silent-frames", 3)
     assert "found shards of another input or other options" in message and "--force" in message
     assert digests(toy / "shards" / "toyworld" / "val") == before
 
@@ -44,7 +45,7 @@ def test_the_real_clip(tmp_path, form, column, embed):
     write_frames(tmp_path / "frames" / f"{uid}.arrow", 452, form=form, column=column, size=384)
     arguments = ("--data-root", REAL, "--dataset", "assembly101", "--frames-root", tmp_path)
     out = succeed(tmp_path, "build-shards", "--split", "train", *arguments, *embed)
-    assert "1 clips, 31 samples (12 dst_update, 8 assistant, 11 silent) in 1 shard" in out
+    assert "1 clip, 31 samples (12 dst_update, 8 assistant, 11 silent) in 1 shard" in out
     shard = tmp_path / "shards" / "assembly101" / "train"
     index = pl.read_parquet(shard / "index.parquet")
     events = index.filter(pl.col("kind") != "silent").select("end_frame", "target")
@@ -143,12 +144,12 @@ def test_skip_builds_the_rest(tmp_path):
         "--on-invalid",
         "skip",
     )
-    assert "2 clips" in out and "left out 1 clips with problems (frames_file 1)" in out
+    assert "2 clips" in out and "left out 1 clip with problems (frames_file 1)" in out
 
 
 def test_an_unwritable_output_is_one_line(toy):
     (toy / "file").write_text("")
-    message = fail(toy, "build-shards", "--split", "val", "--out", "file/below")
+    message = fail(toy, "build-shards", "--split", "val", "--data-root", "data/toy", "--out", "file/below")
     assert message.startswith("error: ") and message.count("\n") == 1
 
 
@@ -159,7 +160,7 @@ def test_unknown_options_are_usage_errors(tmp_path):
 
 def test_validate_reports_every_split_and_writes_nothing(tmp_path):
     root = write_root(tmp_path / "data", [raw_clip()])
-    assert "1 clips, no problems" in succeed(tmp_path, "validate", "--data-root", root)
+    assert "1 clip, no problems" in succeed(tmp_path, "validate", "--data-root", root)
     write_root(root, [raw_clip(fps=0), raw_clip(video_uid="v2", frames_file="frames/v2.arrow")], split="val")
     write_root(root, [raw_clip(end_frame_idx=1)], split="test", dataset="y")
     message = fail(tmp_path, "validate", "--data-root", root)

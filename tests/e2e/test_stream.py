@@ -8,9 +8,9 @@ import subprocess
 import av
 import pytest
 
-from tests.e2e.conftest import PROSPECT, fail, succeed
-from tests.fakes import jpeg
-from tests.prospect.stream.test_sources import video
+from tests.helpers.command import PROSPECT, fail, succeed
+from tests.helpers.fakes import jpeg
+from tests.helpers.videos import video
 
 ACTS = ("--update-threshold", 0.2, "--speak-threshold", 0.2)
 
@@ -67,9 +67,7 @@ def test_what_cannot_be_streamed_is_named_in_one_line(trained, images, toy, tmp_
 def test_on_a_terminal_there_is_a_live_board(trained, images, toy):
     ours, theirs = pty.openpty()
     command = [PROSPECT, "stream", images, "--checkpoint", trained, "--steps", images / "steps.txt"]
-    process = subprocess.Popen(
-        command, cwd=toy, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm", "OMP_NUM_THREADS": "1"}
-    )
+    process = subprocess.Popen(command, cwd=toy, stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm"})
     os.close(theirs)
     shown = b""
     try:

@@ -1,10 +1,7 @@
 import json
 import math
-import os
 import shutil
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -13,9 +10,11 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
-from tests.e2e.conftest import PROSPECT, TINY, fail, run, succeed
-from tests.fakes import REAL, write_frames
-from tests.pipeline.test_expand import needs_real_data
+from tests.helpers.clips import needs_real_data
+from tests.helpers.command import TINY, fail, process, run, start, succeed
+from tests.helpers.fakes import write_frames
+from tests.helpers.places import REAL
+from tests.helpers.waiting import wait_for
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
@@ -95,18 +94,13 @@ def test_a_resumed_run_is_the_uninterrupted_one(trained, toy):
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_stopped_at_any_moment_is_resumed_to_the_same_end(trained, toy, how):
     name = f"stopped-{how.name}"
-    command = [str(PROSPECT), "train", *TINY, "--set", f"name={name}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, cwd=toy, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    stopped = start(toy, "train", *TINY, "--set", f"name={name}")
     position = toy / "runs" / name / "checkpoints" / "checkpoint-3" / "data_position.json"
-    while not position.exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(how)
-    _, told = process.communicate(timeout=60)  # until the last process that holds stderr has ended: workers too
+    wait_for(lambda: position.exists() or stopped.poll() is not None, pause_s=0.01)
+    stopped.send_signal(how)
+    _, told = stopped.communicate(timeout=60)  # until the last process that holds stderr has ended: workers too
     if how == signal.SIGTERM:
-        assert process.returncode == 143 and "Traceback" not in told
+        assert stopped.returncode == 143 and "Traceback" not in told
         assert "terminated; what was finished is kept" in told
     with (toy / "runs" / name / "metrics.jsonl").open("a") as file:
         file.write('{"step": 9')
@@ -122,11 +116,8 @@ def test_a_run_goes_on_with_other_ranks_and_workers(trained, toy):
     shutil.copytree(trained, cut)
     shutil.rmtree(cut / "checkpoints" / "checkpoint-6")
     (cut / "metrics.json").unlink()
-    launcher = [PROSPECT.parent / "torchrun", "--nproc-per-node", "2"]
     settings = ["--set=name=ranks", "--set=train.micro_batch_size=1", "--set=data.num_workers=0", "--resume"]
-    command = [*launcher, PROSPECT, "train", *TINY, *settings]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(list(map(str, command)), cwd=toy, env=environment, capture_output=True, text=True)
+    done = process(toy, "train", *TINY, *settings, ranks=2)
     assert done.returncode == 0, done.stderr
     assert "resuming at step 3" in done.stdout
     for found, expected in zip(records(cut), records(trained), strict=True):
@@ -163,10 +154,7 @@ def test_worker_count_does_not_change_the_run(trained, toy):
 
 
 def launched(toy: Path, name: str, ranks: int, *settings: str, code: int = 0) -> str:
-    launcher = [PROSPECT.parent / "torchrun", "--nproc-per-node", ranks] if ranks > 1 else []
-    command = [*launcher, PROSPECT, "train", *TINY, f"--set=name={name}", "--set=train.micro_batch_size=1", *settings]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(list(map(str, command)), cwd=toy, env=environment, capture_output=True, text=True)
+    done = process(toy, "train", *TINY, f"--set=name={name}", "--set=train.micro_batch_size=1", *settings, ranks=ranks)
     assert done.returncode == code, done.stderr
     return done.stderr if code else done.stdout
 
@@ -217,11 +205,10 @@ def test_an_error_of_one_rank_is_told_once_and_no_other_rank_tells_a_traceback(t
 def test_features_plan_lora_and_export_from_the_command_line(toy):
     frozen = ["model.freeze_vision=true", "model.freeze_connector=true", "data.features=features"]
     settings = [f"--set={setting}" for setting in ("name=lora", "model.lora.rank=2", "train.max_steps=3", *frozen)]
-    config = Path(__file__).parents[2] / "configs" / "toy.yaml"
     assert "frames encoded, 0 there already" in succeed(toy, "cache-features", *TINY, *settings)
-    told = succeed(toy, "plan", config, *TINY, *settings)
+    told = succeed(toy, "plan", *TINY, *settings)
     assert "predicted peak" in told and "3, 6 an epoch" in told and "2 x " in told
-    assert "the GPU has 1.0: set train.micro_batch_size=1" in fail(toy, "plan", config, *TINY, *settings, "--gpu-gb", 1)
+    assert "the GPU has 1.0: set train.micro_batch_size=1" in fail(toy, "plan", *TINY, *settings, "--gpu-gb", 1)
     assert "step 3 test: loss" in succeed(toy, "train", *TINY, *settings)
     assert "merged: SmolVLM weights and heads" in succeed(
         toy, "export", "merged", "--checkpoint", "runs/lora", "--merge"
@@ -246,7 +233,7 @@ def test_compare_puts_runs_beside_the_baselines(trained, toy):
 
 
 def test_wrong_input_to_train_is_named(toy, trained):
-    message = fail(toy, "train", "--set", "train.learning_rat=1")
+    message = fail(toy, "train", "--config", "toy", "--set", "train.learning_rat=1")
     assert "no setting 'train.learning_rat'; did you mean 'train.learning_rate'?" in message
     message = fail(toy, "train", *TINY, "--set", "data.dataset=nothing", "--set", "name=x")
     assert "prospect build-shards --split train --data-root data/toy --dataset nothing --out shards" in message
@@ -259,7 +246,7 @@ def test_wrong_input_to_train_is_named(toy, trained):
     assert "./hollow: found config.json, expected model.safetensors" in message
     message = fail(toy, "train", *TINY, "--set", "model.tokens_per_frame=4", "--set", "name=x")
     assert "tokens_per_frame: found 4, expected native or one of 1" in message
-    assert "no such config" in fail(toy, "train", "--config", "nowhere.yaml")
+    assert "--config nowhere.yaml: no such file, expected a YAML file" in fail(toy, "train", "--config", "nowhere.yaml")
     assert not (toy / "runs" / "x").exists(), "nothing half-written"
 
 

@@ -24,13 +24,14 @@ from prospect.layout import IGNORE, Tokens, clip_sequence, cut_parts
 from prospect.losses import count_targets, loss_sums, total_loss
 from prospect.model.presets import PRESETS, make_checkpoint
 from prospect.train.trainer import MODEL_INPUTS, ProspectTrainer
-from tests.fakes import jpeg, make_clip
-from tests.prospect.model.models import TEXTS, TOKENIZER, as_pixels, grid_config, load, make_batch
-from tests.prospect.stream.conftest import TURNS
+from tests.helpers.fakes import jpeg, make_clip
+from tests.helpers.models import TEXTS, TOKENIZER, as_pixels, grid_config, load, make_batch
+from tests.helpers.places import CONFIGS
+from tests.helpers.streams import TURNS
 
 HEADS = {f"{head}.{part}" for head in ("should_update_dst", "when_to_speak") for part in ("weight", "bias")}
 LOSSES = ("lm", "dst_gen", "dst_binary", "speak_binary")
-CONFIG = Path(__file__).parents[2] / "configs" / "toy.yaml"
+CONFIG = CONFIGS / "toy.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ class Keep(TrainerCallback):
 def trained_gradients(model, folder, loss, micro_batch_size, rank=0, world_size=1) -> dict[str, torch.Tensor]:
     """Of one loss alone over the uneven batch, as the trainer hands them to the optimizer."""
     weights = ", ".join(f"{name}: {int(name == loss)}" for name in LOSSES)
-    settings = ["data.toy=null", "data.eval_splits=[]", "train.global_batch_size=8", "train.max_grad_norm=1e9"]
+    settings = ["data.eval_splits=[]", "train.global_batch_size=8", "train.max_grad_norm=1e9"]
     settings += [f"train.micro_batch_size={micro_batch_size}", f"train.loss={{{weights}}}", f"runs={folder}"]
     trainer = OneStep(
         copy.deepcopy(model),

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.annotations.clips import Turn
 from prospect.layout import frame_groups, jittered
-from tests.fakes import make_clip
+from tests.helpers.fakes import make_clip
 
 ASKED = make_clip([Turn("user", "now?", 3, 3), Turn("assistant", "yes", 3, 3)], frames=(0, 5))
 BEFORE = make_clip([Turn("user", "now?", 2, 2), Turn("assistant", "yes", 3, 3)], frames=(0, 5))

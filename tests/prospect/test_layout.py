@@ -18,8 +18,8 @@ from prospect.layout import (
     jittered,
     turn_sequence,
 )
-from tests.fakes import clip_texts, make_clip, pieces, word_tokenizer
-from tests.pipeline.test_expand import clips, needs_real_data, real_clip
+from tests.helpers.clips import clips, needs_real_data, real_clip
+from tests.helpers.fakes import clip_texts, make_clip, pieces, word_tokenizer
 
 END = ["<end_of_utterance>", "\n"]
 

@@ -60,7 +60,7 @@ def write_report(
 
 
 def _text(asset: str) -> str:
-    return (files("prospect.report") / "assets" / asset).read_text(encoding="utf-8")
+    return (files("prospect.evaluation.pages") / "assets" / asset).read_text(encoding="utf-8")
 
 
 def _overview(metrics: Mapping[str, Any]) -> str:

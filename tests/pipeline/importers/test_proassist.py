@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.importers.proassist import import_proassist, steps_of
-from tests.fakes import REAL
+from tests.helpers.places import REAL
 
 KNOWLEDGE = "Making tea\n1. Boil the water\n2) Pour it:\n   - slowly\n\n3. Drink"
 PROGRESS = "The time elapsed since the start of the task is 9.0 seconds. The water boils."

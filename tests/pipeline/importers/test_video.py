@@ -14,20 +14,7 @@ from pipeline.errors import ProspectError
 from pipeline.importers.video import Settings, at_constant_rate, extract_frames
 from pipeline.io.engine import LocalEngine
 from pipeline.io.frame_store import FrameFile
-
-
-def write_video(path: Path, times_ms: list[int], size: tuple[int, int] = (64, 48), codec: str = "mpeg4") -> Path:
-    """Frame i is a grey of 20 * i (mod 240), shown from times_ms[i] on."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=1000)
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
-        for i, time in enumerate(times_ms):
-            frame = av.VideoFrame.from_ndarray(np.full((size[1], size[0], 3), 20 * i % 240, np.uint8), format="rgb24")
-            frame.pts, frame.time_base = time, Fraction(1, 1000)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+from tests.helpers.videos import write_video
 
 
 def greys(path: Path) -> list[int]:

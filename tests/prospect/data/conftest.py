@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.shards.build import build_split
 from pipeline.shards.scan import Options
-from tests.fakes import RAW_CLIP, raw_clip, word_tokenizer, write_root
+from tests.helpers.fakes import RAW_CLIP, raw_clip, word_tokenizer, write_root
 
 STEPS = [step["name"] for step in RAW_CLIP["dst"]]
 

@@ -14,8 +14,8 @@ from prospect.data.loader import MicroBatches, make_loader
 from prospect.data.negatives import is_kept
 from prospect.data.order import Request, make_order
 from prospect.data.reader import Sampling
-from tests.pipeline.test_engine import wait_for
-from tests.prospect.data.test_loader import reader
+from tests.helpers.readers import reader
+from tests.helpers.waiting import wait_for
 
 SILENT = [2, 3, 7, 8, 9, *range(13, 20)]  # frames of each clip outside the ranges 4..6 and 10..12 of its active turns
 
@@ -24,7 +24,7 @@ def test_each_step_learns_from_the_silent_frames_of_its_own_rate(root, tokenizer
     """Three clips, one step an epoch: rates 0, 0.25, 0.5, 0.75 and 1."""
     rising = Sampling(NegativeRate(schedule="linear", start=0, end=1), seed=3, max_steps=5)
     packed = reader(root, tokenizer, sampling=rising)
-    order = make_order([packed.plan], 0, 1, 3)
+    order = make_order([packed.table], 0, 1, 3)
     batches = make_loader(packed, MicroBatches(lambda: order.micro_batches(0, 5, 3), 5), 0, 0)
     learned = [int((b["at_frame"] & (b["update_labels"] == 0) & (b["speak_labels"] == 0)).sum()) for b in batches]
     expected = [

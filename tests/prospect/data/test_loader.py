@@ -15,7 +15,7 @@ from pipeline.io.storage import LocalFolder
 from pipeline.shards.expand import expand
 from pipeline.shards.reader import ShardFile, read_samples, shards_at
 from prospect.config import DataConfig, NegativeRate
-from prospect.data import loader
+from prospect.data import collate as collate_module
 from prospect.data.collate import collate
 from prospect.data.decode import decode_frame, decode_into
 from prospect.data.index import clips_of, read_split
@@ -25,14 +25,8 @@ from prospect.data.order import Request
 from prospect.data.reader import Item, Readers, Sampling, SequenceReader
 from prospect.data.sequences import SCHEMA, sequence_table, table_fingerprint
 from prospect.layout import IGNORE, Tokens
-from tests.fakes import jpeg, replace_in_index
-
-
-def reader(root, tokenizer, shards="plain", sampling=None, **settings):
-    data = DataConfig(dataset="x", shards=root / shards, root=root / "data", **settings)
-    split = read_split(data.shards, "x", "train", data.root)
-    tokens = Tokens(tokenizer, 1)
-    return SequenceReader(split, sequence_table(split, tokens, data), tokens, data, 32, sampling)
+from tests.helpers.fakes import jpeg, replace_in_index
+from tests.helpers.readers import reader
 
 
 def test_clips_are_rebuilt_from_the_index_as_from_the_shards(root):
@@ -50,7 +44,7 @@ def test_clip_packing_plans_one_sequence_a_clip_and_loads_each_frame_once(root, 
         decoded.append(where)
         decode_into(out, data, where)
 
-    monkeypatch.setattr(loader, "decode_into", count)
+    monkeypatch.setattr(collate_module, "decode_into", count)
     packed = reader(root, tokenizer)
     assert len(packed) == 3
     item = packed.read(Request(1, 0, 0))
@@ -76,7 +70,7 @@ def test_turn_packing_never_decodes_unsampled_frames(root, tokenizer, monkeypatc
         decoded.append(where)
         decode_into(out, data, where)
 
-    monkeypatch.setattr(loader, "decode_into", count)
+    monkeypatch.setattr(collate_module, "decode_into", count)
     sampling = Sampling(NegativeRate(start=0.4), seed=7, max_steps=10)
     turns = reader(root, tokenizer, packing="turn", sampling=sampling)
     expected = 0
@@ -90,7 +84,7 @@ def test_turn_packing_never_decodes_unsampled_frames(root, tokenizer, monkeypatc
 
 def test_turn_packing_knows_what_follows_at_the_same_frame(root, tokenizer):
     turns = reader(root, tokenizer, packing="turn")
-    following = dict(zip(turns.split.index["target"], turns.plan["following"], strict=True))
+    following = dict(zip(turns.split.index["target"], turns.table["following"], strict=True))
     assert following["S1->start"] == "assistant" and following["Well begun."] is None
 
 
@@ -109,7 +103,7 @@ def test_several_readers_are_one(root, tokenizer):
     """Three sequences of one dataset, then two of another."""
     first = reader(root, tokenizer)
     second = reader(root, tokenizer, shards="embedded")
-    second = SequenceReader(second.split, second.plan.tail(2), second.tokens, second.data, 32, None)
+    second = SequenceReader(second.split, second.table.tail(2), second.tokens, second.data, 32, None)
     both = Readers((first, second))
     assert len(both) == 5
     keys = [both[Request(i, 0, 0)].key for i in range(5)]
@@ -198,7 +192,7 @@ def test_plans_are_cached_under_what_they_depend_on(root, tokenizer, tmp_path):
     assert dict(plan.schema) == SCHEMA
     assert sequence_table(split, tokens, data, tmp_path / "plan.parquet").equals(plan)
     prints = {
-        table_fingerprint(split, t, tokenizer, d)
+        table_fingerprint(split, t, d)
         for t, d in (
             (tokens, data),
             (Tokens(tokenizer, 4), data),

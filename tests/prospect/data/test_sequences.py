@@ -1,4 +1,4 @@
-"""What a cached plan depends on: two that may differ never share a fingerprint."""
+"""What a cached table depends on: two that may differ never share a fingerprint."""
 
 from dataclasses import replace
 
@@ -9,19 +9,19 @@ from prospect.data import sequences
 from prospect.data.index import read_split
 from prospect.data.sequences import cached_table, table_fingerprint
 from prospect.layout import Tokens
-from tests.fakes import word_tokenizer
+from tests.helpers.fakes import word_tokenizer
 
 
 @pytest.fixture
 def planned(root, tokenizer, tmp_path):
-    """Split, tokens, tokenizer and settings of a plan."""
+    """Split, tokens and settings of a table."""
     data = DataConfig(dataset="x", shards=root / "plain", root=root / "data", cache=tmp_path)
-    return read_split(data.shards, "x", "train", data.root), Tokens(tokenizer, 1), tokenizer, data
+    return read_split(data.shards, "x", "train", data.root), Tokens(tokenizer, 1), data
 
 
 def test_the_same_shards_tokenizer_and_settings_have_one_fingerprint(planned, root, tokenizer):
     again = read_split(root / "plain", "x", "train", root / "data")
-    assert table_fingerprint(*planned) == table_fingerprint(again, Tokens(tokenizer, 1), tokenizer, planned[3])
+    assert table_fingerprint(*planned) == table_fingerprint(again, Tokens(tokenizer, 1), planned[2])
 
 
 def test_other_bytes_of_any_shard_change_it(planned):
@@ -34,10 +34,10 @@ def test_other_bytes_of_any_shard_change_it(planned):
 
 
 def test_another_tokenizer_with_the_same_frame_changes_it(planned):
-    split, tokens, _, data = planned
-    other = word_tokenizer(["Other words."])
-    assert Tokens(other, 1).frame == tokens.frame
-    assert table_fingerprint(split, tokens, other, data) != table_fingerprint(*planned)
+    split, tokens, data = planned
+    other = Tokens(word_tokenizer(["Other words."]), 1)
+    assert other.frame == tokens.frame
+    assert table_fingerprint(split, other, data) != table_fingerprint(*planned)
 
 
 def test_another_version_of_the_layout_changes_it(planned, monkeypatch):

@@ -12,6 +12,7 @@ import fsspec
 import pytest
 
 from pipeline.errors import ProspectError
+from pipeline.io import remote as remote_module
 from pipeline.io import storage
 from pipeline.io.remote import RemoteFolder
 from prospect.config import DataConfig
@@ -22,14 +23,14 @@ from prospect.data.reader import SequenceReader
 from prospect.data.sequences import sequence_table
 from prospect.data.shard_cache import ShardCache
 from prospect.layout import Tokens
-from tests.servers import Server, make_certificate
+from tests.helpers.servers import Server, make_certificate
 
 
 @pytest.fixture
 def waits(monkeypatch) -> list[float]:
     """The pauses between tries, in place of sleeping."""
     found: list[float] = []
-    monkeypatch.setattr(storage, "sleep", found.append)
+    monkeypatch.setattr(remote_module, "sleep", found.append)
     return found
 
 

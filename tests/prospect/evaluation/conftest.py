@@ -10,8 +10,8 @@ from pipeline.shards.build import build_split
 from pipeline.shards.scan import Options
 from prospect.evaluation.evaluate import Places, ProspectEvaluator
 from prospect.model.presets import make_checkpoint
-from tests.fakes import raw_clip, write_root
-from tests.prospect.model.models import TEXTS
+from tests.helpers.fakes import raw_clip, write_root
+from tests.helpers.models import TEXTS
 
 
 @dataclass

@@ -5,7 +5,7 @@ import pytest
 
 from prospect.evaluation.dst_scores import dst_metrics, dst_ratios, dst_terms
 from prospect.evaluation.intervals import intervals
-from tests.prospect.evaluation.predictions import prediction
+from tests.helpers.predictions import prediction
 
 REFERENCE = [(2, "S1->start"), (8, "S1->complete"), (8, "S2->start"), (8, "Well done."), (14, "S2->complete")]
 FRAMES = (0, 19)

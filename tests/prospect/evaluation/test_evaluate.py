@@ -15,8 +15,8 @@ from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.stream.context import Context
 from prospect.stream.streamer import Streamer
-from tests.fakes import jpeg
-from tests.prospect.evaluation.predictions import letters, prediction
+from tests.helpers.fakes import jpeg
+from tests.helpers.predictions import letters, prediction
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from prospect.evaluation.dst_scores import dst_metrics, dst_ratios, dst_terms
 from prospect.evaluation.intervals import RESAMPLES, delay_intervals, intervals
 from prospect.evaluation.speech_scores import SpeechTerms, speech_ratios
-from tests.prospect.evaluation.predictions import prediction
+from tests.helpers.predictions import prediction
 
 
 def share(sums):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prospect.evaluation.matching import match_events, match_speech, match_window
-from tests.prospect.evaluation.predictions import letters, prediction, speech, update
+from tests.helpers.predictions import letters, prediction, speech, update
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from prospect.evaluation.matching import match_speech
 from prospect.evaluation.proassist import proassist_scores
 from prospect.evaluation.speech_scores import speech_metrics, speech_terms
 from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
-from tests.prospect.evaluation.predictions import letters, prediction
+from tests.helpers.predictions import letters, prediction
 
 MODEL = SimpleNamespace(encode=letters)
 

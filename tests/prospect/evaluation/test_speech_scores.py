@@ -7,7 +7,7 @@ import pytest
 from prospect.evaluation.matching import match_speech
 from prospect.evaluation.speech_scores import matched_texts, speech_metrics, speech_terms
 from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
-from tests.prospect.evaluation.predictions import letters, prediction
+from tests.helpers.predictions import letters, prediction
 
 FRAMES = (0, 39)
 HALF = TextScores(dict.fromkeys(TEXT_SCORES, 0.5), None)

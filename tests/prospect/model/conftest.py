@@ -1,7 +1,7 @@
 import pytest
 
 from prospect.model.presets import PRESETS, make_checkpoint
-from tests.prospect.model.models import TEXTS, grid_config, load
+from tests.helpers.models import TEXTS, grid_config, load
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from transformers import Idefics3Config, Idefics3ForConditionalGeneration, SmolV
 from pipeline.errors import ProspectError
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint, toy_config
-from tests.prospect.model.models import TEXTS, TOKENIZER, as_pixels, load, make_batch, random_frames
+from tests.helpers.models import TEXTS, TOKENIZER, as_pixels, load, make_batch, random_frames
 
 
 def test_heads_are_drawn_small_and_alike_under_a_seed(checkpoints, toy) -> None:

@@ -10,7 +10,7 @@ from transformers import SmolVLMForConditionalGeneration
 
 from prospect.losses import count_targets, total_loss
 from prospect.model.vision import pool_grid
-from tests.prospect.model.models import as_pixels, load, make_batch, random_frames, row_of
+from tests.helpers.models import as_pixels, load, make_batch, random_frames, row_of
 
 
 @pytest.mark.parametrize("name", ["grid", "grid-untied", "toy"])

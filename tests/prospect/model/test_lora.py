@@ -10,7 +10,7 @@ from prospect.config import LoraSettings
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.export import export
 from prospect.model.lora import add_lora
-from tests.prospect.model.models import as_pixels, load, make_batch
+from tests.helpers.models import as_pixels, load, make_batch
 
 SMALL = LoraSettings(rank=2, alpha=4, targets=("q_proj", "down_proj"))
 

@@ -8,7 +8,7 @@ from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint
-from tests.prospect.model.models import TOKENIZER, load, make_batch
+from tests.helpers.models import TOKENIZER, load, make_batch
 
 STATE = {"S1": "in_progress", "S2": "not_started", "S12": "not_started"}
 

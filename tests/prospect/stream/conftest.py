@@ -2,24 +2,11 @@
 
 import pytest
 
-from pipeline.annotations.clips import Turn
 from prospect.layout import Tokens
 from prospect.model.presets import PRESETS, make_checkpoint
-from tests.fakes import clip_texts, make_clip
-from tests.prospect.model.models import TOKENIZER, grid_config, load
-
-TURNS = (
-    Turn("system", "Be kind.", None, None),
-    Turn("user", "Hello there", 0, 1),
-    Turn("dst_update", "S1->start", 2, 4),
-    Turn("assistant", "Take it.", 2, 4),
-    Turn("dst_update", "S1->complete", 8, 9),
-    Turn("dst_update", "S2->start", 8, 9),
-    Turn("assistant", "Well done, go on.", 8, 9),
-    Turn("user", "How far am I?", 12, 12),
-    Turn("assistant", "One of two.", 12, 12),
-    Turn("dst_update", "S2->complete", 15, 17),
-)
+from tests.helpers.fakes import clip_texts, make_clip
+from tests.helpers.models import TOKENIZER, grid_config, load
+from tests.helpers.streams import TURNS
 
 
 @pytest.fixture(scope="session")

@@ -8,31 +8,27 @@ from prospect.stream.board import KEPT, Board, clock_time, steps_shown
 from prospect.stream.lines import Lines
 from prospect.stream.streamer import StreamSettings
 from prospect.stream.task import Task
-from tests.prospect.stream.test_player import TASK, Clock, played
-from tests.prospect.stream.test_streamer import with_bias
+from tests.helpers.streams import TASK, Clock, played, with_bias
 
 MANY = tuple(Step(f"S{i}", f"do S{i}") for i in range(1, 31))
 
 
-def test_off_a_terminal_the_board_is_a_line_an_event(model, tokens):
-    out = io.StringIO()
+def test_each_event_is_a_line(model, tokens):
     lines = Lines([Turn("user", "Hi [bold]", 1, 1)], [], 2, 0)
-    with Board(Console(file=out, markup=False), TASK, StreamSettings()) as board:
-        for one in played(with_bias(model, 9, -9), tokens, lines=lines, max_actions=1):
-            board.show(one)
-    told = out.getvalue().splitlines()
+    board = Board(TASK, StreamSettings())
+    frames = played(with_bias(model, 9, -9), tokens, lines=lines, max_actions=1)
+    told = [line for one in frames for line in board.add(one)]
     assert told[0].startswith("0:00.0  DST: S") and "0:00.5  User: Hi [bold]" in told
     assert len(told) == 1 + sum("DST" in line for line in told), "nothing for a silent frame"
 
 
 def view_after(frames, task=TASK, height=24, width=80) -> list[str]:
     """The rows of the board after `frames`."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height)
-    board = Board(console, task, StreamSettings(), Clock(0.25))
+    board = Board(task, StreamSettings(), Clock(0.25))
     for one in frames:
-        board.show(one)
+        board.add(one)
     plain = Console(file=io.StringIO(), width=width, height=height)
-    plain.print(board.view(one))
+    plain.print(board)
     return plain.file.getvalue().splitlines()
 
 

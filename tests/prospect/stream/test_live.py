@@ -1,19 +1,18 @@
 """`stream_live` and the command in front of it, with a toy model in place of a checkpoint."""
 
-import io
 import json
+from contextlib import nullcontext
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from pipeline.errors import ProspectError
-from prospect.commands.watching import app
+from prospect.commands.app import app
 from prospect.stream.live import Outputs, stream_live
+from prospect.stream.load import Overrides
 from prospect.stream.task import Task
-from tests.fakes import jpeg, raw_clip
-from tests.prospect.stream.test_player import TASK
-from tests.prospect.stream.test_streamer import streamer, with_bias
+from tests.helpers.fakes import jpeg, raw_clip
+from tests.helpers.streams import TASK, streamer, with_bias
 
 
 @pytest.fixture
@@ -29,11 +28,11 @@ def images(tmp_path):
 def live(model, tokens, images, monkeypatch):
     """Streams `images` at 2 frames a second; what is told."""
     silent = with_bias(model, -9, -9)
-    monkeypatch.setattr("prospect.stream.live.load_streamer", lambda checkpoint, **settings: streamer(silent, tokens))
+    monkeypatch.setattr("prospect.stream.live.load_streamer", lambda checkpoint, overrides: streamer(silent, tokens))
 
     def stream(out=None, video=None, script=None, task=TASK, source=images):
-        outputs = Outputs(Console(file=io.StringIO()), out, video)
-        return stream_live(source, "c", task, script, 2, False, outputs, {})
+        outputs = Outputs(lambda task, settings: nullcontext(lambda played: None), out, video)
+        return stream_live(source, "c", task, script, 2, False, outputs, Overrides())
 
     return stream
 
@@ -70,10 +69,10 @@ def test_lines_of_the_script_after_the_end_are_counted(live, tmp_path):
     """Three frames at 0, 0.5 and 1 s."""
     script = tmp_path / "script.txt"
     script.write_text("0.5 a\n1 b\n1.01 c\n7 d\n")
-    told = live(script=str(script)).splitlines()
+    told = live(script=script).splitlines()
     assert told[1:] == ["note: lines of --script that are timed after the last frame, and were not said: 2"]
     script.write_text("1 b\n")
-    assert len(live(script=str(script)).splitlines()) == 1
+    assert len(live(script=script).splitlines()) == 1
 
 
 @pytest.mark.parametrize(("options", "fps"), [(["--clip"], 0.5), (["--fps", "4", "--clip"], 4), ([], 2)])

@@ -2,39 +2,13 @@ import json
 
 import pytest
 
-from pipeline.annotations.clips import Step, Turn
+from pipeline.annotations.clips import Turn
 from pipeline.errors import ProspectError
 from prospect.stream.lines import Lines
 from prospect.stream.player import RunFile, Summary, play
 from prospect.stream.sources import SourceFrame
-from prospect.stream.task import Task
-from tests.fakes import jpeg
-from tests.prospect.stream.test_streamer import streamer, with_bias
-
-TASK = Task((Step("S1", "do S1"), Step("S2", "schön 做")), {"S1": "not_started", "S2": "not_started"})
-
-
-class Clock:
-    """Each reading takes `tick` seconds; a sleep takes what it is told."""
-
-    def __init__(self, tick: float = 0.1) -> None:
-        self.now, self.slept, self.tick = 0.0, [], tick
-
-    def __call__(self) -> float:
-        self.now += self.tick
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
-def played(model, tokens, count=4, task=TASK, lines=None, realtime=False, clock=None, **settings):
-    stream = streamer(model, tokens, **settings)
-    clock = clock or Clock()
-    lines = lines or Lines(task.turns, [], 2, task.first_frame)
-    frames = [SourceFrame(jpeg(i), f"frame {i}") for i in range(count)]
-    return list(play(stream, frames, task, lines, 2, realtime=realtime, clock=clock, sleep=clock.sleep))
+from tests.helpers.fakes import jpeg
+from tests.helpers.streams import TASK, Clock, played, streamer, with_bias
 
 
 def test_frames_are_played_with_their_lines_states_and_times(model, tokens):

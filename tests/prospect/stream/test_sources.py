@@ -1,9 +1,7 @@
 import io
 import json
 import struct
-from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +11,8 @@ from pipeline.errors import InvalidInput, ProspectError
 from prospect.stream.lines import Lines, script_lines
 from prospect.stream.sources import SourceFrame, ahead, frames_of
 from prospect.stream.task import task_of, task_of_clip, task_of_steps
-from tests.fakes import jpeg, raw_clip, write_frames
+from tests.helpers.fakes import jpeg, raw_clip, write_frames
+from tests.helpers.videos import video
 
 
 def test_an_arrow_file_gives_the_frames_asked_for(tmp_path):
@@ -41,22 +40,6 @@ def test_images_of_a_folder_come_in_natural_order(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ProspectError, match="empty: found no images, expected files of"):
         list(frames_of(tmp_path / "empty", 2, 64, 0, None))
-
-
-def video(path, seconds, rate=10, width=64, height=64, pixel=1):
-    """Frame n of `rate` a second is of grey 4 n; `pixel` is the width of a pixel over its height."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=rate)
-        stream.width, stream.height = width, height
-        stream.pix_fmt = "yuv420p"
-        stream.sample_aspect_ratio = Fraction(pixel)
-        for number in range(seconds * rate):
-            pixels = np.full((height, width, 3), number * 4, dtype=np.uint8)
-            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")):
-                container.mux(packet)
-        for packet in stream.encode():
-            container.mux(packet)
-    return path
 
 
 def test_a_video_is_sampled_at_the_rate_as_the_importer_does(tmp_path):

@@ -1,4 +1,3 @@
-import copy
 from itertools import pairwise
 
 import pytest
@@ -9,14 +8,9 @@ from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.evaluation.replay import encoded, stream_clip
 from prospect.layout import clip_sequence, cut_parts
-from prospect.stream.streamer import Streamer, StreamSettings
-from tests.fakes import make_clip
-from tests.prospect.model.models import TOKENIZER, random_frames
-from tests.prospect.stream.conftest import TURNS
-
-
-def streamer(model, tokens, **settings):
-    return Streamer(model, TOKENIZER, tokens, StreamSettings(**settings))
+from tests.helpers.fakes import make_clip
+from tests.helpers.models import random_frames
+from tests.helpers.streams import TURNS, streamer, with_bias
 
 
 def run(model, tokens, clip, row="model", **settings):
@@ -71,15 +65,6 @@ def test_the_heads_differ_from_frame_to_frame(model, tokens, clip):
     """Else the parity above would prove little."""
     probabilities = {round(record.p_update, 3) for record in run(model, tokens, clip, "forced")}
     assert len(probabilities) > 5
-
-
-def with_bias(model, update, speak):
-    """The heads say the same everywhere."""
-    model = copy.deepcopy(model)
-    for head, bias in ((model.should_update_dst, update), (model.when_to_speak, speak)):
-        torch.nn.init.zeros_(head.weight)
-        head.bias.data = torch.tensor([0.0, bias])
-    return model
 
 
 def test_the_update_goes_first_and_max_actions_ends_a_frame(model, tokens, clip):

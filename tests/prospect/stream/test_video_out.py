@@ -13,8 +13,7 @@ from prospect.stream.lines import Lines
 from prospect.stream.sources import SourceFrame
 from prospect.stream.streamer import StreamSettings
 from prospect.stream.video_out import BACK, PANEL, SIDE, VideoWriter
-from tests.prospect.stream.test_player import TASK, played
-from tests.prospect.stream.test_streamer import with_bias
+from tests.helpers.streams import TASK, played, with_bias
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.MOV"])

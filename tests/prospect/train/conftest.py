@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.shards.build import build_split
 from pipeline.shards.scan import Options
-from tests.fakes import raw_clip, write_root
+from tests.helpers.fakes import raw_clip, write_root
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,16 @@ from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import PRESETS
 from prospect.setup import prepared
 from prospect.train.memory import OVERHEAD, Shapes, predict
-from tests.prospect.model.models import TOKENIZER, grid_config
-from tests.prospect.train.test_trainer import CONFIGS
+from tests.helpers.models import TOKENIZER, grid_config
+from tests.helpers.places import CONFIGS
 
 FULL_WINDOW = Shapes(sequences=1, tokens=4096, frames=900, targets=350, decisions=950)
 
 
 def settings(model=None, train=None) -> Config:
-    return Config.model_validate({"model": {"preset": "toy"} | (model or {}), "train": train or {}})
+    return Config.model_validate(
+        {"data": {"dataset": "x"}, "model": {"preset": "toy"} | (model or {}), "train": train or {}}
+    )
 
 
 def wide_config():

@@ -11,9 +11,7 @@ from pipeline.annotations.clips import Turn
 from prospect.config import LossConfig
 from prospect.train.baselines import baselines
 from prospect.train.metrics import MetricTerms
-from tests.fakes import make_clip
-
-WEIGHTS = LossConfig()
+from tests.helpers.fakes import make_clip
 
 
 def batch():
@@ -42,7 +40,7 @@ def output(updates, speaks, argmax):
 def test_terms_of_a_batch():
     terms = MetricTerms()
     terms.add(batch(), output([1, 0, 1, 0, 0], [0, 1, 0, 0, 0], [5, 6, 7, 8]))
-    found = terms.metrics(WEIGHTS, balanced=True)
+    found = terms.metrics(LossConfig())
     assert found["lm_loss"] == pytest.approx(math.log(4)) and found["perplexity"] == pytest.approx(4)
     assert found["dst_gen_loss"] == pytest.approx(2)
     assert found["dst_binary_loss"] == pytest.approx(0.5 * 1 + 0.5 * 3)
@@ -60,12 +58,12 @@ def test_terms_of_a_batch():
 def test_one_wrong_token_spoils_its_update_alone():
     terms = MetricTerms()
     terms.add(batch(), output([0] * 5, [0] * 5, [5, 0, 7, 8]))
-    found = terms.metrics(WEIGHTS, balanced=True)
+    found = terms.metrics(LossConfig())
     assert (found["dst_gen_exact_match"], found["dst_gen_exact_match_start"]) == (0.5, 0.0)
     assert found["should_update_dst_f1"] == 0.0 and found["should_update_dst_precision"] is None
     terms = MetricTerms()
     terms.add(batch(), output([0] * 5, [0] * 5, [5, 6, 0, 8]))
-    assert terms.metrics(WEIGHTS, True)["dst_gen_exact_match"] == 1.0, "utterances do not count"
+    assert terms.metrics(LossConfig())["dst_gen_exact_match"] == 1.0, "utterances do not count"
 
 
 def test_parts_of_a_split_add_up():
@@ -76,11 +74,11 @@ def test_parts_of_a_split_add_up():
         of_rank.add(batch(), output([1, 0, 1, 0, 0], [0, 1, 0, 0, 0], argmax))
         parts.add_vector(of_rank.vector())
     assert np.array_equal(whole.vector(), parts.vector())
-    assert whole.metrics(WEIGHTS, True)["dst_gen_exact_match"] == 0.75
+    assert whole.metrics(LossConfig())["dst_gen_exact_match"] == 0.75
 
 
 def test_nothing_to_measure_is_none_not_zero():
-    found = MetricTerms().metrics(WEIGHTS, True)
+    found = MetricTerms().metrics(LossConfig())
     assert found["lm_loss"] is None and found["perplexity"] is None and found["dst_gen_exact_match"] is None
 
 

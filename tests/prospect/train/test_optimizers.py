@@ -9,13 +9,18 @@ from pipeline.errors import ProspectError
 from prospect.config import Config
 from prospect.config_file import load_config
 from prospect.train.arguments import training_arguments
-from tests.prospect.train.test_trainer import CONFIGS, logged, run
+from tests.helpers.places import CONFIGS
+from tests.helpers.runs import logged, run
 
 
 def learned(optimizer: str, dtype: torch.dtype) -> tuple[float, float]:
     """What part of the way a regression goes in 300 steps at 1e-5; the share of weights that one step moves."""
     config = Config.model_validate(
-        {"model": {"preset": "toy"}, "train": {"optimizer": optimizer, "learning_rate": 1e-5, "weight_decay": 0}}
+        {
+            "data": {"dataset": "x"},
+            "model": {"preset": "toy"},
+            "train": {"optimizer": optimizer, "learning_rate": 1e-5, "weight_decay": 0},
+        }
     )
     cls, options = Trainer.get_optimizer_cls_and_kwargs(training_arguments(config, 300))
     torch.manual_seed(0)

@@ -10,8 +10,7 @@ from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.runs import checkpoints
 from prospect.train.compare import comparison
 from prospect.train.run import train
-from tests.prospect.train.test_trainer import QUIET, logged, run
-from tests.prospect.train.test_ways import STEPS, config_of
+from tests.helpers.runs import STEPS, config_of, logged, run
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +56,7 @@ def test_other_settings_are_refused(folder, cut, setting, message):
 
 def test_intervals_and_workers_may_change(folder, cut, done):
     kept = run(folder, cut.name, *STEPS, "train.save_steps=4", "data.num_workers=1", resume=True)
-    assert [path.name for path in checkpoints(kept.folder / "checkpoints")] == [f"checkpoint-{n}" for n in (1, 2, 4)]
+    assert [path.name for path in checkpoints(kept.folder)] == [f"checkpoint-{n}" for n in (1, 2, 4)]
     assert [entry["loss"] for entry in logged(kept)] == [entry["loss"] for entry in logged(done)]
 
 
@@ -110,10 +109,10 @@ def test_a_run_is_overwritten_only_by_one_that_can_begin(folder, done):
     before = sorted(str(path) for path in keep.rglob("*"))
     for setting in ("train.global_batch_size=64", "train.micro_batch_size=3", "model.tokens_per_frame=81"):
         with pytest.raises(ProspectError):
-            train(config_of(folder, "keep", *STEPS, setting), QUIET, overwrite=True)
+            train(config_of(folder, "keep", *STEPS, setting), overwrite=True)
         assert sorted(str(path) for path in keep.rglob("*")) == before
-    train(config_of(folder, "keep", *STEPS, "train.max_steps=1"), QUIET, overwrite=True)
-    assert [path.name for path in checkpoints(keep / "checkpoints")] == ["checkpoint-1"]
+    train(config_of(folder, "keep", *STEPS, "train.max_steps=1"), overwrite=True)
+    assert [path.name for path in checkpoints(keep)] == ["checkpoint-1"]
     assert not list((folder / "runs").glob(".keep*"))
 
 

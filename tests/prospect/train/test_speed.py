@@ -9,7 +9,7 @@ from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.lora import add_lora, without_adapter
 from prospect.train.speed import ModelFlops, Speed, peak_flops
-from tests.prospect.model.models import TOKENIZER, grid_config, make_batch
+from tests.helpers.models import TOKENIZER, grid_config, make_batch
 
 
 def counted(model, batch) -> int:

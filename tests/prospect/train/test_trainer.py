@@ -1,12 +1,9 @@
 """The Trainer subclass on three small clips: accumulation, logs, resume records. In process, a few steps each."""
 
-import io
 import json
-from pathlib import Path
 
 import pytest
 import yaml
-from rich.console import Console
 
 from pipeline.errors import ProspectError
 from pipeline.shards.build import build_split
@@ -14,26 +11,10 @@ from pipeline.shards.scan import Options
 from prospect.config_file import load_config
 from prospect.runs import checkpoints
 from prospect.train.resume import DataPosition
-from prospect.train.run import Run, train
-from tests.fakes import raw_clip, write_root
-
-CONFIGS = Path(__file__).parents[3] / "configs"
-QUIET = Console(quiet=True)
-
-
-def run(folder: Path, name: str, *settings: str, resume: bool = False) -> Run:
-    common = [
-        "data.toy=null", "data.dataset=x", f"data.root={folder}/data", f"data.shards={folder}/shards",
-        "data.eval_splits=[]", "data.num_workers=0", f"runs={folder}/runs", f"name={name}", "train.log_steps=1",
-        f"data.cache={folder}/cache",
-        "train.warmup_steps=0", "train.save_steps=1", "train.learning_rate=1e-4",
-    ]  # fmt: skip
-    return train(load_config(CONFIGS / "toy.yaml", [*common, *settings]), QUIET, resume=resume)
-
-
-def logged(run: Run) -> list[dict]:
-    last = checkpoints(run.folder / "checkpoints")[-1]
-    return [entry for entry in json.loads((last / "trainer_state.json").read_text())["log_history"] if "loss" in entry]
+from prospect.train.run import train
+from tests.helpers.fakes import raw_clip, write_root
+from tests.helpers.places import CONFIGS
+from tests.helpers.runs import Told, logged, run
 
 
 def test_micro_batches_give_the_loss_and_gradient_of_one_big_batch(folder):
@@ -66,13 +47,13 @@ def test_logs_name_the_real_epoch_and_the_negative_rate(folder):
 
 def test_the_last_checkpoints_are_kept_each_with_its_position(folder):
     done = run(folder, "kept", "train.epochs=3", "train.global_batch_size=2", "train.keep_checkpoints=4")
-    found = checkpoints(done.folder / "checkpoints")
+    found = checkpoints(done.folder)
     assert [path.name for path in found] == [f"checkpoint-{n}" for n in (6, 7, 8, 9)]
     record = json.loads((found[0] / "data_position.json").read_text())
     assert (record["step"], record["epoch"], record["max_steps"]) == (6, 2, 9)
     assert record.keys() == {"step", "epoch", "order", "plan", "max_steps"}, "the settings are beside the run"
     (found[-1] / "data_position.json").unlink()
-    assert checkpoints(done.folder / "checkpoints") == found[:-1], "one without its position is not complete"
+    assert checkpoints(done.folder) == found[:-1], "one without its position is not complete"
 
 
 def test_resuming_with_another_stream_names_both_values(tmp_path):
@@ -109,18 +90,18 @@ def test_a_mix_takes_each_datasets_passes_and_logs_its_share(folder):
         clips = [raw_clip(video_uid=f"{split}{i}", frames_file=f"frames/{split}{i}.arrow") for i in range(count)]
         write_root(folder / "data", clips, split=split, dataset="y")
         build_split(folder / "data", "y", split, folder / "shards", options=Options())
-    told = io.StringIO()
+    told = Told()
     settings = [
-        "data.toy=null", "data.mix={x: 1, y: 3}", f"data.root={folder}/data", f"data.shards={folder}/shards",
+        "data.mix={x: 1, y: 3}", f"data.root={folder}/data", f"data.shards={folder}/shards",
         "data.eval_splits=[val]", "data.num_workers=0", f"runs={folder}/runs", "name=mix", "train.log_steps=3",
         "train.epochs=1", "train.global_batch_size=2", f"data.cache={folder}/cache",
     ]  # fmt: skip
-    done = train(load_config(CONFIGS / "toy.yaml", settings), Console(file=told, width=200))
+    done = train(load_config(CONFIGS / "toy.yaml", settings), watcher=told)
     entries = logged(done)
     assert sum(entry["share/x"] for entry in entries) / len(entries) == pytest.approx(0.5)
     assert [entry["share/x"] + entry["share/y"] for entry in entries] == pytest.approx([1, 1])
-    assert "8 training sequences, 6 steps an epoch of 2" in told.getvalue()
-    assert "  y: 6 of 2 sequences an epoch (3 passes), 50.0% of the stream" in told.getvalue()
+    assert "8 training sequences, 6 steps an epoch of 2" in told.lines[1]
+    assert "  y: 6 of 2 sequences an epoch (3 passes), 50.0% of the stream" in told.lines[3]
     assert done.metrics["val"]["num_dst_updates"] == 3 * 2
     with pytest.raises(ProspectError, match=r"shards/nothing/train: found no finished shards"):
-        train(load_config(CONFIGS / "toy.yaml", [*settings, "data.mix={x: 1, nothing: 1}", "name=none"]), QUIET)
+        train(load_config(CONFIGS / "toy.yaml", [*settings, "data.mix={x: 1, nothing: 1}", "name=none"]))

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import torch
 
+from prospect import setup
 from prospect.setup import feature_key
-from prospect.train import cache_features
 
 
 def model(tokens=4, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), size=64, vision=1.0, connector=1.0):
@@ -32,6 +32,6 @@ def test_each_thing_that_a_feature_depends_on_changes_its_key(monkeypatch):
         feature_key(model(connector=2.0), "float32"),
         feature_key(model(), "bfloat16"),
     ]
-    monkeypatch.setattr(cache_features, "DRAFT_GAP", cache_features.DRAFT_GAP + 1)
+    monkeypatch.setattr(setup, "DRAFT_GAP", setup.DRAFT_GAP + 1)
     others.append(feature_key(model(), "float32"))
     assert len({key, *others}) == 1 + 8

@@ -13,7 +13,7 @@ from prospect.evaluation.thresholds import (
     swept_heads,
 )
 from prospect.stream.records import Action, FrameRecord
-from tests.fakes import make_clip
+from tests.helpers.fakes import make_clip
 
 # Updates at 4 (two) and 8, an utterance at 4; 2 frames a second, window -5..5 frames.
 CLIP = make_clip(

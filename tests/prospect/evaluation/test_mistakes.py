@@ -1,7 +1,7 @@
 """Each kind of mistake; the window is 2 frames back and 4 ahead."""
 
 from prospect.evaluation.mistakes import SPEECH_KINDS, UPDATE_KINDS, count_errors, speech_errors, update_errors
-from tests.prospect.evaluation.predictions import speech, update
+from tests.helpers.predictions import speech, update
 
 WINDOW = (-2, 4)
 REFERENCE = [update(10, "S1->start"), update(20, "S1->complete"), update(20, "S2->start")]

@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.errors import ProspectError
 from pipeline.io.frame_store import FrameFile, find_frames_file
-from tests.fakes import write_frames
+from tests.helpers.fakes import write_frames
 
 
 @pytest.mark.parametrize(("form", "column"), [("stream", "frame"), ("file", "images"), ("struct", "image")])

@@ -9,7 +9,7 @@ from pipeline.annotations.dst import Update, parse_updates
 from prospect.evaluation.events import SpeechEvent, UpdateEvent
 from prospect.evaluation.predictions import ClipPrediction
 from prospect.stream.records import Action, FrameRecord
-from tests.fakes import make_clip
+from tests.helpers.fakes import make_clip
 
 
 def prediction(actions=(), reference=(), *, frames=(0, 9), steps=2, dataset="toy", fps=2, clip_id="v-c000"):

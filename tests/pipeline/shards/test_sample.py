@@ -6,7 +6,7 @@ from pipeline.annotations.clips import Turn
 from pipeline.errors import ProspectError
 from pipeline.shards.expand import expand
 from pipeline.shards.sample import clip_key, decode, encode
-from tests.fakes import make_clip
+from tests.helpers.fakes import make_clip
 
 
 def test_the_record_has_the_designs_keys_in_order():

@@ -1,7 +1,7 @@
 from pipeline.annotations.clips import Turn
 from prospect.evaluation.predictions import ClipPrediction, proassist_records
 from prospect.stream.records import Action, FrameRecord
-from tests.fakes import make_clip
+from tests.helpers.fakes import make_clip
 
 
 def record(frame, *actions):

@@ -14,6 +14,8 @@ import pytest
 from pipeline.errors import ProspectError
 from pipeline.io.engine import LocalEngine
 from pipeline.io.ray_engine import RayEngine
+from tests.helpers.places import ROOT
+from tests.helpers.waiting import wait_for
 
 
 def square(number: int) -> int:
@@ -91,7 +93,7 @@ def test_ray_gives_up_in_the_end(ray_engine, monkeypatch):
 
 
 def test_no_ray_at_an_address_is_a_clear_error():
-    script = "from pipeline.io.engine import RayEngine\nRayEngine(1, '127.0.0.1:1')"
+    script = "from pipeline.io.ray_engine import RayEngine\nRayEngine(1, '127.0.0.1:1')"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert "ProspectError: --ray-address 127.0.0.1:1: cannot connect to Ray" in done.stderr
 
@@ -135,7 +137,7 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     (tmp_path / "script.py").write_text(script)
     marks = tmp_path / "marks"
     marks.mkdir()
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "MARKS": str(marks)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MARKS": str(marks)}
     parent = subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, env=environment)
     wait_for(lambda: len(list(marks.iterdir())) == 2)
     parent.kill()
@@ -148,10 +150,3 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)

@@ -20,8 +20,6 @@ from pipeline.annotations.clips import Clip, Step, Turn, in_sequence_order
 from pipeline.annotations.dst import State
 from prospect.model.presets import SPECIAL_TOKENS
 
-REAL = Path(__file__).parents[2] / "shared" / "data" / "real"
-
 
 def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A token is a word with the space before it, a run of other space, or a special token: readable in a test."""

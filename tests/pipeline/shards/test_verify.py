@@ -16,7 +16,7 @@ from pipeline.shards.build import build_split
 from pipeline.shards.reader import ShardFile, shards_at
 from pipeline.shards.scan import Options
 from pipeline.shards.verify import verify_shard, verify_split
-from tests.fakes import raw_clip, write_frames, write_root
+from tests.helpers.fakes import raw_clip, write_frames, write_root
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "embedded"])

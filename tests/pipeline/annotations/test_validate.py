@@ -3,7 +3,7 @@ import pytest
 from pipeline.annotations.clips import Step, Turn
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import ProspectError
-from tests.fakes import raw_clip
+from tests.helpers.fakes import raw_clip
 
 
 class Rows:

@@ -11,7 +11,7 @@ from pipeline.annotations.clips import Turn
 from prospect.evaluation.pages.html import write_report
 from prospect.evaluation.predictions import ClipPrediction
 from prospect.stream.records import Action, FrameRecord
-from tests.fakes import jpeg, make_clip
+from tests.helpers.fakes import jpeg, make_clip
 
 EVIL = "</script><b>bold & </b>"
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.annotations.validate import check_clip
 from pipeline.shards.build import build_split
 from pipeline.shards.reader import find_sample, shards_at
 from pipeline.shards.scan import Options
@@ -11,8 +12,7 @@ from prospect.config import DataConfig
 from prospect.layout import Tokens
 from prospect.looking.stats import statistics
 from prospect.looking.token_view import sequence_of, token_rows, token_view
-from tests.fakes import RAW_CLIP, clip_texts, pieces, raw_clip, word_tokenizer, write_root
-from tests.pipeline.test_validate import check
+from tests.helpers.fakes import RAW_CLIP, clip_texts, pieces, raw_clip, word_tokenizer, write_root
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_a_shard_and_its_split_give_the_same_statistics(split):
 
 
 def tokens_of(key: str, split: Path, **data):
-    clip, _ = check(raw_clip())
+    clip, _ = check_clip(raw_clip(), index=0, file="", dataset="x", open_frames=None)
     tokenizer = word_tokenizer([*clip_texts(clip), *(turn["content"] for turn in RAW_CLIP["conversation"][:1])])
     sample, _, samples = find_sample(shards_at(str(split)), key)
     tokens = Tokens(tokenizer, 2)

@@ -7,7 +7,7 @@ from transformers import SmolVLMImageProcessorPil
 
 from pipeline.errors import ProspectError
 from prospect.data.decode import blind_frames, decode_frame
-from tests.fakes import jpeg
+from tests.helpers.fakes import jpeg
 
 
 def test_pixels_are_channels_first_uint8_of_the_models_size():

@@ -13,7 +13,6 @@ from pipeline.errors import ProspectError
 from pipeline.io.frame_store import open_frames
 from pipeline.shards.build import build_split
 from pipeline.shards.scan import Options
-from prospect.config_file import load_config
 from prospect.data.decode import decode_frame
 from prospect.data.features import FeatureStore
 from prospect.data.index import read_split
@@ -21,12 +20,12 @@ from prospect.evaluation.evaluate import Places, ProspectEvaluator
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.runs import checkpoints
 from prospect.setup import load_model
-from prospect.stream.load import load_streamer
+from prospect.stream.load import Overrides, load_streamer
 from prospect.train.cache_features import run_cache_features
 from prospect.train.plan import plan_run
 from prospect.train.trainer import ProspectTrainer
-from tests.fakes import write_frames
-from tests.prospect.train.test_trainer import CONFIGS, logged, run
+from tests.helpers.fakes import write_frames
+from tests.helpers.runs import STEPS, config_of, logged, run
 
 WAYS = {
     "lora": ["model.lora={rank: 2, dropout: 0.1}", "train.learning_rate=0.01"],
@@ -34,7 +33,6 @@ WAYS = {
     "8bit": ["train.optimizer=adamw_8bit", "model.dtype=bfloat16", "train.learning_rate=0.001"],
     "checkpointing": ["train.gradient_checkpointing=true", "model.lora.rank=2", "train.learning_rate=0.01"],
 }
-STEPS = ["train.global_batch_size=2", "train.max_steps=4", "train.epochs=2"]
 
 
 def tensors(checkpoint):
@@ -54,7 +52,7 @@ def test_a_way_learns_and_is_resumed_to_the_bit(folder, way):
     (cut / "metrics.json").unlink()
     resumed = run(folder, f"{way}-cut", *STEPS, *WAYS[way], resume=True)
     assert [entry["loss"] for entry in logged(resumed)] == losses
-    first, second = (tensors(checkpoints(r.folder / "checkpoints")[-1]) for r in (whole, resumed))
+    first, second = (tensors(checkpoints(r.folder)[-1]) for r in (whole, resumed))
     assert first and all(torch.equal(value, second[name]) for name, value in first.items())
 
 
@@ -69,7 +67,7 @@ def test_a_run_is_not_resumed_to_train_other_weights(folder):
 
 def test_a_lora_checkpoint_is_small_and_streams(folder):
     done = run(folder, "lora-streams", *STEPS, *WAYS["lora"])
-    last = checkpoints(done.folder / "checkpoints")[-1]
+    last = checkpoints(done.folder)[-1]
     assert not (last / "model.safetensors").exists() and (last / "adapter_model.safetensors").exists()
     streamer = load_streamer(str(done.folder))
     assert type(streamer.model) is DSTSmolVLM and streamer.settings.max_seq_len == 2048
@@ -105,14 +103,6 @@ def test_cached_features_train_as_the_frames_do(folder):
         run(folder, "features-broken", *settings, "train.max_steps=3")
 
 
-def config_of(folder, name, *settings):
-    common = [
-        "data.toy=null", "data.dataset=x", f"data.root={folder}/data", f"data.shards={folder}/shards",
-        "data.eval_splits=[]", "data.num_workers=0", f"runs={folder}/runs", f"name={name}",
-    ]  # fmt: skip
-    return load_config(CONFIGS / "toy.yaml", [*common, *settings])
-
-
 def test_features_are_those_of_encode_frames_also_of_embedded_images(folder, tmp_path):
     build_split(folder / "data", "x", "train", tmp_path / "embedded", options=Options(embed_frames=True))
     config = config_of(folder, "embedded", *FROZEN, f"data.features={tmp_path}/f", f"data.shards={tmp_path}/embedded")
@@ -120,7 +110,7 @@ def test_features_are_those_of_encode_frames_also_of_embedded_images(folder, tmp
     (about,) = (tmp_path / "f").glob("*/about.json")
     assert FeatureStore.open(tmp_path / "f", about.parent.name) == store
     split = read_split(tmp_path / "embedded", "x", "train", folder / "data")
-    model, *_ = load_model(config, None, [split], tmp_path / "init")
+    model = load_model(config, None, [split], tmp_path / "init").model
     image = open_frames(folder / "data/x/frames/v2.arrow").read(9)
     pixels = decode_frame(image, 64, "")
     with torch.no_grad():
@@ -162,7 +152,9 @@ def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(fol
     streamer = load_streamer(str(done.folder))
     assert not streamer.settings.dst
     places = Places((f"{folder}/shards/x/train",), folder / "data")
-    evaluator = ProspectEvaluator(str(done.folder), places, out=folder / "evaluated", limit=2, update_threshold=0.0)
+    evaluator = ProspectEvaluator(
+        str(done.folder), places, out=folder / "evaluated", limit=2, overrides=Overrides(update_threshold=0.0)
+    )
     evaluator.stream(evaluator.clips(), evaluator.rows, PartialState())
     assert evaluator.rows == ("model", "blind", "text_only") and "trained without DST" in evaluator.notes[0]
     found = [json.loads(path.read_text())["dst"]["frames"] for path in (folder / "evaluated").rglob("model/v*.json")]
@@ -191,7 +183,7 @@ def test_a_loss_that_is_no_loss_stops_before_a_checkpoint_and_names_the_sequence
         match=rf"step 2: found a loss of {found}.*, expected at most train.max_loss 100; it came from v\d-c000-",
     ):
         run(folder, f"poisoned-{poison}", *settings)
-    names = [p.name for p in checkpoints(folder / "runs" / f"poisoned-{poison}" / "checkpoints")]
+    names = [p.name for p in checkpoints(folder / "runs" / f"poisoned-{poison}")]
     assert names == ["checkpoint-1"]
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipeline import build, shard_writer
 from pipeline.annotations.clips import prompt_text
 from pipeline.annotations.validate import valid_clips
+from pipeline.shards import writer
 from pipeline.shards.build import build_split
 from pipeline.shards.scan import Options
 from prospect import layout
 from prospect.config import DataConfig
-from prospect.data import loader
+from prospect.data import sequences
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.reader import SequenceReader
 from prospect.data.sequences import sequence_table
@@ -22,7 +22,7 @@ from prospect.looking.audit import CHECKS, Audit, audit
 from prospect.model.checkpoint import with_tokens
 from prospect.model.presets import toy_config, toy_tokenizer
 from prospect.setup import Blueprint
-from tests.fakes import raw_clip, replace_in_index, write_root
+from tests.helpers.fakes import raw_clip, replace_in_index, write_root
 
 PACKINGS = pytest.mark.parametrize("packing", ["clip", "turn"])
 
@@ -93,7 +93,7 @@ def spoil(monkeypatch, change) -> None:
         change(sequence)
         return sequence
 
-    monkeypatch.setattr(loader, "clip_sequence", spoilt)
+    monkeypatch.setattr(sequences, "clip_sequence", spoilt)
 
 
 def positions(sequence, label) -> list[int]:
@@ -161,7 +161,7 @@ def test_a_decision_with_two_labels(root):
     tokenizer = toy_tokenizer([turn.text for clip in clips_of(split.index) for turn in clip.turns])
     data = DataConfig(max_seq_len=1000, reserve=120)
     plan = sequence_table(split, Tokens(tokenizer, 1), data)
-    found = fired(run(root, max_seq_len=1000, plan=pl.concat([plan, plan.head(1)])))
+    found = fired(run(root, max_seq_len=1000, table=pl.concat([plan, plan.head(1)])))
     assert "number of labels of the decision at frame 2: found 2, expected 1" in found["contradictions"]
     assert "frames: found" in found["truncation"]
 
@@ -202,7 +202,7 @@ def without_length_check(monkeypatch) -> None:
 
     def unchecked(self, request, planned, sample):
         part = layout.Part(planned["first_frame"], planned["last_frame"], tuple(planned["state"]), 0)
-        return loader.clip_sequence(self.tokens, sample.clip, part)
+        return sequences.clip_sequence(self.tokens, sample.clip, part)
 
     monkeypatch.setattr(SequenceReader, "layout", unchecked)
 
@@ -248,13 +248,13 @@ def test_a_sequence_over_the_window(root):
 
 
 def test_states_that_were_not_replayed(root, monkeypatch):
-    expand = shard_writer.expand
+    expand = writer.expand
 
     def forgets(clip, max_silent_frames):
         return [dataclasses.replace(s, dst_state=clip.initial_state) for s in expand(clip, max_silent_frames)]
 
-    monkeypatch.setattr(shard_writer, "expand", forgets)
-    build.build_split(root / "data", "x", "train", root / "shards", force=True)
+    monkeypatch.setattr(writer, "expand", forgets)
+    build_split(root / "data", "x", "train", root / "shards", force=True)
     found = fired(run(root))
     assert list(found) == ["states"]
     assert "found ('not_started', 'not_started'), expected ('in_progress', 'not_started')" in found["states"]

@@ -1,0 +1,85 @@
+"""The `prospect` command: in this process, where importing torch is paid once, or (`process`) as it is installed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+from typer.testing import CliRunner
+
+from pipeline.io.frame_store import open_frames
+from prospect.commands.app import app
+
+PROSPECT = Path(sys.executable).parent / "prospect"
+TINY = [
+    "--config=toy",
+    *(
+        f"--set={setting}"
+        for setting in (
+            "data.num_workers=1",
+            "data.cache=cache",
+            "train.epochs=1",
+            "train.warmup_steps=2",
+            "train.eval_steps=3",
+            "train.save_steps=3",
+            "train.log_steps=1",
+        )
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(folder: Path, *arguments: object, columns: int = 200) -> Done:
+    """`prospect ARGUMENTS` in `folder`, in this process; an exception that the command does not handle is raised."""
+    words = list(map(str, arguments))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    open_frames.cache_clear()  # a command begins with nothing open
+    try:
+        with contextlib.chdir(folder), patch.object(sys, "argv", ["prospect", *words]):
+            result = CliRunner().invoke(app, words, env={"COLUMNS": str(columns)}, prog_name="prospect")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Done(result.exit_code, result.stdout, result.stderr)
+
+
+def process(folder: Path, *arguments: object, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    """The installed command (by torchrun, of several ranks), to its end."""
+    launcher = [PROSPECT.parent / "torchrun", "--nproc-per-node", ranks] if ranks > 1 else []
+    words = map(str, [*launcher, PROSPECT, *arguments])
+    environment = os.environ | {"COLUMNS": "200"}
+    return subprocess.run(list(words), cwd=folder, capture_output=True, text=True, env=environment, timeout=500)
+
+
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    """The installed command, to be stopped or killed."""
+    words = [str(PROSPECT), *map(str, arguments)]
+    return subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def succeed(folder: Path, *arguments: object) -> str:
+    """What a command that has to succeed prints."""
+    done = run(folder, *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def fail(folder: Path, *arguments: object) -> str:
+    """The message of a command that has to end with exit code 1."""
+    done = run(folder, *arguments)
+    assert done.returncode == 1, done.stdout + done.stderr
+    return done.stderr

@@ -1,0 +1,65 @@
+"""A streamer whose heads say what a test wants, and what it played."""
+
+import copy
+
+import torch
+
+from pipeline.annotations.clips import Step, Turn
+from prospect.stream.lines import Lines
+from prospect.stream.player import play
+from prospect.stream.sources import SourceFrame
+from prospect.stream.streamer import Streamer, StreamSettings
+from prospect.stream.task import Task
+from tests.helpers.fakes import jpeg
+from tests.helpers.models import TOKENIZER
+
+TURNS = (
+    Turn("system", "Be kind.", None, None),
+    Turn("user", "Hello there", 0, 1),
+    Turn("dst_update", "S1->start", 2, 4),
+    Turn("assistant", "Take it.", 2, 4),
+    Turn("dst_update", "S1->complete", 8, 9),
+    Turn("dst_update", "S2->start", 8, 9),
+    Turn("assistant", "Well done, go on.", 8, 9),
+    Turn("user", "How far am I?", 12, 12),
+    Turn("assistant", "One of two.", 12, 12),
+    Turn("dst_update", "S2->complete", 15, 17),
+)
+
+TASK = Task((Step("S1", "do S1"), Step("S2", "schön 做")), {"S1": "not_started", "S2": "not_started"})
+
+
+def streamer(model, tokens, **settings):
+    return Streamer(model, TOKENIZER, tokens, StreamSettings(**settings))
+
+
+def with_bias(model, update, speak):
+    """The heads say the same everywhere."""
+    model = copy.deepcopy(model)
+    for head, bias in ((model.should_update_dst, update), (model.when_to_speak, speak)):
+        torch.nn.init.zeros_(head.weight)
+        head.bias.data = torch.tensor([0.0, bias])
+    return model
+
+
+class Clock:
+    """Each reading takes `tick` seconds; a sleep takes what it is told."""
+
+    def __init__(self, tick: float = 0.1) -> None:
+        self.now, self.slept, self.tick = 0.0, [], tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def played(model, tokens, count=4, task=TASK, lines=None, realtime=False, clock=None, **settings):
+    stream = streamer(model, tokens, **settings)
+    clock = clock or Clock()
+    lines = lines or Lines(task.turns, [], 2, task.first_frame)
+    frames = [SourceFrame(jpeg(i), f"frame {i}") for i in range(count)]
+    return list(play(stream, frames, task, lines, 2, realtime=realtime, clock=clock, sleep=clock.sleep))
