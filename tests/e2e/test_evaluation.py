@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from prospect.evaluation.predictions import read_prediction
-from tests.helpers.command import fail, process, run, succeed
+from tests.helpers.command import fail, run, succeed, torchrun
 from tests.helpers.fakes import jpeg
 from tests.helpers.videos import video
 
-ACTS = ("--update-threshold", 0.2, "--speak-threshold", 0.2)
+ACTS = ("--update-threshold", 0.2, "--speak-threshold", 0.2, "--max-actions", 1)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +82,8 @@ def test_other_settings_are_not_mixed_in(evaluated, model, toy):
 
 
 def test_two_processes_share_the_clips(model, toy):
-    done = process(
-        toy, "evaluate", "--checkpoint", model, "--limit", 3, "--rows", "", "--out", toy / "shared", *ACTS, ranks=2
-    )
+    common = ("evaluate", "--checkpoint", model, "--limit", 3, "--rows", "", "--out", toy / "shared")
+    done = torchrun(toy, *common, *ACTS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("clips, ") == 1, "the main process alone prints"
     assert len(list((toy / "shared" / "predictions" / "model").iterdir())) == 3

@@ -1,18 +1,21 @@
 """The `prospect` command: in this process, where importing torch is paid once, or (`process`) as it is installed."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from typer.testing import CliRunner
 
 from pipeline.io.frame_store import open_frames
 from prospect.commands.app import app
+from tests.helpers.places import ROOT
 
 PROSPECT = Path(sys.executable).parent / "prospect"
 TINY = [
@@ -57,18 +60,38 @@ def run(folder: Path, *arguments: object, columns: int = 200) -> Done:
     return Done(result.exit_code, result.stdout, result.stderr)
 
 
-def process(folder: Path, *arguments: object, ranks: int = 1) -> subprocess.CompletedProcess[str]:
-    """The installed command (by torchrun, of several ranks), to its end."""
-    launcher = [PROSPECT.parent / "torchrun", "--nproc-per-node", ranks] if ranks > 1 else []
-    words = map(str, [*launcher, PROSPECT, *arguments])
-    environment = os.environ | {"COLUMNS": "200"}
-    return subprocess.run(list(words), cwd=folder, capture_output=True, text=True, env=environment, timeout=500)
+def process(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The installed command, to its end."""
+    return _to_its_end(folder, [PROSPECT, *arguments], environment)
+
+
+def torchrun(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The installed command in two processes, as users start it."""
+    return _to_its_end(folder, [PROSPECT.parent / "torchrun", "--nproc-per-node", 2, PROSPECT, *arguments], {})
+
+
+def ranks(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in two ranks, see `tests/helpers/ranks.py`."""
+    words = [sys.executable, "-m", "tests.helpers.ranks", 2, *arguments]
+    return _to_its_end(folder, words, {"PYTHONPATH": str(ROOT)})
+
+
+def _to_its_end(folder: Path, words: list[object], more: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "200"} | more
+    return subprocess.run(
+        list(map(str, words)), cwd=folder, capture_output=True, text=True, env=environment, timeout=500
+    )
 
 
 def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
     """The installed command, to be stopped or killed."""
     words = [str(PROSPECT), *map(str, arguments)]
     return subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def records(run_folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def succeed(folder: Path, *arguments: object) -> str:
