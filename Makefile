@@ -1,39 +1,61 @@
 # make demo: toy clips -> shards -> a trained model -> metric tables, a report.   make test: format, lint, types, tests.
-# Every target sets itself up in .venv; a second call is quick.
+# make check: the same without what is slow.   Every target sets itself up in .venv; a second call is quick.
 PYTHON ?= python3
 BIN := .venv/bin
-SETUP := .venv/.installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 
-.PHONY: setup demo test bench format
+.PHONY: setup demo check test docs bench lock format
 
-setup: $(SETUP)
+setup: .venv/.dev
 
-$(SETUP): pyproject.toml constraints.txt
+.venv/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "make: $(PYTHON) is older than Python 3.11; run: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: $(SETUP)
+.venv/.demo: .venv/.created pyproject.toml constraints.txt
+	$(PIP) -e '.[train,evaluate]'
+	@touch $@
+
+.venv/.dev: .venv/.created pyproject.toml constraints.txt
+	$(PIP) -e '.[dev]'
+	@touch $@ .venv/.demo
+
+demo: .venv/.demo
 	$(BIN)/prospect make-toy
-	$(BIN)/prospect build-shards --split train
-	$(BIN)/prospect build-shards --split val
-	$(BIN)/prospect build-shards --split test
-	$(BIN)/prospect train
-	$(BIN)/prospect train --set name=toy-blind --set data.blind=true
+	$(BIN)/prospect build-shards --split train --data-root data/toy
+	$(BIN)/prospect build-shards --split val --data-root data/toy
+	$(BIN)/prospect build-shards --split test --data-root data/toy
+	$(BIN)/prospect train --config toy
+	$(BIN)/prospect train --config toy --set name=toy-blind --set data.blind=true
 	$(BIN)/prospect compare runs/toy runs/toy-blind
 	$(BIN)/prospect evaluate --checkpoint runs/toy
 
-test: $(SETUP)
+lint: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+check: lint
+	$(BIN)/pytest -n 2 -m "not slow" --ignore tests/e2e
+
+test: lint
 	$(BIN)/pytest -n 2
 
-bench: $(SETUP)
+docs: .venv/.dev  # docs/settings.md and the pictures (of the demo's run; chromium draws the report)
+	$(BIN)/python docs/remake.py
+
+bench: .venv/.dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
-format: $(SETUP)
+lock: .venv/.created  # constraints.txt from pyproject.toml; versions stay, but that of make lock UPGRADE=PACKAGE
+	$(BIN)/pip install --quiet --disable-pip-version-check pip-tools
+	$(BIN)/pip-compile --quiet --all-extras --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+	  --no-annotate --no-header $(if $(UPGRADE),--upgrade-package $(UPGRADE)) --output-file constraints.txt pyproject.toml
+	sed -i -e '/^#/d' -e '/^prospect-vlm/d' -e '/^$$/d' -e 's/+cpu$$//' -e '1i # $(LOCKED)' constraints.txt
+LOCKED := Every version that an install takes, made by make lock. torch is the CPU build; for a GPU leave -c constraints.txt out.
+
+format: .venv/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .

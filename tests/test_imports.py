@@ -15,6 +15,7 @@ LEVELS = (  # from the top; a module imports its own package and those of lower 
     {"prospect.setup"},
     {"prospect.model", "prospect.data"},
     {"prospect.config_file", "prospect.losses"},
+    {"prospect.setting_list"},
     {"prospect.layout", "prospect.config", "prospect.runs"},
     {"pipeline.importers", "pipeline.toyworld"},
     {"pipeline.shards"},

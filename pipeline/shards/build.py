@@ -257,7 +257,7 @@ def _remove_build(folder: Folder, split: str) -> None:
     there = folder.names()
     ours = (m.MANIFEST, m.INDEX, CACHE)
     for name in sorted(there, key=lambda name: name != m.MANIFEST):
-        if name in ours or _is_shard(name, split) or (name.startswith(".plan-") and name.endswith(".parquet")):
+        if name in ours or _is_shard(name, split):
             folder.delete(name)
 
 

@@ -22,7 +22,7 @@ from prospect.commands.options import (
 from prospect.commands.terminal import clear_errors, console, progress_bar, tell
 
 app = typer.Typer()
-imports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Annotations of other projects to clips.")
+imports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make clips of other projects' annotations.")
 TOY_ROOT = Path("data/toy")
 
 
@@ -35,7 +35,10 @@ def make_toy(
         Literal["standard", "hard"], typer.Option(help="hard: step ids by position in the prompt's list.")
     ] = "standard",
 ) -> None:
-    """Render the toy world: annotated assembly clips and their frames, in the formats of real data."""
+    """Render the toy world, a dataset in the formats of real data.
+
+    Annotated assembly clips and their frames, with held-out combinations and orders of steps.
+    """
     from pipeline.toyworld.make import DATASET, make_toy, num_clips
 
     folder = out / DATASET
@@ -66,7 +69,10 @@ def validate(
     ray_address: RayAddress = None,
     json: Json = False,
 ) -> None:
-    """The checks of build-shards alone: every mistake in clips and frames files, with its place."""
+    """Check clips and frames files, as build-shards would.
+
+    Every mistake is told, with its place; nothing is written.
+    """
     from dataclasses import asdict
 
     from pipeline.annotations.files import annotated
@@ -97,7 +103,10 @@ def import_proassist(
     ] = None,
     force: Annotated[bool, typer.Option(help="Write over annotations that an earlier import made.")] = False,
 ) -> None:
-    """ProAssist's prepared dialogues: speech with steps, without DST updates."""
+    """Read ProAssist's prepared dialogues.
+
+    Speech with steps, without DST updates.
+    """
     from pipeline.importers.proassist import import_proassist
 
     with clear_errors():
@@ -115,7 +124,10 @@ def extract_frames(
     workers: Workers = CORES,
     force: Annotated[bool, typer.Option(help="Make frames files again that are there.")] = False,
 ) -> None:
-    """Videos to frames files: JPEG frames at a constant rate, in Arrow."""
+    """Make frames files (Arrow) of videos.
+
+    JPEG frames at a constant rate.
+    """
     from pipeline.importers.video import Settings, extract_frames
     from pipeline.io.engine import LocalEngine
 

@@ -55,7 +55,10 @@ def build_shards(
     force: Annotated[bool, typer.Option(help="Build again over another build.")] = False,
     verify: Annotated[bool, typer.Option(help="Read inputs again, whatever their modification times say.")] = False,
 ) -> None:
-    """Offline stage: clips to per-turn samples in webdataset tar shards. Needs no GPU and no torch."""
+    """Make turn shards of clips: the offline stage.
+
+    Per-turn samples in webdataset tar shards, an index and a manifest. Needs no GPU and no torch.
+    """
     from pipeline.annotations.files import annotated
     from pipeline.shards.build import build_split
     from pipeline.shards.scan import Options
@@ -141,7 +144,10 @@ def audit(
     set_: Set = None,
     json: Json = False,
 ) -> None:
-    """Check every label, target and state of a split as a run would train them, against the annotations."""
+    """Check every label that a run would train.
+
+    Labels, targets and states of a split, against the annotations.
+    """
     from prospect.looking.audit import audit_record, audit_run, audit_table
 
     with clear_errors():

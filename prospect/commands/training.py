@@ -22,8 +22,12 @@ def init(
     frames_root: Annotated[Path | None, typer.Option(help="Where the Arrow files are, if elsewhere.")] = None,
     preset: Annotated[str, typer.Option(help="The packaged config to start from.")] = "smolvlm2-2.2b-24gb",
 ) -> None:
-    """Write a config for your own data: NAME.yaml, with every setting explained in it."""
-    from prospect.config_file import find_config, load_config, starter_config
+    """Write a config for your own data: NAME.yaml.
+
+    Every setting is explained in it.
+    """
+    from prospect.config_file import find_config, load_config
+    from prospect.setting_list import starter_config
 
     with clear_errors():
         path = Path(f"{name}.yaml")
@@ -40,11 +44,14 @@ def settings(
     name: Annotated[str | None, typer.Argument(help="A setting, a section, or a word in either.")] = None,
     json: Json = False,
 ) -> None:
-    """List the settings of a run: what each does, which values it takes, its default."""
-    from prospect.config_file import list_settings, suggest_setting
+    """List the settings of a run.
+
+    What each does, which values it takes, its default.
+    """
+    from prospect.setting_list import find_settings, suggest_setting
 
     with clear_errors():
-        chosen = [one for one in list_settings() if not name or name in one.name]
+        chosen = find_settings(name or "")
         if not chosen:
             raise ProspectError(f"{name}: no such setting; {suggest_setting(str(name))}")
         if json:
@@ -63,7 +70,10 @@ def plan(
     gpu_gb: Annotated[float | None, typer.Option(min=1, help="Default: the GPU that is here, else 24.")] = None,
     json: Json = False,
 ) -> None:
-    """Tell what a run will ask for before it is started: parameters, memory, window, steps. Refuses what cannot fit."""
+    """Tell what a run will ask for: memory, window, steps.
+
+    Nothing is loaded. Exits with an error where it cannot fit.
+    """
     with clear_errors():
         settings = read_config(config, set_)
         from prospect.train.plan import plan_run, plan_table
@@ -81,7 +91,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the run's last checkpoint.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Start over: removes the run of the same name.")] = False,
 ) -> None:
-    """Train a model on shards; everything goes to runs/NAME."""
+    """Train a model on shards, into runs/NAME."""
     with clear_errors():
         settings = read_config(config, set_)
         tell("loading torch ...")
@@ -100,7 +110,10 @@ def train(
 
 @app.command()
 def cache_features(config: ConfigName, set_: Set = None) -> None:
-    """Encode each frame once, for a frozen vision tower and connector; training then decodes no image."""
+    """Encode each frame once, for a frozen tower.
+
+    With vision tower and connector frozen; training then decodes no image.
+    """
     with clear_errors():
         settings = read_config(config, set_)
         from prospect.train.cache_features import run_cache_features
@@ -117,7 +130,10 @@ def compare(
     split: Annotated[SplitName, typer.Option()] = "test",
     json: Json = False,
 ) -> None:
-    """One table of the metrics of several finished runs, beside the untrained model and the baselines."""
+    """Put finished runs into one table.
+
+    Beside the untrained model and the baselines that see no pixels.
+    """
     from prospect.train.compare import comparison, comparison_rows
 
     with clear_errors():
@@ -131,7 +147,10 @@ def export(
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     merge: Annotated[bool, typer.Option(help="LoRA: into whole SmolVLM weights, beside the heads.")] = False,
 ) -> None:
-    """Write a checkpoint's weights, tokenizer and image processor to a folder, without the run's state."""
+    """Write a checkpoint to a folder to keep or publish.
+
+    Weights, tokenizer and image processor, without the run's state.
+    """
     with clear_errors():
         from prospect.model.export import export as export_checkpoint
 

@@ -70,7 +70,10 @@ def stream(
     legal: Legal = None,
     max_actions: MaxActions = None,
 ) -> None:
-    """Watch a video, frame by frame, with a trained model: a live board of state and speech."""
+    """Watch a video with a trained model, frame by frame.
+
+    On a terminal a live board of state and speech.
+    """
     with clear_errors():
         from prospect.stream.live import Outputs, stream_live
         from prospect.stream.load import Overrides
@@ -137,7 +140,10 @@ def evaluate(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Stream every clip of a split, frame by frame, and measure: ProAssist's metrics and the state's."""
+    """Stream every clip of a split, and measure.
+
+    ProAssist's metrics and the state's; metrics.json and report.html.
+    """
     with clear_errors():
         from prospect.evaluation.evaluate import ProspectEvaluator, evaluate_contexts
         from prospect.stream.load import Overrides
@@ -198,7 +204,10 @@ def calibrate(
     confirm: Annotated[int, typer.Option(min=1, help="How many of the best pairs are streamed.")] = 5,
     overwrite: Overwrite = False,
 ) -> None:
-    """Find the thresholds of both heads on a validation split, and store them with the checkpoint."""
+    """Find the thresholds of both heads on a split.
+
+    They are stored with the checkpoint.
+    """
     with clear_errors():
         from prospect.evaluation.calibrate import calibrate_checkpoint, calibration_table
 

@@ -1,6 +1,6 @@
 """The sequences of a split, listed from its index: parts of clips (`clip` packing) or single samples (`turn`).
 
-To list them tokenizes every text once and opens no shard; the table is cached as parquet (in `data.cache`, as shards may be
+Listing tokenizes every text once and opens no shard; the table is cached as parquet (in `data.cache`, as shards may be
 read-only or remote) under a fingerprint of all that it depends on: shards, tokenizer, and the layout's settings.
 """
 

@@ -53,7 +53,7 @@ class Run:
 
 @contextmanager
 def _naming_lost_rank() -> Iterator[None]:
-    """Tell in one line that another rank is gone: what ended it is told there. NCCL does not notice; torchrun ends it."""
+    """Tell in one line that another rank is gone: its message says why. NCCL does not notice; torchrun ends it."""
     try:
         yield
     except RuntimeError as error:
@@ -174,7 +174,7 @@ class _Place:
 def _set_up(
     config: Config, splits: Mapping[str, list[Split]], resume: bool, watcher: Watcher, is_main: bool
 ) -> tuple[ProspectTrainer, RunLog | None, Path | None]:
-    """Make everything up to the first step: the trainer, the main process's log, the checkpoint to go on from, if any."""
+    """Make everything up to the first step: trainer, the main process's log, the checkpoint to go on from, if any."""
     data, folder = config.data, config.folder
     checkpoint = next(reversed(checkpoints(folder)), None) if resume else None
     if resume and checkpoint is None:

@@ -3,29 +3,25 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.helpers.command import TINY, fail, succeed
 from tests.helpers.fakes import write_frames
-from tests.helpers.places import REAL
+from tests.helpers.prepared import prepared, second_part
 from tests.helpers.videos import write_video
 
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations")
 
-
-@needs_real_data
 def test_proassists_dialogues_build_and_train(tmp_path):
     """Speaking alone; the dataset's folder has another name than its clips' `dataset`."""
-    source = REAL / "proassist_prepared" / "assembly101_val.jsonl"
-    out = succeed(tmp_path, "import", "proassist", source, "--out", "data/prepared", "--split", "train")
+    dialogues = [prepared(), second_part(), prepared(video_uid="w", frames_file="frames/w.arrow")]
+    (tmp_path / "tea_val.jsonl").write_text("".join(json.dumps(dialogue) + "\n" for dialogue in dialogues))
+    out = succeed(tmp_path, "import", "proassist", "tea_val.jsonl", "--out", "data/prepared", "--split", "train")
     assert "data/prepared/train_training.jsonl: 3 clips" in out
     for line in (tmp_path / "data" / "prepared" / "train_training.jsonl").read_text().splitlines():
         clip = json.loads(line)
-        write_frames(tmp_path / "data" / "prepared" / clip["frames_file"], 909, size=32)
+        write_frames(tmp_path / "data" / "prepared" / clip["frames_file"], 30, size=32)
     assert "3 clips, no problems" in succeed(tmp_path, "validate", "--data-root", "data")
     out = succeed(tmp_path, "build-shards", "--split", "train", "--data-root", "data")
-    assert "3 clips, 171 samples (0 dst_update, 78 assistant, 93 silent)" in out
-    options = [f"--set=data.{s}" for s in ("dataset=prepared", "root=data", "eval_splits=[train]", "max_seq_len=8192")]
+    assert "3 clips, 8 samples (0 dst_update, 3 assistant, 5 silent)" in out
+    options = [f"--set=data.{s}" for s in ("dataset=prepared", "root=data", "eval_splits=[train]", "max_seq_len=2048")]
     assert "no problems" in succeed(
         tmp_path, "inspect-shard", "shards/prepared/train", "--verify", "--data-root", "data"
     )

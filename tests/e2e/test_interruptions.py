@@ -80,12 +80,12 @@ def test_a_stopped_build_says_so_and_goes_on_later(root, whole, sent, code, word
     assert process.returncode == code
     assert message == f"{word}; what was finished is kept: run the same command again (train: with --resume) to go on\n"
     assert not list(out.rglob("*.partial"))
-    finished = [p.stem for p in (out / "x" / ".train.build").glob("*.tar.parquet")]
-    kept = {name: (out / "x" / "train" / name).stat().st_mtime_ns for name in finished}
+    names = [p.stem for p in (out / "x" / ".train.build").glob("*.tar.parquet")]
+    kept = {name: (out / "x" / "train" / name).stat().st_mtime_ns for name in names}
     assert 3 <= len(kept) < len(whole) - 2
     succeed(root, "build-shards", *OPTIONS, "--out", word)
     assert digests(out) == whole
-    assert {name: (out / "x" / "train" / name).stat().st_mtime_ns for name in finished} == kept
+    assert {name: (out / "x" / "train" / name).stat().st_mtime_ns for name in names} == kept
 
 
 def test_two_builds_at_once_are_refused(root, whole):

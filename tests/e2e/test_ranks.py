@@ -9,12 +9,12 @@ from tests.helpers.command import TINY, ranks, records, run
 
 
 def test_a_run_goes_on_with_other_ranks_and_workers(trained, toy):
-    """From one process with one worker to two ranks with none: the same global batches, hence the same curve."""
+    """From one process to two ranks with a worker each: the same global batches, hence the same curve."""
     cut = toy / "runs" / "ranks"
     shutil.copytree(trained, cut)
     shutil.rmtree(cut / "checkpoints" / "checkpoint-6")
     (cut / "metrics.json").unlink()
-    settings = ["--set=name=ranks", "--set=train.micro_batch_size=1", "--set=data.num_workers=0", "--resume"]
+    settings = ["--set=name=ranks", "--set=train.micro_batch_size=1", "--set=data.num_workers=1", "--resume"]
     done = ranks(toy, "train", *TINY, *settings)
     assert done.returncode == 0, done.stderr
     assert "resuming at step 3" in done.stdout

@@ -10,10 +10,10 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
-from tests.helpers.clips import needs_real_data
+from tests.helpers.clips import ASSEMBLY, clip_in
 from tests.helpers.command import TINY, fail, process, records, run, start, succeed
 from tests.helpers.fakes import write_frames
-from tests.helpers.places import REAL
+from tests.helpers.places import DATA
 from tests.helpers.waiting import wait_for
 
 
@@ -129,8 +129,8 @@ def test_a_changed_stream_is_not_resumed(trained, toy):
 
 
 def test_worker_count_does_not_change_the_run(trained, toy):
-    succeed(toy, "train", *TINY, "--set", "name=noworkers", "--set", "data.num_workers=0")
-    assert records(toy / "runs" / "noworkers") == records(trained)
+    succeed(toy, "train", *TINY, "--set", "name=workers", "--set", "data.num_workers=2")
+    assert records(toy / "runs" / "workers") == records(trained)
 
 
 def test_features_plan_lora_and_export_from_the_command_line(toy):
@@ -191,13 +191,15 @@ def test_a_broken_shard_is_named(toy):
     assert "train-000000.tar sample toy-train-0-" in message and "found other bytes than were written" in message
 
 
-@needs_real_data
-def test_an_epoch_on_the_real_clip(tmp_path):
-    uid = json.loads((REAL / "assembly101" / "train_training.json").read_text())[0]["video_uid"]
+def test_an_epoch_on_a_clip_of_real_size(tmp_path):
+    uid = clip_in(ASSEMBLY).video_uid
     write_frames(tmp_path / "frames" / f"{uid}.arrow", 452, size=384)
-    common = ("--data-root", REAL, "--dataset", "assembly101", "--frames-root", tmp_path)
+    common = ("--data-root", DATA, "--dataset", "assembly", "--frames-root", tmp_path)
     succeed(tmp_path, "build-shards", "--split", "train", *common)
-    settings = ("data.dataset=assembly101", f"data.root={REAL}", f"data.frames_root={tmp_path}", "data.eval_splits=[train]", "train.global_batch_size=1", "train.micro_batch_size=1", "name=real", "data.max_seq_len=1024", "data.reserve=256")  # fmt: skip
+    settings = (
+        "data.dataset=assembly", f"data.root={DATA}", f"data.frames_root={tmp_path}", "data.eval_splits=[train]",
+        "train.global_batch_size=1", "train.micro_batch_size=1", "name=real", "data.max_seq_len=1024",
+    )  # fmt: skip
     out = succeed(tmp_path, "train", *TINY, *[f"--set={s}" for s in settings])
     assert "step 3 train: loss" in out or "step 2 train: loss" in out
     metrics = json.loads((tmp_path / "runs" / "real" / "metrics.json").read_text())

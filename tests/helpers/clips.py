@@ -1,22 +1,24 @@
-"""Clips: the real one, and any that hypothesis thinks of."""
+"""Clips: of real size, and any that hypothesis thinks of."""
 
 from collections.abc import Callable
+from pathlib import Path
 
-import pytest
 from hypothesis import strategies as st
 
 from pipeline.annotations.clips import Clip, Turn, read_raw_clips
 from pipeline.annotations.dst import Update, apply_updates, format_updates, legal_updates
 from pipeline.annotations.validate import check_clip
 from tests.helpers.fakes import make_clip
-from tests.helpers.places import REAL
+from tests.helpers.places import DATA, REAL
 
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="shared/data/real is not here")
+ASSEMBLY = DATA / "assembly" / "train_training.json"  # our own clip, at the frames of a real one
+ASSEMBLIES = [ASSEMBLY, *REAL.glob("assembly101/train_training.json")]  # and the real one, where it is
 
 
-def real_clip() -> Clip:
-    (raw,) = read_raw_clips(REAL / "assembly101" / "train_training.json")
-    clip, problems = check_clip(raw, index=0, file="", dataset="assembly101", open_frames=None)
+def clip_in(path: Path) -> Clip:
+    """The one clip of an annotation file."""
+    (raw,) = read_raw_clips(path)
+    clip, problems = check_clip(raw, index=0, file="", dataset="assembly", open_frames=None)
     assert problems == [] and clip is not None
     return clip
 

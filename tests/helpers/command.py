@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from pipeline.io.frame_store import open_frames
 from prospect.commands.app import app
+from prospect.commands.terminal import console
 from tests.helpers.places import ROOT
 
 PROSPECT = Path(sys.executable).parent / "prospect"
@@ -23,7 +24,7 @@ TINY = [
     *(
         f"--set={setting}"
         for setting in (
-            "data.num_workers=1",
+            "data.num_workers=0",
             "data.cache=cache",
             "train.epochs=1",
             "train.warmup_steps=2",
@@ -50,7 +51,11 @@ def run(folder: Path, *arguments: object, columns: int = 200) -> Done:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     open_frames.cache_clear()  # a command begins with nothing open
     try:
-        with contextlib.chdir(folder), patch.object(sys, "argv", ["prospect", *words]):
+        with (
+            contextlib.chdir(folder),
+            patch.object(sys, "argv", ["prospect", *words]),
+            patch.object(console, "_width", columns),  # which it took from COLUMNS when it was made
+        ):
             result = CliRunner().invoke(app, words, env={"COLUMNS": str(columns)}, prog_name="prospect")
     finally:
         for number, handler in handlers.items():

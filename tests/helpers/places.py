@@ -4,4 +4,5 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]  # of the repository
 CONFIGS = ROOT / "configs"
-REAL = ROOT.parent / "shared" / "data" / "real"  # others' annotations, beside the repository; tests skip without them
+DATA = ROOT / "tests" / "data"
+REAL = ROOT.parent / "shared" / "data" / "real"  # others' annotations, where they lie beside the repository

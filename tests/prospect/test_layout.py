@@ -18,7 +18,7 @@ from prospect.layout import (
     jittered,
     turn_sequence,
 )
-from tests.helpers.clips import clips, needs_real_data, real_clip
+from tests.helpers.clips import ASSEMBLY, clip_in, clips
 from tests.helpers.fakes import clip_texts, make_clip, pieces, word_tokenizer
 
 END = ["<end_of_utterance>", "\n"]
@@ -152,24 +152,23 @@ def test_an_earlier_frame_of_a_range_is_labelled_when_a_block_follows_it():
     ]  # fmt: skip
 
 
-@needs_real_data
-def test_the_real_clip_worked_by_hand():
-    clip = real_clip()
+def test_a_clip_of_real_size_worked_by_hand():
+    clip = clip_in(ASSEMBLY)
     tokenizer, tokens = setup(clip)
     sequence = whole(tokens, clip)
-    expected = [("195", 1, 0), ("S1->start", 0, 1), ("them.", 0, 0)]
+    expected = [("195", 1, 0), ("S1->start", 0, 1), ("first.", 0, 0)]
     expected += [(str(f), 0, 0) for f in range(196, 212)]
-    expected += [("214", 1, 0), ("S1->complete", 1, 0), ("S2->start", 0, 1), ("secure.", 0, 0)]
+    expected += [("214", 1, 0), ("S1->complete", 1, 0), ("S2->start", 0, 1), ("wheels.", 0, 0)]
     expected += [(str(f), 0, 0) for f in range(215, 224)]
-    expected += [("226", 0, 1), ("screwdriver.", 0, 0)]
+    expected += [("226", 0, 1), ("clicks.", 0, 0)]
     expected += [(str(f), 0, 0) for f in range(227, 260)]
     expected += [("262", 0, 1), ("one.", 0, 0)]
     expected += [(str(f), 0, 0) for f in range(263, 303)]
-    expected += [("305", 1, 0), ("S2->complete", 1, 0), ("S3->start", 0, 1), ("chassis.", 0, 0)]
+    expected += [("305", 1, 0), ("S2->complete", 1, 0), ("S3->start", 0, 1), ("in.", 0, 0)]
     expected += [(str(f), 0, 0) for f in range(306, 369)]
     expected += [("371", 1, 0), ("S3->complete", 1, 0), ("S4->start", 0, 1), ("tightly.", 0, 0)]
     expected += [(str(f), 0, 0) for f in range(372, 394)]
-    expected += [("396", 1, 0), ("S4->complete", 1, 0), ("S5->start", 0, 1), ("screwdriver.", 0, 0)]
+    expected += [("396", 1, 0), ("S4->complete", 1, 0), ("S5->start", 0, 1), ("needed.", 0, 0)]
     expected += [(str(f), 0, 0) for f in range(397, 423)]
     expected += [("425", 1, 0), ("S5->complete", 1, 0), ("S6->start", 0, 1), ("rolls!", 0, 0)]
     expected += [(str(f), 0, 0) for f in range(426, 449)]
@@ -178,10 +177,13 @@ def test_the_real_clip_worked_by_hand():
     assert sequence.frames == list(range(193, 452))
 
     words = pieces(tokenizer, sequence.ids)
-    start = words.index("<image>") - 21
-    system = "You are a helpful and proactive assistant. Always be ready to assist and provide useful information ahead of time."
-    assert words[start : start + 21] == ["be", *[f" {w}" for w in system.split()], *END][-21:]
-    user = "I want to assemble a toy roller with chassis, wheels, and cabin."
+    system = [
+        *[f" {word}" for word in ["You", "are", "a", "watchful", "assistant.", "Speak", "up", "in", "time."]],
+        *END,
+    ]
+    start = words.index("<image>") - len(system)
+    assert words[start - 1 : start + len(system)] == ["System:", *system]
+    user = "I would like to build the toy crane with wheels and a cabin."
     first = words.index("User:")
     assert words[first - 2 : first] == ["<image>", "<image>"], "the user's words come before frame 195"
     assert "".join(words[first : words.index("DST:")]) == f"User: {user}<end_of_utterance>\n<image>"

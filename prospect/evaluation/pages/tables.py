@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
 
 HEADLINES = (
     "should_update_dst_f1", "dst_update_f1", "dst_update_accuracy", "joint_state_accuracy", "joint_state_at_end",
@@ -16,7 +17,7 @@ COSTS = ("num_restarts", "computed_tokens_per_frame")
 
 
 def evaluation_tables(metrics: Mapping[str, Any]) -> list[Table]:
-    """A table over all clips and, where there are several datasets, one for each; 95% intervals behind the values."""
+    """A table over all clips and, where there are several datasets, one for each; 95% intervals under the values."""
     rows = metrics["rows"]
     about = f"{metrics['num_clips']} clips, {metrics['num_frames']} frames, streamed"
     tables = [_table(about, {name: row["all"] for name, row in rows.items()})]
@@ -43,7 +44,9 @@ def context_table(by_policy: Mapping[str, Mapping[str, Any]]) -> Table:
 def _table(
     title: str, rows: Mapping[str, Mapping[str, Any]], names: Sequence[str] = (*HEADLINES, *ERRORS, *SPEECH_ERRORS)
 ) -> Table:
-    table = Table("", *(row.replace("_", " ") for row in rows), title=title)
+    table = Table(Column("", no_wrap=True), box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=title)  # fits 80 columns
+    for row in rows:
+        table.add_column(row.replace("_", " "), overflow="fold")
     for name in names:
         cells = [_cell(row["metrics"].get(name), row["intervals"].get(name)) for row in rows.values()]
         table.add_row(name, *cells, end_section=name in (HEADLINES[-1], ERRORS[-1]))
@@ -54,7 +57,7 @@ def _cell(value: float | None, interval: Sequence[float] | None) -> str:
     number = _number(value)
     if not interval or interval[0] == interval[1]:
         return number
-    return f"{number} [{interval[0]:.2f}, {interval[1]:.2f}]"
+    return f"{number}\n{interval[0]:.2f}-{interval[1]:.2f}"
 
 
 def _number(value: float | None) -> str:

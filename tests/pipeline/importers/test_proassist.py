@@ -2,53 +2,14 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.importers.proassist import import_proassist, steps_of
 from tests.helpers.places import REAL
-
-KNOWLEDGE = "Making tea\n1. Boil the water\n2) Pour it:\n   - slowly\n\n3. Drink"
-PROGRESS = "The time elapsed since the start of the task is 9.0 seconds. The water boils."
-NEXT_PROGRESS = "The time elapsed since the start of the task is 20.0 seconds. It is poured."
-
-
-def prepared(**changes):
-    return {
-        "dataset": "wtag",
-        "video_uid": "v",
-        "clip_idx": 0,
-        "frames_file": "frames/v.arrow",
-        "fps": 2,
-        "start_frame_idx": 11,
-        "end_frame_idx": 20,
-        "conversation": [
-            {"role": "system", "content": "Be proactive."},
-            {"role": "frames", "start": 11, "end": 15},
-            {"role": "user", "time": 7.8, "content": "I want tea.", "labels": ""},
-            {"role": "system", "content": f"Task knowledge: {KNOWLEDGE}"},
-            {"role": "frames", "start": 15, "end": 16},
-            {"role": "assistant", "time": 7.9, "content": "Boil water.", "labels": "initiative", "progress": PROGRESS},
-            {"role": "system", "content": "Please summarize the progress."},
-            {"role": "frames", "start": 16, "end": 17},
-            {"role": "assistant", "content": PROGRESS},
-        ],
-        "metadata": {"knowledge": KNOWLEDGE, "user_id": "talk_0", "progress": PROGRESS, "has_summary": True},
-    } | changes
-
-
-def second_part(**changes):
-    return prepared(
-        clip_idx=1,
-        conversation=[
-            {"role": "system", "content": f"Be proactive. {PROGRESS} Task knowledge: {KNOWLEDGE}"},
-            {"role": "frames", "start": 14, "end": 20},
-            {"role": "assistant", "time": 9.5, "content": "Now pour.", "progress": NEXT_PROGRESS},
-        ],
-        metadata={"knowledge": KNOWLEDGE, "user_id": "talk_0", "progress": None},
-        **changes,
-    )
+from tests.helpers.prepared import KNOWLEDGE, prepared, second_part
 
 
 def convert(tmp_path, samples, **more):
@@ -178,15 +139,16 @@ def test_annotations_in_the_way_are_kept(tmp_path):
         convert(tmp_path, [prepared()], force=True)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="needs the real annotations")
-def test_the_real_file(tmp_path):
-    source = REAL / "proassist_prepared" / "assembly101_val.jsonl"
-    assert import_proassist([source], tmp_path)["val"]["clips"] == 3
-    clips = [json.loads(line) for line in (tmp_path / "val_training.jsonl").read_text().splitlines()]
-    first = clips[0]
-    assert [(c["start_frame_idx"], c["end_frame_idx"]) for c in clips] == [(11, 341), (11, 348), (314, 908)]
-    assert [step["name"] for step in first["dst"]][::6] == ["Remove the wheels", "Inspect the chassis"]
-    says = [(t["end_frame"], t["content"][:20]) for t in first["conversation"] if t["role"] == "assistant"]
-    assert says[:3] == [(15, "Great goal! Let's ge"), (20, "Now, move on to the "), (40, "Good job on the firs")]
-    assert len(says) == 20 and says[-1][0] == 341
-    assert len({c["id"] for c in clips}) == 3 and "time elapsed" not in json.dumps(clips)
+if REAL.is_dir():
+
+    def test_the_real_file(tmp_path: Path) -> None:
+        source = REAL / "proassist_prepared" / "assembly101_val.jsonl"
+        assert import_proassist([source], tmp_path)["val"]["clips"] == 3
+        clips = [json.loads(line) for line in (tmp_path / "val_training.jsonl").read_text().splitlines()]
+        first = clips[0]
+        assert [(c["start_frame_idx"], c["end_frame_idx"]) for c in clips] == [(11, 341), (11, 348), (314, 908)]
+        assert [step["name"] for step in first["dst"]][::6] == ["Remove the wheels", "Inspect the chassis"]
+        says = [(t["end_frame"], t["content"][:20]) for t in first["conversation"] if t["role"] == "assistant"]
+        assert says[:3] == [(15, "Great goal! Let's ge"), (20, "Now, move on to the "), (40, "Good job on the firs")]
+        assert len(says) == 20 and says[-1][0] == 341
+        assert len({c["id"] for c in clips}) == 3 and "time elapsed" not in json.dumps(clips)

@@ -10,7 +10,7 @@ from pipeline.annotations.clips import Clip, Turn
 from pipeline.errors import ProspectError
 from pipeline.shards.expand import expand
 from pipeline.shards.sample import decode, encode, rebuild_clip
-from tests.helpers.clips import clips, needs_real_data, real_clip
+from tests.helpers.clips import ASSEMBLIES, clip_in, clips
 from tests.helpers.fakes import make_clip
 
 
@@ -82,9 +82,9 @@ def test_a_system_turn_after_the_clip_trails():
     assert samples[-1].next == "system"
 
 
-@needs_real_data
-def test_the_real_clip_has_its_turns_at_their_frames():
-    samples = rows(real_clip())
+@pytest.mark.parametrize("annotations", ASSEMBLIES, ids=lambda path: path.parent.name)
+def test_a_clip_of_real_size_has_its_turns_at_their_frames(annotations):
+    samples = rows(clip_in(annotations))
     active = [row for row in samples if row[0] != "silent"]
     starts = [195, 214, 305, 371, 396, 425]
     assert [(row[2], row[3]) for row in active if row[0] == "dst_update"] == [

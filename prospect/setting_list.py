@@ -1,0 +1,187 @@
+"""Every setting by name, for people: listed, documented, suggested, and written into a config for one's own data."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from pipeline.annotations.files import annotated, datasets
+from pipeline.errors import ProspectError
+from prospect.config import Config
+
+ASKED_AS = {  # what people call it -> what it is called here
+    "lr": "train.learning_rate",
+    "wd": "train.weight_decay",
+    "batch_size": "train.global_batch_size (sequences of a step) or train.micro_batch_size (of one forward)",
+    "per_device_train_batch_size": "train.micro_batch_size",
+    "grad_accum": "nothing to set: train.global_batch_size / (train.micro_batch_size x ranks)",
+    "gradient_accumulation_steps": "nothing to set: train.global_batch_size / (train.micro_batch_size x ranks)",
+    "steps": "train.max_steps",
+    "num_epochs": "train.epochs",
+    "num_train_epochs": "train.epochs",
+    "warmup": "train.warmup_steps",
+    "grad_clip": "train.max_grad_norm",
+    "logging_steps": "train.log_steps",
+    "save_total_limit": "train.keep_checkpoints",
+    "fp16": "train.bf16",
+    "workers": "data.num_workers",
+    "max_length": "data.max_seq_len",
+    "context_length": "data.max_seq_len",
+    "data_root": "data.root",
+    "output_dir": "runs",
+    "lora_r": "model.lora.rank",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting, for people."""
+
+    name: str  # with its sections: train.learning_rate
+    kind: str  # what values it takes
+    default: str  # as YAML has it; empty: it has to be given
+    about: str
+
+
+def list_settings() -> list[Setting]:
+    """List every setting, in the order of the records."""
+    return list(_settings_of(Config, ""))
+
+
+def find_settings(word: str) -> list[Setting]:
+    """List the settings with `word` in their names, and the one that others call so."""
+    named = ASKED_AS.get(word, "").split()
+    return [one for one in list_settings() if word in one.name or one.name in named]
+
+
+def _settings_of(record: type[BaseModel], prefix: str) -> Iterator[Setting]:
+    for name, field in record.model_fields.items():
+        inner = record_in(field.annotation)
+        about = " ".join((field.description or "").split())
+        if inner is None or get_origin(field.annotation) in (Union, UnionType):
+            default = "" if field.default is PydanticUndefined else _as_yaml(field.default)
+            yield Setting(f"{prefix}{name}", _kind(field.annotation, field.metadata), default, about)
+        if inner is not None:
+            yield from _settings_of(inner, f"{prefix}{name}.")
+
+
+def _kind(annotation: Any, metadata: Sequence[Any] = ()) -> str:
+    """Say what values an annotation takes: `int > 0`, `clip | turn`, `a file or folder`."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(parts[0], parts[1:])
+    if origin is Literal:
+        return " | ".join(map(str, parts))
+    if origin in (Union, UnionType):
+        return " | ".join("none" if part is type(None) else _kind(part) for part in parts)
+    if origin is tuple:
+        kinds = [_kind(part) for part in parts if part is not Ellipsis]
+        return f"list of {kinds[0]}" if Ellipsis in parts else f"[{', '.join(kinds)}]"
+    if origin is dict:
+        return f"{_kind(parts[0])}: {_kind(parts[1])}, ..."
+    plain = {str: "text", Path: "path", bool: "true | false"}.get(annotation, getattr(annotation, "__name__", "?"))
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        plain = "section"
+    return f"{plain} {_bounds(metadata)}".strip()
+
+
+def _bounds(metadata: Sequence[Any]) -> str:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+    inner = [entry for item in metadata for entry in (getattr(item, "metadata", None) or [item])]
+    limits = ((sign, getattr(item, name, None)) for item in inner for name, sign in signs.items())
+    return ", ".join(f"{sign} {limit}" for sign, limit in limits if limit is not None)
+
+
+def settings_markdown() -> str:
+    """Write docs/settings.md: a table a section."""
+    lines = [
+        "# Settings",
+        "",
+        "Every setting of a config. `prospect init` writes one with these explanations in it; `--set NAME=VALUE` changes",
+        "one for a run. Made by `make docs` from `prospect/config.py`; `prospect settings [WORD]` prints",
+        "the same.",
+    ]
+    section = ""
+    for one in list_settings():
+        if (name := one.name.rpartition(".")[0] or "the run") != section:
+            section = name
+            lines += ["", f"## {section}", "", "| setting | default | values | what it does |", "|---|---|---|---|"]
+        cells = (f"`{one.name}`", f"`{one.default}`" if one.default else "–", one.kind, one.about)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def starter_config(
+    preset: Path, name: str, data_root: Path, dataset: str | None = None, frames_root: Path | None = None
+) -> str:
+    """Write a config for one's own data: `preset` with that data, each setting explained, all others as comments.
+
+    Raises:
+        ProspectError: DATA_ROOT has no dataset with a training split, or several and none is named; a bad name.
+    """
+    there = [dataset_ for dataset_, _ in annotated(data_root, dataset, "train")]
+    if len(there) > 1:
+        raise ProspectError(f"{data_root}: found the datasets {', '.join(there)}, expected one; pass --dataset")
+    record = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    evaluated = [split for split in ("val", "test") if there[0] in datasets(data_root, split)]
+    record["name"] = name
+    record["data"] |= {"dataset": there[0], "root": str(data_root), "eval_splits": evaluated}
+    if frames_root:
+        record["data"]["frames_root"] = str(frames_root)
+    lines = [f"# Made by prospect init from {preset.stem}. A line that begins with # has its default.", ""]
+    lines += _explained(Config, record, "")
+    text = "\n".join(lines) + "\n"
+    Config.model_validate(yaml.safe_load(text))
+    return text
+
+
+def _explained(section: type[BaseModel], record: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        inner, about = record_in(field.annotation), " ".join((field.description or "").split())
+        if inner and isinstance(record.get(name), dict):
+            yield f"{indent}{name}:  # {about}"
+            yield from _explained(inner, record[name], f"{indent}  ")
+        elif name in record:
+            yield f"{indent}{name}: {_as_yaml(record[name])}  # {about}"
+        else:
+            default = _as_yaml(None if field.default is PydanticUndefined else field.default)
+            yield f"{indent}# {name}: {default}  # {about}"
+
+
+def suggest_setting(place: str) -> str:
+    """Name the setting that was meant: by what others call it, by its last word, or by likeness of the whole."""
+    last = place.rpartition(".")[2]
+    settings = [setting.name for setting in list_settings()]
+    names = list(dict.fromkeys(name.rsplit(".", cut)[0] for name in settings for cut in range(name.count(".") + 1)))
+    same = [name for name in names if name.rpartition(".")[2] == last]
+    meant = ASKED_AS.get(last) or next(iter(same), None)
+    if meant is None:
+        by_last = {name.rpartition(".")[2]: name for name in reversed(names)}
+        near = difflib.get_close_matches(place, names, n=1, cutoff=0.8)
+        near = near or [by_last[word] for word in difflib.get_close_matches(last, by_last, n=1, cutoff=0.6)]
+        meant = next(iter(near), None)
+    return f"did you mean {meant!r}?" if meant else "prospect settings lists them all"
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, tuple):
+        value = list(value)
+    if isinstance(value, Path):
+        value = str(value)
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+
+
+def record_in(annotation: Any) -> type[BaseModel] | None:
+    """Give the record of a section's annotation, `X | None` too; None: a plain value."""
+    for part in (annotation, *get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part
+    return None
