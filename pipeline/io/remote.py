@@ -34,10 +34,10 @@ class RemoteFolder:
     def names(self) -> list[str]:
         with _remote(self.url) as (files, path):
             try:
-                found = retried(lambda: files.ls(path, detail=True))
+                entries = retried(lambda: files.ls(path, detail=True))
             except FileNotFoundError:
                 return []
-        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found)
+        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries)
 
     def size(self, name: str) -> int | None:
         with _remote(self.url) as (files, path):
@@ -125,14 +125,14 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
 def _info(files: Any, path: str) -> dict[str, Any]:
     """fsspec's HTTP calls a file missing whatever kept it from being seen: what did is raised."""
     try:
-        found: dict[str, Any] = files.info(path)
+        info: dict[str, Any] = files.info(path)
     except FileNotFoundError as error:
         cause = error.__cause__
         if type(cause).__module__.split(".")[0] != "aiohttp" or getattr(cause, "status", None) == 404:
             raise
         assert cause is not None
         raise cause from None
-    return found
+    return info
 
 
 def retried(read: Callable[[], T]) -> T:

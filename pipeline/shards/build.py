@@ -145,8 +145,8 @@ def build_split(
             "index": {"bytes": folder.size(m.INDEX), "sha256": hashlib.sha256(folder.read(m.INDEX)).hexdigest()},
             "shards": [asdict(shard) for shard in shards],
         }
-        for found in index.frames.values():
-            hashes.remember(Path(found.path), found.source.sha256, found.stamp)
+        for file in index.frames.values():
+            hashes.remember(Path(file.path), file.source.sha256, file.stamp)
         hashes.save()
         for name in set(folder.names()) - set(names):
             if _is_shard(name, split):
@@ -211,11 +211,11 @@ def _sole_builder(work: Folder) -> Iterator[Path]:
 def _refuse_changed_shards(folder: Folder, manifest: dict[str, Any], verify: bool) -> None:
     """The shards and the index are there, and of their size; with `verify` every byte is as written."""
     for name, record in [(m.INDEX, manifest["index"]), *((shard["name"], shard) for shard in manifest["shards"])]:
-        found = folder.size(name)
-        if found == record["bytes"] and verify and sha256_in(folder, name) != record["sha256"]:
-            found = -1
-        if found != record["bytes"]:
-            what = {None: "nothing", -1: "other bytes"}.get(found, f"{found} bytes")
+        size = folder.size(name)
+        if size == record["bytes"] and verify and sha256_in(folder, name) != record["sha256"]:
+            size = -1
+        if size != record["bytes"]:
+            what = {None: "nothing", -1: "other bytes"}.get(size, f"{size} bytes")
             raise ProspectError(
                 f"{folder}/{name}: found {what}, expected the {record['bytes']} bytes that were built; pass --force to "
                 "build them again"
@@ -233,10 +233,10 @@ def _remove_leftovers(work: Folder) -> None:
 def _start(folder: Folder, work: Folder, fingerprint: str, force: bool) -> bool:
     """Take up an interrupted build of the same plan (False), or begin one from nothing (True)."""
     if work.size("fingerprint") is not None and folder.size(m.MANIFEST) is None:
-        found = work.read("fingerprint").decode()
+        begun = work.read("fingerprint").decode()
         if not force:
-            _refuse_other(folder, found, fingerprint)
-        if found == fingerprint:
+            _refuse_other(folder, begun, fingerprint)
+        if begun == fingerprint:
             for place in (folder, work):
                 if isinstance(place, LocalFolder):
                     place.remove_partials()
@@ -330,6 +330,6 @@ class _Index:
         table, embedded = read_rows(work, name)
         self.kinds.update(table.column("kind").to_pylist())
         writer.write_table(table, row_group_size=table.num_rows)
-        for found in embedded:
-            if self.frames.setdefault(found.source.name, found).source != found.source:
-                raise ProspectError(f"{found.path}: was changed during the build; run the same command again")
+        for file in embedded:
+            if self.frames.setdefault(file.source.name, file).source != file.source:
+                raise ProspectError(f"{file.path}: was changed during the build; run the same command again")

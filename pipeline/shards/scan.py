@@ -143,12 +143,14 @@ def _check_batch(batch: _Batch) -> list[_Checked]:
             open_frames=find,
             read_frames=batch.options.embed_frames,
         )
-        found = raw.get("video_uid"), raw.get("clip_idx", 0)
+        video, part = raw.get("video_uid"), raw.get("clip_idx", 0)
         if clip is None:
-            checked.append(_Checked(*found, problems, *_identity_of(raw, batch.dataset)))
+            checked.append(_Checked(video, part, problems, *_identity_of(raw, batch.dataset)))
             continue
         line = encode_clip(clip) + b"\n"
-        checked.append(_Checked(*found, [], clip.id, clip_key(clip), line, *_weigh(clip, batch.options, batch.roots)))
+        checked.append(
+            _Checked(video, part, [], clip.id, clip_key(clip), line, *_weigh(clip, batch.options, batch.roots))
+        )
     return checked
 
 
@@ -212,11 +214,11 @@ def _open_frames(frames_file: str, roots: Sequence[Path]) -> FrameFile:
 
 def _videos_of_other_splits(source: Path, split: str) -> dict[str, str]:
     """video_uid -> the annotation file of another split that has it."""
-    found: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
     for path in other_annotations(source, split):
         videos = (raw.get("video_uid") for raw in read_raw_clips(path) if isinstance(raw, dict))
-        found |= {video: path.name for video in videos if isinstance(video, str)}
-    return found
+        elsewhere |= {video: path.name for video in videos if isinstance(video, str)}
+    return elsewhere
 
 
 def _check_identity(

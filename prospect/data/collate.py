@@ -26,21 +26,21 @@ def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: 
     Without `skip` the first error takes the batch's place. With it a broken item becomes a sequence of one token that
     nothing is learned from: every rank still has its micro-batch.
     """
-    pixels, found = _pixels(items, image_size)
-    errors = [item if isinstance(item, ProspectError) else None for item in found]
+    pixels, decoded = _pixels(items, image_size)
+    errors = [item if isinstance(item, ProspectError) else None for item in decoded]
     first = next((error for error in errors if error), None)
     if first and not skip:
         return first
     nothing = Item("", "", "", TokenSequence(), [])
     nothing.sequence.add(Block([pad]))
-    good = [nothing if isinstance(item, ProspectError) else item for item in found]
+    good = [nothing if isinstance(item, ProspectError) else item for item in decoded]
     return _stacked(good, pixels, pad) | {"errors": errors}
 
 
 def stack_items(items: list[Item], pad: int, image_size: int) -> Batch:
     """The batch of good items; an image that cannot be decoded is raised."""
-    pixels, found = _pixels(items, image_size)
-    for item in found:
+    pixels, decoded = _pixels(items, image_size)
+    for item in decoded:
         if isinstance(item, ProspectError):
             raise item
     return _stacked(items, pixels, pad)
@@ -57,10 +57,10 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
     else:
         frames = torch.from_numpy(np.empty((most, size, size, 3), dtype=np.uint8))  # numpy asks for huge pages
     pixels, end = frames.numpy(), 0  # (F, S, S, 3)
-    found: list[Item | ProspectError] = []
+    decoded: list[Item | ProspectError] = []
     for item in items:
         if isinstance(item, ProspectError) or item.features is not None:
-            found.append(item)
+            decoded.append(item)
             continue
         here = pixels[end : end + len(item.sequence.frames)]
         try:
@@ -70,11 +70,11 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
                 for out, data, frame in zip(here, item.images, item.sequence.frames, strict=True):
                     decode_into(out, data, f"frame {frame}")
         except ProspectError as error:  # its part is used by the next item
-            found.append(named(error, item.where))
+            decoded.append(named(error, item.where))
         else:
-            found.append(item)
+            decoded.append(item)
             end += len(here)
-    return frames[:end].permute(0, 3, 1, 2), found
+    return frames[:end].permute(0, 3, 1, 2), decoded
 
 
 def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:

@@ -62,8 +62,8 @@ def dst_terms(prediction: ClipPrediction) -> DSTTerms:
     exact = [(p, r) for p, r in pairs if predicted[p].update == reference[r].update]
     said, expected = predicted_speech(prediction.frames), reference_speech(clip)
     right = [
-        found == wanted
-        for found, wanted in zip(states_by_frame(clip, predicted), states_by_frame(clip, reference), strict=True)
+        state == wanted
+        for state, wanted in zip(states_by_frame(clip, predicted), states_by_frame(clip, reference), strict=True)
         if reference
     ]
     counts = DSTCounts(

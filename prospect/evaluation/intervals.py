@@ -41,11 +41,11 @@ def delay_intervals(delays_s: Sequence[Sequence[float]], seed: int) -> dict[str,
     delays = np.array([delay for of_clip in delays_s for delay in of_clip], dtype=np.float64)
     order = np.argsort(delays)
     delays, times = delays[order], draws[:, clip_of[order]]  # times (N, delays): how often a resample has each
-    found = {}
+    interval_of = {}
     for name, share in DELAY_QUANTILES.items():
         values = [np.quantile(np.repeat(delays, drawn), share) if drawn.any() else np.nan for drawn in times]
-        found[name] = _interval(np.array(values), len(delays_s))
-    return found
+        interval_of[name] = _interval(np.array(values), len(delays_s))
+    return interval_of
 
 
 def _draws(num_clips: int, seed: int) -> npt.NDArray[np.int64]:

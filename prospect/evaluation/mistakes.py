@@ -73,8 +73,8 @@ def speech_errors(
 
 def count_errors(errors: Iterable[EventError], kinds: Sequence[str]) -> dict[str, int]:
     """Errors by kind, over any number of clips; every one of `kinds` is there."""
-    found = Counter(error.kind for error in errors)
-    return {kind: found[kind] for kind in kinds}
+    counts = Counter(error.kind for error in errors)
+    return {kind: counts[kind] for kind in kinds}
 
 
 def _in_time(

@@ -84,27 +84,27 @@ def clips_to_stream(
     Raises:
         ProspectError: a video id that no clip has, or two clips of the same dataset and id.
     """
-    found = [
+    clips = [
         EvaluatedClip(clip, images(split), rows)
         for split in splits
         for clip, rows in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True)
     ]
     if video_ids:
-        known = {name for one in found for name in (one.clip.video_uid, one.clip.id)}
+        known = {name for one in clips for name in (one.clip.video_uid, one.clip.id)}
         if unknown := [name for name in video_ids if name not in known]:
             raise ProspectError(
                 f"--video-ids: found {', '.join(unknown)}, expected videos (or clips) of the split, such as "
                 f"{', '.join(sorted(known)[:3])}"
             )
-        found = [one for one in found if one.clip.video_uid in video_ids or one.clip.id in video_ids]
-    found = found[:limit]
-    counts = Counter(one.file_name for one in found)
-    if twice := [one.clip for one in found if counts[one.file_name] > 1]:
+        clips = [one for one in clips if one.clip.video_uid in video_ids or one.clip.id in video_ids]
+    clips = clips[:limit]
+    counts = Counter(one.file_name for one in clips)
+    if twice := [one.clip for one in clips if counts[one.file_name] > 1]:
         raise ProspectError(
             f"{', '.join(str(split.folder) for split in splits)}: found clip {twice[0].id!r} of dataset "
             f"{twice[0].dataset!r} twice, expected each once, as it has one prediction file; name each split once"
         )
-    return found
+    return clips
 
 
 def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
@@ -182,10 +182,10 @@ def stream_record(checkpoint: str, streamer: Streamer) -> dict[str, Any]:
 def _settings(path: Path) -> dict[str, Any] | None:
     """What `prepare_folder` wrote; None: nothing of the kind."""
     try:
-        found = json.loads(path.read_bytes())
+        settings = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return settings if isinstance(settings, dict) else None
 
 
 def _weights(checkpoint: Path) -> str:

@@ -53,11 +53,11 @@ def pooled(scores: Sequence[ClipScores]) -> dict[str, Any]:
     texts = text_scores(matched_texts([one.match for one in scores]))
     dst = np.stack([one.dst.vector() for one in scores])  # (C, T)
     speech = np.stack([one.speech.vector() for one in scores])
-    found = intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED)
-    found |= delay_intervals([one.dst.delays_s for one in scores], SEED)
+    interval_of = intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED)
+    interval_of |= delay_intervals([one.dst.delays_s for one in scores], SEED)
     return {
         "metrics": _metrics(scores, texts),
-        "intervals": {name: list(interval) if interval else None for name, interval in found.items()},
+        "intervals": {name: list(interval) if interval else None for name, interval in interval_of.items()},
         "problem": texts.problem,
     }
 
@@ -69,8 +69,8 @@ def by_dataset(scores: Sequence[ClipScores]) -> dict[str, list[ClipScores]]:
 
 def clip_metrics(score: ClipScores) -> Metrics:
     """Of one clip: all but the text scores, which mean little for a few utterances."""
-    found = _metrics([score], TextScores({}, None))
-    return {name: value for name, value in found.items() if name not in TEXT_SCORES}
+    metrics = _metrics([score], TextScores({}, None))
+    return {name: value for name, value in metrics.items() if name not in TEXT_SCORES}
 
 
 def _metrics(scores: Sequence[ClipScores], texts: TextScores) -> Metrics:

@@ -86,7 +86,7 @@ def reliability(predictions: Sequence[ClipPrediction]) -> dict[str, Any]:
     Over the first decisions of all frames but those that training leaves unlabelled (inside an event's range, before
     its last frame). Bins are of equal width; empty ones are left out.
     """
-    found: dict[str, Any] = {}
+    by_head: dict[str, Any] = {}
     for head in swept_heads(predictions):
         pairs = [pair for one in predictions for pair in _labelled(one, head)]
         p, y = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
@@ -94,13 +94,13 @@ def reliability(predictions: Sequence[ClipPrediction]) -> dict[str, Any]:
         bins = [[float(p[place == b].mean()), float(y[place == b].mean()), int((place == b).sum())]
                 for b in range(NUM_BINS) if (place == b).any()]  # fmt: skip
         ece = sum(count * abs(mean - share) for mean, share, count in bins) / max(len(p), 1)
-        found[head] = {"bins": bins, "ece": ece}
-    return found
+        by_head[head] = {"bins": bins, "ece": ece}
+    return by_head
 
 
-def _distinct(found: Sweep) -> Iterator[tuple[float, float]]:
+def _distinct(sweep: Sweep) -> Iterator[tuple[float, float]]:
     """(threshold, F1): one of each stretch of the grid with the same F1."""
-    for f1, stretch in groupby(zip(GRID, found.f1, strict=True), key=itemgetter(1)):
+    for f1, stretch in groupby(zip(GRID, sweep.f1, strict=True), key=itemgetter(1)):
         yield min((threshold for threshold, _ in stretch), key=lambda threshold: abs(threshold - 0.5)), f1
 
 
@@ -120,7 +120,7 @@ def _event_f1(
     head: Head,
     threshold: float,
 ) -> float:
-    found = of = 0
+    matched = of = 0
     for one, frames in zip(predictions, decided, strict=True):
         clip = one.clip
         is_update = head == "should_update_dst"
@@ -131,9 +131,9 @@ def _event_f1(
             for _ in range(_events(fires(decisions, threshold), head))
         ]
         due = [SpeechEvent(frame, "") for frame in frames_due]
-        found += len(match_events(predicted, due, match_window(clip.dataset, clip.fps)))
+        matched += len(match_events(predicted, due, match_window(clip.dataset, clip.fps)))
         of += len(predicted) + len(due)
-    return 2 * found / of if of else 0.0
+    return 2 * matched / of if of else 0.0
 
 
 def _events(count: int, head: Head) -> int:

@@ -22,7 +22,7 @@ def script_lines(path: Path) -> list[tuple[float, str]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ProspectError(f"{path}: cannot be read ({error}), expected lines such as `3.5 What is next?`") from None
-    found = []
+    lines = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s+(\S.*)", line)
@@ -30,8 +30,8 @@ def script_lines(path: Path) -> list[tuple[float, str]]:
                 raise ProspectError(
                     f"{path} line {number}: found {line!r}, expected seconds and text: `3.5 What is next?`"
                 )
-            found.append((float(match[1]), match[2].rstrip()))
-    return sorted(found, key=lambda line: line[0])  # lines of one time in the script's order
+            lines.append((float(match[1]), match[2].rstrip()))
+    return sorted(lines, key=lambda line: line[0])  # lines of one time in the script's order
 
 
 class Lines:

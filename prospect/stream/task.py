@@ -54,27 +54,27 @@ def task_of_steps(path: Path) -> Task:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix in (".json", ".yaml", ".yml"):
-            found = [(str(step["id"]), str(step["name"] or "").strip()) for step in yaml.safe_load(text)]
+            steps = [(str(step["id"]), str(step["name"] or "").strip()) for step in yaml.safe_load(text)]
         else:
             pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
-            found = [(one.strip(), name.strip()) for one, _, name in pairs]
+            steps = [(one.strip(), name.strip()) for one, _, name in pairs]
     except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ProspectError(f"{path}: cannot be read ({reason}), expected a list of id and name") from None
-    ids = [one for one, _ in found]
+    ids = [one for one, _ in steps]
     bad = next(
         (
             one
-            for one, name in found
+            for one, name in steps
             if not STEP_ID.fullmatch(one) or not ONE_LINE.fullmatch(name) or ids.count(one) > 1
         ),
         None,
     )
-    if bad is not None or not found:
+    if bad is not None or not steps:
         raise ProspectError(
             f"{path}: found step {bad!r}, expected unique ids with names of one line, such as `S1: Attach the wheel`"
         )
-    return Task(tuple(Step(*step) for step in found), dict.fromkeys(ids, "not_started"))
+    return Task(tuple(Step(*step) for step in steps), dict.fromkeys(ids, "not_started"))
 
 
 def task_of_clip(place: str, start: int | None = None) -> Task:

@@ -82,10 +82,10 @@ def check_same_settings(saved: Config, config: Config) -> None:
 
 def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Section.setting -> value."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in record.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def check_readable(checkpoint: Path) -> None:

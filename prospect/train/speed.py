@@ -122,13 +122,13 @@ class Speed:
             torch.cuda.synchronize(self._device)  # once a log
         seconds = time.perf_counter() - self._start - self._elsewhere
         counts = sum_over_ranks(self._counts.float().to(self._device)).tolist()
-        found = dict(zip(COUNTS, counts, strict=True))
-        rates = {f"{name}_per_s": found[name] / seconds for name in ("tokens", "frames", "turns", "decisions")}
-        rates["padding_waste"] = 1 - found["tokens"] / max(found["padded"], 1)
+        totals = dict(zip(COUNTS, counts, strict=True))
+        rates = {f"{name}_per_s": totals[name] / seconds for name in ("tokens", "frames", "turns", "decisions")}
+        rates["padding_waste"] = 1 - totals["tokens"] / max(totals["padded"], 1)
         rates["data_wait_share"] = self._waited / seconds
         if self._device.type == "cuda":
             rates["peak_memory_gb"] = torch.cuda.max_memory_allocated(self._device) / 1e9
         if self._peak:
-            rates["mfu"] = found["flops"] / seconds / (self._peak * num_ranks)
+            rates["mfu"] = totals["flops"] / seconds / (self._peak * num_ranks)
         self._restart()
         return rates

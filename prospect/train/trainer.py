@@ -213,9 +213,9 @@ class ProspectTrainer(Trainer):
 
     def evaluate_split(self, split: str) -> dict[str, Any]:
         """Teacher-forced metrics of one of `eval_readers`, over every sequence once, without generation."""
-        found = self._evaluated.get((split, self.state.global_step))
-        if found:
-            return found
+        known = self._evaluated.get((split, self.state.global_step))
+        if known:
+            return known
         reader = self.eval_readers[split]
         size = self.config.train.micro_batch_size
         batches = evaluation_batches(len(reader), size, self.args.process_index, self.args.world_size)
