@@ -7,7 +7,7 @@ from pipeline.errors import ProspectError
 
 
 def annotation_file(data_root: Path, dataset: str, split: str) -> Path:
-    """DATA_ROOT/DATASET/SPLIT_training.json or .jsonl.
+    """Find DATA_ROOT/DATASET/SPLIT_training.json or .jsonl.
 
     Raises:
         ProspectError: the data root, the dataset or the split is not there; the message names what is.
@@ -30,12 +30,12 @@ def annotation_file(data_root: Path, dataset: str, split: str) -> Path:
 
 
 def datasets(data_root: Path, split: str) -> list[str]:
-    """The datasets under `data_root` that have this split, sorted."""
+    """List the datasets under `data_root` that have this split, sorted."""
     return sorted(f.name for f in data_root.iterdir() if f.is_dir() and _split_file(f, split))
 
 
 def annotated(data_root: Path, dataset: str | None, split: str | None) -> list[tuple[str, str]]:
-    """Dataset and split of every annotation file, or those of one dataset or split.
+    """List dataset and split of every annotation file, or those of one dataset or split.
 
     Raises:
         ProspectError: there is none.
@@ -55,7 +55,7 @@ def annotated(data_root: Path, dataset: str | None, split: str | None) -> list[t
 
 
 def other_annotations(source: Path, split: str) -> list[Path]:
-    """The annotation files of the dataset's other splits."""
+    """List the annotation files of the dataset's other splits."""
     paths = (_split_file(source.parent, other) for other in SPLITS if other != split)
     return [path for path in paths if path]
 

@@ -97,7 +97,7 @@ def import_proassist(
 
 
 def steps_of(knowledge: str) -> list[str]:
-    """The numbered list in a task's knowledge; lines below a number that have none belong to it."""
+    """Read the numbered list in a task's knowledge; lines below a number that have none belong to it."""
     steps: list[str] = []
     for line in knowledge.splitlines():
         numbered = STEP.fullmatch(line)

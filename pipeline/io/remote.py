@@ -84,7 +84,7 @@ class RemoteFolder:
 
 
 def open_folder(place: str | Path) -> LocalFolder | RemoteFolder:
-    """The folder that a path or a URL names.
+    """Open the folder that a path or a URL names.
 
     Raises:
         ProspectError: a URL that fsspec has no file system for.
@@ -136,7 +136,7 @@ def _info(files: Any, path: str) -> dict[str, Any]:
 
 
 def retried(read: Callable[[], T]) -> T:
-    """What `read` gives; after a failure that may pass it is asked again, later and later."""
+    """Give what `read` gives; after a failure that may pass it is asked again, later and later."""
     for attempt in range(1, TRIES):
         try:
             return read()
@@ -148,8 +148,8 @@ def retried(read: Callable[[], T]) -> T:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a failed read may succeed later: an overloaded server, a connection that was cut. S3's own client has
-    tried again by itself before it gives an error."""
+    """Tell whether a failed read may succeed later: an overloaded server, a connection that was cut. S3's own client
+    has tried again by itself before it gives an error."""
     status = getattr(error, "status", None)
     if isinstance(status, int) and status:
         return status == 429 or status >= 500

@@ -184,7 +184,7 @@ def check_splits(
     engine: Engine,
     progress: Progress,
 ) -> Scan:
-    """The checks of a build alone, over several splits; the scan has problems and counts, and no shards."""
+    """Run the checks of a build alone, over several splits; the scan has problems and counts, and no shards."""
     total = Scan()
     for dataset, split in datasets_and_splits:
         source = annotation_file(data_root, dataset, split)
@@ -200,13 +200,13 @@ def check_splits(
 
 
 def read_clips(lines: bytes) -> Iterator[Clip]:
-    """The clips of a range of the spool."""
+    """Read the clips of a range of the spool."""
     for line in lines.splitlines():
         yield decode_clip(line)
 
 
 def skipped_by_field(skipped: list[dict[str, Any]]) -> dict[str, int]:
-    """How many of the clips left out had a problem in each field."""
+    """Count how many of the clips left out had a problem in each field."""
     return dict(sorted(Counter(name for entry in skipped for name in entry["fields"]).items()))
 
 

@@ -81,7 +81,7 @@ def rows_name(shard: str) -> str:
 
 
 def read_rows(rows: Folder, shard: str) -> tuple[pa.Table, list[FramesSource]]:
-    """A finished shard's index rows, and the frames files that it embeds."""
+    """Read a finished shard's index rows, and the frames files that it embeds."""
     table = pq.read_table(pa.BufferReader(rows.read(rows_name(shard))))
     frames = json.loads(table.schema.metadata[b"frames"])
     return table.replace_schema_metadata(None), [FramesSource.from_record(record) for record in frames]
@@ -90,7 +90,7 @@ def read_rows(rows: Folder, shard: str) -> tuple[pa.Table, list[FramesSource]]:
 def read_finished(
     folder: Folder, rows: Folder, shard: str, digest: str, find: Callable[[str], Path]
 ) -> ShardInfo | None:
-    """What is known of a shard that an earlier run finished; None when it has to be written (again).
+    """Read what is known of a shard that an earlier run finished; None when it has to be written (again).
 
     Args:
         digest: of what the shard is to be made from now.

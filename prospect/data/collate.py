@@ -21,7 +21,7 @@ PREFETCH = 2  # batches that are asked of each worker ahead
 
 
 def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: bool = False) -> Batch | ProspectError:
-    """The batch of `items`, with the errors among them (None for a good item) under "errors".
+    """Make the batch of `items`, with the errors among them (None for a good item) under "errors".
 
     Without `skip` the first error takes the batch's place. With it a broken item becomes a sequence of one token that
     nothing is learned from: every rank still has its micro-batch.
@@ -38,7 +38,7 @@ def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: 
 
 
 def stack_items(items: list[Item], pad: int, image_size: int) -> Batch:
-    """The batch of good items; an image that cannot be decoded is raised."""
+    """Make the batch of good items; an image that cannot be decoded is raised."""
     pixels, decoded = _pixels(items, image_size)
     for item in decoded:
         if isinstance(item, ProspectError):
@@ -125,7 +125,7 @@ class Ring:
         self._next = 0
 
     def next(self, size_bytes: int) -> torch.Tensor:
-        """`size_bytes` of uint8, of the slot that was used longest ago."""
+        """Give `size_bytes` of uint8, of the slot that was used longest ago."""
         slot, self._next = self._next, (self._next + 1) % len(self._slots)
         if len(self._slots[slot]) < size_bytes:
             shared = torch.UntypedStorage._new_shared(size_bytes)

@@ -38,7 +38,7 @@ class _Unavailable(Exception):
 
 
 def load_embedder(name: str | None = None, device: str | None = None) -> Embedder:
-    """The sentence embedding model.
+    """Load the sentence embedding model.
 
     Args:
         name: a hub id, a folder, or "all-minilm" (packaged); None: ProAssist's, or the packaged one without it.

@@ -130,7 +130,7 @@ class ProspectEvaluator:
         return metrics
 
     def clips(self) -> list[EvaluatedClip]:
-        """The clips to stream.
+        """List the clips to stream.
 
         Raises:
             ProspectError: bad shards or ids, the same clip twice, or no clip at all.
@@ -146,7 +146,7 @@ class ProspectEvaluator:
         return clips
 
     def stream(self, clips: Sequence[EvaluatedClip], rows: Sequence[Row], ranks: PartialState) -> Path:
-        """Prediction files of `rows`, all of them when it returns; their folder.
+        """Write prediction files of `rows`, all of them when it returns; gives their folder.
 
         Raises:
             ProspectError: bad checkpoint, frames or settings, or a folder that holds other predictions.
@@ -216,14 +216,14 @@ class ProspectEvaluator:
 
 
 def join_ranks() -> PartialState:
-    """The processes that torchrun started, or this one alone."""
+    """Join the processes that torchrun started, or this one alone."""
     return PartialState(cpu=not torch.cuda.is_available(), timeout=RANKS_WAIT)
 
 
 def evaluate_contexts(
     model_path: str, data_source: Places, out: Path, *, overrides: Overrides = NO_OVERRIDES, **options: Any
 ) -> dict[str, dict[str, Any]]:
-    """The metrics of each overflow policy on the same clips, each in a folder of its own; {} on the other ranks."""
+    """Give the metrics of each overflow policy on the same clips, each in its own folder; {} on the other ranks."""
     metrics: dict[str, dict[str, Any]] = {
         policy: ProspectEvaluator(
             model_path,

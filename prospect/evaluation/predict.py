@@ -45,11 +45,11 @@ class EvaluatedClip:
         return f"{clip_key(self.clip)}.json"
 
     def stored(self, frames: Sequence[int]) -> Iterator[bytes]:
-        """JPEG or PNG bytes of some frames."""
+        """Give JPEG or PNG bytes of some frames."""
         return self.images.read(self.rows, self.clip.frames_file, frames)
 
     def pixels(self, size: int, blind: bool) -> Iterator[torch.Tensor]:
-        """uint8 (3, S, S) of each frame, decoded when it is asked for."""
+        """Give uint8 (3, S, S) of each frame, decoded when it is asked for."""
         frames = range(self.clip.start_frame, self.clip.end_frame + 1)
         if blind:
             grey = torch.from_numpy(blind_frames(1, size)[0])
@@ -61,7 +61,7 @@ class EvaluatedClip:
 
 
 def open_place(place: str, data_root: Path, cache: ShardCache | None) -> Split:
-    """The split whose folder (or URL) is `place`, OUT/DATASET/SPLIT.
+    """Open the split whose folder (or URL) is `place`, OUT/DATASET/SPLIT.
 
     Raises:
         ProspectError: it is no such folder, or no finished build.
@@ -79,7 +79,7 @@ def clips_to_stream(
     video_ids: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> list[EvaluatedClip]:
-    """The clips of `splits`, in order; `video_ids` keeps those videos (or clips), `limit` the first so many.
+    """List the clips of `splits`, in order; `video_ids` keeps those videos (or clips), `limit` the first so many.
 
     Raises:
         ProspectError: a video id that no clip has, or two clips of the same dataset and id.
@@ -150,8 +150,8 @@ def stream_clips(
     rank: int = 0,
     ranks: int = 1,
 ) -> int:
-    """A prediction file in `folder` for each of this rank's share of `clips`; how many were there, of other annotations
-    (or settings), and were made again.
+    """Write a prediction file in `folder` for each of this rank's share of `clips`; gives how many were there, of other
+    annotations (or settings), and were made again.
 
     Raises:
         ProspectError: a frame is broken, or a prediction file.
@@ -175,7 +175,7 @@ def stream_clips(
 
 
 def stream_record(checkpoint: str, streamer: Streamer) -> dict[str, Any]:
-    """What predictions depend on, besides the clips: the checkpoint's weights and the settings of the stream."""
+    """Give what predictions depend on, besides the clips: the checkpoint's weights and the settings of the stream."""
     return {"checkpoint": checkpoint, "weights": _weights(Path(checkpoint)), **asdict(streamer.settings)}
 
 

@@ -20,7 +20,7 @@ from prospect.evaluation.text_scores import TEXT_SCORES, TextScores, missing
 def proassist_scores(
     predictions: Sequence[ClipPrediction], model: Any
 ) -> tuple[dict[str, float | int | None], str | None]:
-    """ProAssist's metrics over all clips, and what kept its text scores (then None) from being computed.
+    """Give ProAssist's metrics over all clips, and what kept its text scores (then None) from being computed.
 
     Args:
         model: a SentenceTransformer (`Embedder.model`).

@@ -31,7 +31,7 @@ class _Failed(Exception):
 
 
 def text_scores(pairs: Sequence[tuple[str, str]]) -> TextScores:
-    """Scores of (prediction, reference) pairs; all 0 without a pair, as ProAssist has it.
+    """Score (prediction, reference) pairs; all 0 without a pair, as ProAssist has it.
 
     Pairs whose reference has no token but punctuation are left out.
     """
@@ -63,7 +63,7 @@ def text_scores(pairs: Sequence[tuple[str, str]]) -> TextScores:
 
 
 def missing() -> str | None:
-    """What the text scores need and this machine lacks, with the fix; None: nothing."""
+    """Name what the text scores need and this machine lacks, with the fix; None: nothing."""
     needs = []
     if find_spec("pycocoevalcap") is None:
         needs.append("pycocoevalcap (pip install 'prospect-vlm[evaluate]')")

@@ -34,13 +34,13 @@ class Sweep:
 
 
 def sweep(predictions: Sequence[ClipPrediction], head: Head) -> Sweep:
-    """Event F1 as `dst_scores` has it (in time, whatever the content), pooled over clips, at each threshold."""
+    """Give event F1 as `dst_scores` has it (in time, whatever the content), pooled over clips, at each threshold."""
     decided = [[list(_decisions(record, head)) for record in one.frames] for one in predictions]
     return Sweep(head, tuple(_event_f1(predictions, decided, head, threshold) for threshold in GRID))
 
 
 def best_pairs(update: Sweep | None, speak: Sweep, count: int) -> list[tuple[float, float]]:
-    """The `count` pairs (update, speak) of the best mean F1; of equally good ones those nearest to 0.5.
+    """List the `count` pairs (update, speak) of the best mean F1; of equally good ones those nearest to 0.5.
 
     update: None of a model without DST, whose update head never fires.
 
@@ -55,7 +55,7 @@ def best_pairs(update: Sweep | None, speak: Sweep, count: int) -> list[tuple[flo
 
 
 def fires(decisions: Sequence[tuple[float, bool]], threshold: float) -> int:
-    """How many events a head of `threshold` gives at one frame.
+    """Count how many events a head of `threshold` gives at one frame.
 
     Args:
         decisions: probability, and whether the reference has the head's block next, of each in order.
@@ -75,12 +75,12 @@ def fires(decisions: Sequence[tuple[float, bool]], threshold: float) -> int:
 
 
 def swept_heads(predictions: Sequence[ClipPrediction]) -> tuple[Head, ...]:
-    """The heads of the model that was streamed; of one without DST, when_to_speak alone."""
+    """List the heads of the model that was streamed; of one without DST, when_to_speak alone."""
     return HEADS if all(one.settings.get("dst", True) for one in predictions) else ("when_to_speak",)
 
 
 def reliability(predictions: Sequence[ClipPrediction]) -> dict[str, Any]:
-    """Of each of `swept_heads`: `bins` of [mean probability, share of positives, count], and `ece`, the expected
+    """Give for each of `swept_heads`: `bins` of [mean probability, share of positives, count], and `ece`, the expected
     calibration error.
 
     Over the first decisions of all frames but those that training leaves unlabelled (inside an event's range, before

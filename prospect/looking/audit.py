@@ -54,7 +54,7 @@ class Audit:
     notes: list[str] = field(default_factory=list)
 
     def check(self, name: str, clip: Clip, what: str, found: object, expected: object) -> None:
-        """One comparison of check `name`."""
+        """Make one comparison of check `name`."""
         self.looked_at[name] += 1
         if found != expected:
             self.violations[name].append(Problem(name, clip.id, "", what, _short(found), _short(expected)))
@@ -83,7 +83,7 @@ def audit_run(config: Config, blueprint: Blueprint, dataset: str, split: str, pr
 
 
 def audit_table(audited: Audit, dataset: str, split: str) -> Table:
-    """One row a check."""
+    """Give one row a check."""
     table = Table("check", "of", "compared", "violations", title=f"audit of {dataset}, {split} split")
     for name, about in CHECKS.items():
         count = len(audited.violations[name])

@@ -27,7 +27,7 @@ BINS, BAR = 8, 40  # of a histogram; characters of its longest bar
 
 
 def statistics(shards: Sequence[ShardFile]) -> dict[str, Any]:
-    """Counts and distributions over all samples of `shards`.
+    """Give counts and distributions over all samples of `shards`.
 
     `frames` counts each frame of a clip once, `silent` those in no active turn's range; words are split at spaces.
     """
@@ -63,7 +63,7 @@ def statistics(shards: Sequence[ShardFile]) -> dict[str, Any]:
 
 
 def statistics_view(record: dict[str, Any]) -> Group:
-    """Tables and bars for a terminal."""
+    """Draw tables and bars for a terminal."""
     counts = Table("", "", show_header=False, box=None)
     for name in ("shards", "clips", "samples"):
         counts.add_row(name, f"{record[name]:,}")

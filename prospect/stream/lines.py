@@ -13,7 +13,7 @@ from pipeline.errors import ProspectError
 
 
 def script_lines(path: Path) -> list[tuple[float, str]]:
-    """(seconds, text) of a script of lines `3.5 What is next?`, in order of time.
+    """Read (seconds, text) of a script of lines `3.5 What is next?`, in order of time.
 
     Raises:
         ProspectError: a line has no time or no text; names it.
@@ -60,7 +60,7 @@ class Lines:
         return len(self._script)
 
     def at(self, frame: int) -> list[Turn]:
-        """What comes with `frame`: everything due since the frame before."""
+        """Give what comes with `frame`: everything due since the frame before."""
         here = [turn for end, turn in self._turns if end <= frame]
         self._turns = self._turns[len(here) :]
         while self._script and self._script[0][0] <= (frame - self._first) / self._fps:

@@ -28,7 +28,7 @@ class Task:
 
 
 def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | None) -> Task:
-    """The task that the options name; `start` and `end` (inclusive) outdo the clip's frames.
+    """Give the task that the options name; `start` and `end` (inclusive) outdo the clip's frames.
 
     A start inside a clip has the state after the updates before it, and of the user lines those at or after it.
 
@@ -46,7 +46,7 @@ def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | 
 
 
 def task_of_steps(path: Path) -> Task:
-    """A task that has not begun, from a list of `{id, name}` (.json, .yaml) or of lines `S1: name`.
+    """Read a task that has not begun, from a list of `{id, name}` (.json, .yaml) or of lines `S1: name`.
 
     Raises:
         ProspectError: not such a file, an id twice, or a name of several lines.
@@ -78,7 +78,7 @@ def task_of_steps(path: Path) -> Task:
 
 
 def task_of_clip(place: str, start: int | None = None) -> Task:
-    """The task, user lines and frames of an annotated clip: FILE, or FILE#PLACE (from 0) or FILE#ID.
+    """Read the task, user lines and frames of an annotated clip: FILE, or FILE#PLACE (from 0) or FILE#ID.
 
     Args:
         start: the first frame, if it is not the clip's.

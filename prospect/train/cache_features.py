@@ -101,7 +101,7 @@ def _encoded(
 
 
 def run_cache_features(config: Config, progress: Progress) -> tuple[FeatureStore, int, int]:
-    """`cache_features` of a config, its shards opened and its model loaded.
+    """Run `cache_features` of a config, its shards opened and its model loaded.
 
     Raises:
         ProspectError: no folder is set, shards or model are missing, or an image is broken.
