@@ -7,8 +7,8 @@ Tell = Callable[[str], None]  # a line for whoever looks on
 
 
 def unwatched(stage: str, done: int, total: int | None) -> None:
-    """A `Progress` that nobody listens to."""
+    """Ignore progress: a `Progress` that nobody listens to."""
 
 
 def untold(line: str) -> None:
-    """A `Tell` that nobody listens to."""
+    """Ignore what is told: a `Tell` that nobody listens to."""

@@ -67,7 +67,7 @@ class Tokens:
         self.frame = Block(frame)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; nothing in it can become a special token."""
+        """Give the ids of plain text; nothing in it can become a special token."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
     def header(self, role: Role) -> list[int]:
@@ -82,7 +82,7 @@ class Tokens:
         return Block(ids, len(header), len(ids) - len(self.newline))
 
     def closed(self, header: Sequence[int], body: Sequence[int]) -> list[int]:
-        """The ids of a whole block."""
+        """Give the ids of a whole block."""
         return [*header, *body, self.end_of_utterance, *self.newline]
 
     def _body(self, turn: Turn) -> list[int]:
@@ -169,20 +169,20 @@ class TokenSequence:
         self.silent_frame[-1] = silent_frame
 
     def drop_decisions(self, keep: Callable[[int], bool]) -> None:
-        """Negative sampling in `clip` packing: a silent frame that is not kept stays, its decision is not learned."""
+        """Sample negatives in `clip` packing: a silent frame that is not kept stays, its decision is not learned."""
         for position, frame in enumerate(self.silent_frame):
             if frame >= 0 and not keep(frame):
                 self.update_labels[position] = self.speak_labels[position] = IGNORE
 
 
 def decision_before(role: Role | None) -> Decision:
-    """What the heads say where a block of `role` is next; None: a frame, a user turn or the end comes next."""
+    """Give what the heads say where a block of `role` is next; None: a frame, a user turn or the end comes next."""
     return int(role == "dst_update"), int(role == "assistant")
 
 
 def as_learned(clip: Clip, dst: bool) -> Clip:
-    """The clip itself; without `dst`, as a model that only speaks sees it: no dst_update turns, and no state in the
-    prompt of any part."""
+    """Give the clip itself; without `dst`, as a model that only speaks sees it: no dst_update turns, and no state in
+    the prompt of any part."""
     if dst:
         return clip
     turns = tuple(turn for turn in clip.turns if turn.role != "dst_update")
@@ -191,7 +191,7 @@ def as_learned(clip: Clip, dst: bool) -> Clip:
 
 
 def frame_groups(clip: Clip) -> list[FrameGroup]:
-    """The clip's frames in order, with the turns that stand at each."""
+    """Give the clip's frames in order, with the turns that stand at each."""
     before: dict[int, list[Turn]] = {}
     after: dict[int, list[Turn]] = {}
     in_active_range: set[int] = set()
@@ -210,7 +210,7 @@ def frame_groups(clip: Clip) -> list[FrameGroup]:
 
 
 def jittered(groups: Sequence[FrameGroup], shift: Callable[[int], int]) -> list[FrameGroup]:
-    """The groups with the active turns of some frames moved to a neighbour, as a head that fires early or late would.
+    """Move the active turns of some frames' groups to a neighbour, as a head that fires early or late would.
 
     A late block is announced and learned where it stands now; its own frame is left without a label. An early one is
     context alone, as nothing shows it yet, and at its own frame silence is learned: it was said already. `shift` gives
@@ -229,7 +229,7 @@ def jittered(groups: Sequence[FrameGroup], shift: Callable[[int], int]) -> list[
 
 
 def turns_before_first_frame(clip: Clip) -> tuple[Turn, ...]:
-    """System turns without a place in the clip, or from before it."""
+    """List system turns without a place in the clip, or from before it."""
     return tuple(turn for turn in clip.turns if turn.end_frame is None or turn.end_frame < clip.start_frame)
 
 
@@ -282,7 +282,7 @@ def _prompt_length(tokens: Tokens, clip: Clip, state: dict[str, State]) -> int:
 
 
 def clip_sequence(tokens: Tokens, clip: Clip, part: Part, jitter: Callable[[int], int] | None = None) -> TokenSequence:
-    """`clip` packing: one part of a clip, every frame once, every decision labelled (sampling comes after).
+    """Lay out one part of a clip (`clip` packing), every frame once, every decision labelled (sampling comes after).
 
     `jitter` moves events, see `jittered`; it changes no length, hence no plan.
     """
@@ -315,7 +315,7 @@ def clip_sequence(tokens: Tokens, clip: Clip, part: Part, jitter: Callable[[int]
 def turn_sequence(
     tokens: Tokens, sample: TurnSample, following: Role | None, keep: Callable[[int], bool] = lambda frame: True
 ) -> TokenSequence:
-    """`turn` packing: one sample. Earlier turns are text; unsampled silent frames are left out, hence never decoded.
+    """Lay out one sample (`turn` packing). Earlier turns are text; unsampled silent frames are left out, never decoded.
 
     Each decision of a clip is learned in exactly one of its samples: a frame's in the sample of the first turn that
     stands there, the one after a block in that block's sample.

@@ -22,7 +22,7 @@ TERMS = ("lm", "dst_gen", "update_pos", "update_neg", "speak_pos", "speak_neg")
 
 
 def count_targets(target_kind: Tensor, update_labels: Tensor, speak_labels: Tensor) -> Tensor:
-    """Number of cross entropies in each term: float32 (6,).
+    """Count the cross entropies in each term: float32 (6,).
 
     Args:
         target_kind: integer (B, T): 0 none, 1 LM target, 2 DST target.
@@ -36,7 +36,7 @@ def count_targets(target_kind: Tensor, update_labels: Tensor, speak_labels: Tens
 
 
 def label_places(target_kind: Tensor, update_labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the flattened (B * T) labels have targets (M,) and decisions (N,)."""
+    """Find where the flattened (B * T) labels have targets (M,) and decisions (N,)."""
     masks = target_kind > 0, update_labels != IGNORE
     return masks[0].flatten().nonzero().squeeze(1), masks[1].flatten().nonzero().squeeze(1)
 
@@ -44,7 +44,7 @@ def label_places(target_kind: Tensor, update_labels: Tensor) -> tuple[Tensor, Te
 def loss_sums(
     target_logits: Tensor, target_ids: Tensor, target_kinds: Tensor, decision_logits: Tensor, decision_labels: Tensor
 ) -> Tensor:
-    """Sum of the cross entropies in each term, computed in float32: (6,), differentiable even where nothing is learned.
+    """Sum the cross entropies in each term, computed in float32: (6,), differentiable even where nothing is learned.
 
     Args:
         target_logits: (M, V), already shifted: row m predicts target m.
@@ -62,7 +62,7 @@ def loss_sums(
 
 
 def losses_from(sums: Tensor, counts: Tensor, balanced: bool = True) -> dict[str, Tensor]:
-    """The four losses, each a scalar.
+    """Give the four losses, each a scalar.
 
     A head's loss is ProAssist's balance (arXiv 2506.05904), 0.5 S_pos / max(N_pos, 1) + 0.5 S_neg / max(N_neg, 1), so
     a batch without positives has half the mean of its negatives. `balanced=False` gives the plain mean over both.

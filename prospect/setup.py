@@ -42,7 +42,7 @@ class Blueprint:
     config: SmolVLMConfig
 
     def tokens_a_frame(self) -> int:
-        """The model's own count: the shape that its vision tower and connector give one frame (on no device)."""
+        """Give the model's own count: the shape that its vision tower and connector give one frame (on no device)."""
         size = self.config.vision_config.image_size
         with torch.device("meta"), torch.no_grad():
             model = DSTSmolVLM(self.config)
@@ -50,7 +50,7 @@ class Blueprint:
 
 
 def make_blueprint(config: Config) -> Blueprint:
-    """The blueprint of a run; a preset's tokenizer comes from the training split's texts.
+    """Make the blueprint of a run; a preset's tokenizer comes from the training split's texts.
 
     Raises:
         ProspectError: checkpoint or shards are missing, or so many tokens a frame cannot be given.
@@ -69,7 +69,7 @@ def make_blueprint(config: Config) -> Blueprint:
 
 
 def texts_of(index: pl.DataFrame) -> Iterator[str]:
-    """Every text of a split as a sequence has it, for a tokenizer of its own."""
+    """List every text of a split as a sequence has it, for a tokenizer of its own."""
     for clip in clips_of(index):
         yield f"System: {prompt_text(clip.steps, clip.state)}"
         for turn in clip.turns:
@@ -153,7 +153,7 @@ def prepared(model: Any, config: Config) -> Any:
 
 
 def open_features(config: Config, model: Any) -> FeatureStore | None:
-    """The features that a run reads in place of frames, if it does.
+    """Open the features that a run reads in place of frames, if it does.
 
     Raises:
         ProspectError: they were not made, or by another model or other settings.
@@ -168,7 +168,7 @@ def feature_dtype(config: Config) -> str:
 
 
 def feature_key(model: Any, dtype: str) -> str:
-    """Of all that a frame's feature depends on: weights, tokens a frame, normalisation, size and resize, dtype."""
+    """Digest all that a frame's feature depends on: weights, tokens a frame, normalisation, size and resize, dtype."""
     settings, size = model.prospect_settings, model.config.vision_config.image_size
     about = [settings.tokens_per_frame, settings.image_mean, settings.image_std, size, DRAFT_GAP, "lanczos", dtype]
     digest = hashlib.sha256(repr(about).encode())

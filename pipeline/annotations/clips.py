@@ -104,7 +104,7 @@ def decode_clip(data: bytes | Mapping[str, Any]) -> Clip:
 
 
 def prompt_text(steps: Sequence[Step], state: dict[str, State]) -> str:
-    """The prompt of DESIGN §4: the steps and, where some step is touched, the progress made so far."""
+    """Give the prompt of DESIGN §4: the steps and, where some step is touched, the progress made so far."""
     text = "You are a proactive assistant helping with task completion."
     if steps:
         text += "\n\nTask Steps:\n" + "\n".join(f"- {step.id}: {step.name}" for step in steps)
@@ -113,7 +113,7 @@ def prompt_text(steps: Sequence[Step], state: dict[str, State]) -> str:
 
 
 def in_sequence_order(turns: Sequence[Turn], start_frame: int) -> tuple[Turn, ...]:
-    """Sorted by the frame a turn stands at; at one frame user and system turns first, otherwise in file order."""
+    """Sort by the frame a turn stands at; at one frame user and system turns first, otherwise in file order."""
 
     def place(turn: Turn) -> tuple[int, bool]:
         frame = start_frame - 1 if turn.end_frame is None else max(turn.end_frame, start_frame - 1)
@@ -123,7 +123,7 @@ def in_sequence_order(turns: Sequence[Turn], start_frame: int) -> tuple[Turn, ..
 
 
 def read_raw_clips(path: Path) -> Iterator[Any]:
-    """The entries of an annotation file (array, single object, or .jsonl), one at a time, unchecked.
+    """Read the entries of an annotation file (array, single object, or .jsonl), one at a time, unchecked.
 
     Raises:
         ProspectError: the file is no JSON (with line and column).

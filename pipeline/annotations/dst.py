@@ -35,7 +35,7 @@ def format_updates(updates: Iterable[Update]) -> str:
 
 
 def parse_updates(text: str) -> tuple[Update, ...]:
-    """Inverse of `format_updates`. Raises ValueError for any other text, the empty one included."""
+    """Invert `format_updates`. Raises ValueError for any other text, the empty one included."""
     updates = []
     for piece in text.split(", "):
         step, _, name = piece.rpartition("->")
@@ -51,12 +51,12 @@ def as_transition(name: str) -> Transition | None:
 
 
 def format_state(steps: Iterable[str], state: Mapping[str, State], *, touched_only: bool = False) -> str:
-    """``S1:completed, S2:in_progress`` over `steps`, in their order; `touched_only` leaves out not_started ones."""
+    """Write ``S1:completed, S2:in_progress`` over `steps`, in their order; `touched_only` leaves out not_started."""
     return ", ".join(f"{s}:{state[s]}" for s in steps if not (touched_only and state[s] == "not_started"))
 
 
 def apply_updates(state: Mapping[str, State], updates: Iterable[Update]) -> dict[str, State]:
-    """The state after `updates`, one after the other.
+    """Give the state after `updates`, one after the other.
 
     Raises:
         ValueError: a step that is not in `state`, or a transition that is illegal in the state it meets.
@@ -73,5 +73,5 @@ def apply_updates(state: Mapping[str, State], updates: Iterable[Update]) -> dict
 
 
 def legal_updates(steps: Sequence[str], state: Mapping[str, State]) -> list[Update]:
-    """The transitions that are legal in `state`, in step order."""
+    """List the transitions that are legal in `state`, in step order."""
     return [Update(s, t) for s in steps for t, (before, _) in MOVES.items() if state[s] == before]

@@ -7,7 +7,7 @@ from pipeline.errors import ProspectError
 
 
 def annotation_file(data_root: Path, dataset: str, split: str) -> Path:
-    """DATA_ROOT/DATASET/SPLIT_training.json or .jsonl.
+    """Find DATA_ROOT/DATASET/SPLIT_training.json or .jsonl.
 
     Raises:
         ProspectError: the data root, the dataset or the split is not there; the message names what is.
@@ -22,20 +22,20 @@ def annotation_file(data_root: Path, dataset: str, split: str) -> Path:
     if not folder.is_dir():
         there = ", ".join(datasets(data_root, split)) or "none"
         raise ProspectError(f"{folder}: no such dataset; {data_root} has these with a {split} split: {there}")
-    found = _split_file(folder, split)
-    if found is None:
+    path = _split_file(folder, split)
+    if path is None:
         there = ", ".join(s for s in SPLITS if _split_file(folder, s)) or "none"
         raise ProspectError(f"{folder}: no {split}_training.json (or .jsonl); splits found there: {there}")
-    return found
+    return path
 
 
 def datasets(data_root: Path, split: str) -> list[str]:
-    """The datasets under `data_root` that have this split, sorted."""
+    """List the datasets under `data_root` that have this split, sorted."""
     return sorted(f.name for f in data_root.iterdir() if f.is_dir() and _split_file(f, split))
 
 
 def annotated(data_root: Path, dataset: str | None, split: str | None) -> list[tuple[str, str]]:
-    """Dataset and split of every annotation file, or those of one dataset or split.
+    """List dataset and split of every annotation file, or those of one dataset or split.
 
     Raises:
         ProspectError: there is none.
@@ -45,19 +45,19 @@ def annotated(data_root: Path, dataset: str | None, split: str | None) -> list[t
     splits = (split,) if split else SPLITS
     if not data_root.is_dir():
         raise ProspectError(f"data root {data_root}: no such folder; pass --data-root with the folder of your datasets")
-    found = [(name, s) for s in splits for name in datasets(data_root, s) if dataset in (None, name)]
-    if not found:
+    pairs = [(name, s) for s in splits for name in datasets(data_root, s) if dataset in (None, name)]
+    if not pairs:
         where = data_root / dataset if dataset else data_root / "DATASET"
         raise ProspectError(
             f"{where}: found no annotations, expected {' or '.join(f'{s}_training.json' for s in splits)}"
         )
-    return found
+    return pairs
 
 
 def other_annotations(source: Path, split: str) -> list[Path]:
-    """The annotation files of the dataset's other splits."""
-    found = (_split_file(source.parent, other) for other in SPLITS if other != split)
-    return [path for path in found if path]
+    """List the annotation files of the dataset's other splits."""
+    paths = (_split_file(source.parent, other) for other in SPLITS if other != split)
+    return [path for path in paths if path]
 
 
 def _split_file(folder: Path, split: str) -> Path | None:

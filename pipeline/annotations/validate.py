@@ -109,7 +109,7 @@ def check_clip(
     open_frames: Callable[[str], Frames] | None,
     read_frames: bool = False,
 ) -> tuple[Clip | None, list[Problem]]:
-    """The clip, or every problem that it has.
+    """Give the clip, or every problem that it has.
 
     Args:
         index: the clip's place in the file, from 0.
@@ -148,7 +148,7 @@ def check_clip(
 
 
 def valid_clips(source: Path) -> Iterator[tuple[int, Clip]]:
-    """Place in the annotation file and clip, of those that pass the checks (frames are not looked at)."""
+    """Give place in the annotation file and clip of those that pass the checks (frames are not looked at)."""
     for index, raw in enumerate(read_raw_clips(source)):
         if isinstance(raw, dict):
             clip, _ = check_clip(raw, index=index, file=source.name, dataset=source.parent.name, open_frames=None)

@@ -97,7 +97,7 @@ def import_proassist(
 
 
 def steps_of(knowledge: str) -> list[str]:
-    """The numbered list in a task's knowledge; lines below a number that have none belong to it."""
+    """Read the numbered list in a task's knowledge; lines below a number that have none belong to it."""
     steps: list[str] = []
     for line in knowledge.splitlines():
         numbered = STEP.fullmatch(line)
@@ -109,10 +109,10 @@ def steps_of(knowledge: str) -> list[str]:
 
 
 def _split_of(file: Path) -> str:
-    found = [split for split in SPLITS if re.search(rf"(?<![a-z]){split}(?![a-z])", file.stem)]
-    if len(found) != 1:
+    splits = [split for split in SPLITS if re.search(rf"(?<![a-z]){split}(?![a-z])", file.stem)]
+    if len(splits) != 1:
         raise ProspectError(f"{file}: its name says no split (one of {', '.join(SPLITS)}); pass --split")
-    return found[0]
+    return splits[0]
 
 
 def _convert(files: Sequence[Path], counts: Counter[str], problems: list[Problem]) -> Iterator[dict[str, Any]]:

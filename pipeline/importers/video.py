@@ -57,7 +57,7 @@ class _Task:
 def extract_frames(
     videos: Sequence[Path], out: Path, settings: Settings, engine: Engine, progress: Progress, force: bool = False
 ) -> list[Outcome]:
-    """OUT/STEM.arrow for each video; a broken one has its error in its outcome, and the others go on.
+    """Write OUT/STEM.arrow for each video; a broken one has its error in its outcome, and the others go on.
 
     Raises:
         ProspectError: two videos would share a file.
@@ -76,7 +76,7 @@ def extract_frames(
 
 
 def at_constant_rate(shown: Iterable[tuple[Fraction, Fraction, Item]], fps: float) -> Iterator[tuple[int, Item]]:
-    """(row, what is shown then) from (time, duration, what is shown from then on), in order of time, in seconds.
+    """Give (row, what is shown then) from (time, duration, what is shown from then on), in order of time, in seconds.
 
     The last is shown for its duration. Times are exact, so no row is lost to rounding. Frames at 0, 0.4, 0.6 and 1.5 s,
     the last for 0.1 s, at 2 a second: rows 0, 1 and 2 show the first, the second and the third; row 3 the last.
@@ -143,7 +143,7 @@ def _made_from(task: _Task) -> dict[bytes, bytes]:
 
 
 def jpegs_of(video: Path, settings: Settings) -> Iterator[bytes]:
-    """The rows of a video's frames file, each decoded when it is asked for.
+    """Give the rows of a video's frames file, each decoded when it is asked for.
 
     Raises:
         ProspectError: it has no video, or is cut short (once everything there is was given).

@@ -30,7 +30,7 @@ _PIPE_ENDED = (EOFError, OSError)  # OSError: within a message, or while one is 
 
 class Engine(Protocol):
     def map(self, work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """`work(task)` for each task, in order. The first error ends it."""
+        """Give `work(task)` for each task, in order. The first error ends it."""
 
 
 class LocalEngine:
@@ -103,7 +103,7 @@ class LocalEngine:
 
 
 def end_with_parent() -> None:
-    """In a worker process: end when the parent does, however that ended; after SIGKILL nobody else would tell it."""
+    """End this worker process when the parent does, however that ended; after SIGKILL nobody else would tell it."""
     parent = multiprocessing.parent_process()
     assert parent is not None
 

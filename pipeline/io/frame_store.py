@@ -44,7 +44,7 @@ class FrameFile:
         return len(self._column)
 
     def read(self, index: int) -> bytes:
-        """The stored image bytes of frame `index`, untouched."""
+        """Give the stored image bytes of frame `index`, untouched."""
         if not 0 <= index < len(self):
             raise ProspectError(f"{self.path}: found frame index {index}, expected 0..{len(self) - 1}")
         value = self._column[index].as_py()
@@ -58,7 +58,7 @@ class FrameFile:
             raise ProspectError(f"{self.path} frame {index}: not valid base64 ({error})") from None
 
     def first_bad(self, first: int, last: int, read: bool) -> tuple[int, str] | None:
-        """The first of the frames first..last (inclusive) that holds nothing, and what it holds.
+        """Find the first of the frames first..last (inclusive) that holds nothing, and what it holds.
 
         `read`: look at the values too, not at their lengths alone, and report base64 text that is none.
         """
@@ -73,7 +73,7 @@ class FrameFile:
         return first + place, "an empty value" if not value else "text that is not base64"
 
     def stored_bytes(self, first: int, last: int) -> int:
-        """Bytes of the images of frames first..last (inclusive), within three a frame for base64."""
+        """Count the bytes of the images of frames first..last (inclusive), within three a frame for base64."""
         total = pc.sum(pc.binary_length(self._column.slice(first, last - first + 1))).as_py() or 0
         return total * 3 // 4 if self._is_text else total
 
@@ -111,12 +111,12 @@ def _is_text(kind: pa.DataType) -> bool:
 
 @lru_cache(maxsize=MAX_OPEN_FILES)
 def open_frames(path: Path) -> FrameFile:
-    """`FrameFile(path)`, from a bounded cache of open files in this process."""
+    """Give `FrameFile(path)`, from a bounded cache of open files in this process."""
     return FrameFile(path)
 
 
 def find_frames_file(frames_file: str, roots: Sequence[Path]) -> Path:
-    """Where the Arrow file that an annotation names lies: under the first root that has its longest matching suffix.
+    """Find the Arrow file that an annotation names: under the first root that has its longest matching suffix.
 
     Raises:
         ProspectError: it is under none of them; the message lists the places tried.
@@ -146,7 +146,7 @@ def _is_file(path: Path) -> bool:
 
 
 def search_roots(frames_root: Path | None, data_root: Path | None, dataset: str) -> list[Path]:
-    """The folders searched for frames files, in order (DESIGN §3)."""
+    """List the folders searched for frames files, in order (DESIGN §3)."""
     roots = [frames_root] if frames_root else []
     if data_root:
         roots += [data_root / dataset, data_root]

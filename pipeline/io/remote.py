@@ -34,10 +34,10 @@ class RemoteFolder:
     def names(self) -> list[str]:
         with _remote(self.url) as (files, path):
             try:
-                found = retried(lambda: files.ls(path, detail=True))
+                entries = retried(lambda: files.ls(path, detail=True))
             except FileNotFoundError:
                 return []
-        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in found)
+        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries)
 
     def size(self, name: str) -> int | None:
         with _remote(self.url) as (files, path):
@@ -84,7 +84,7 @@ class RemoteFolder:
 
 
 def open_folder(place: str | Path) -> LocalFolder | RemoteFolder:
-    """The folder that a path or a URL names.
+    """Open the folder that a path or a URL names.
 
     Raises:
         ProspectError: a URL that fsspec has no file system for.
@@ -125,18 +125,18 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
 def _info(files: Any, path: str) -> dict[str, Any]:
     """fsspec's HTTP calls a file missing whatever kept it from being seen: what did is raised."""
     try:
-        found: dict[str, Any] = files.info(path)
+        info: dict[str, Any] = files.info(path)
     except FileNotFoundError as error:
         cause = error.__cause__
         if type(cause).__module__.split(".")[0] != "aiohttp" or getattr(cause, "status", None) == 404:
             raise
         assert cause is not None
         raise cause from None
-    return found
+    return info
 
 
 def retried(read: Callable[[], T]) -> T:
-    """What `read` gives; after a failure that may pass it is asked again, later and later."""
+    """Give what `read` gives; after a failure that may pass it is asked again, later and later."""
     for attempt in range(1, TRIES):
         try:
             return read()
@@ -148,8 +148,8 @@ def retried(read: Callable[[], T]) -> T:
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether a failed read may succeed later: an overloaded server, a connection that was cut. S3's own client has
-    tried again by itself before it gives an error."""
+    """Tell whether a failed read may succeed later: an overloaded server, a connection that was cut. S3's own client
+    has tried again by itself before it gives an error."""
     status = getattr(error, "status", None)
     if isinstance(status, int) and status:
         return status == 429 or status >= 500

@@ -23,18 +23,18 @@ class Folder(Protocol):
     def __truediv__(self, name: str) -> "Folder": ...
 
     def names(self) -> list[str]:
-        """Files and folders in it, sorted; empty where there is no such folder. Partial files are not listed."""
+        """List its files and folders, sorted; empty where there is no such folder. Partial files are not listed."""
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None when it is not there."""
+        """Give the size of a file in bytes; None when it is not there."""
 
     def read(self, name: str) -> bytes: ...
 
     def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """A file to read from its beginning; raises ProspectError where it is not there."""
+        """Open a file to read it from its beginning; raises ProspectError where it is not there."""
 
     def new_file(self, name: str) -> AbstractContextManager[Path]:
-        """A local path to write; the file gets its name when the block ends without an error."""
+        """Give a local path to write; the file gets its name when the block ends without an error."""
 
     def delete(self, name: str) -> None: ...
 
@@ -91,7 +91,7 @@ class LocalFolder:
             shutil.rmtree(self.path)
 
     def remove_partials(self) -> None:
-        """What a killed run left half-written."""
+        """Remove what a killed run left half-written."""
         for path in self.path.glob(f"*{PARTIAL}"):
             path.unlink(missing_ok=True)
 
@@ -101,13 +101,13 @@ def is_url(place: str | Path) -> bool:
 
 
 def write_bytes(folder: Folder, name: str, data: bytes) -> None:
-    """A whole small file."""
+    """Write a whole small file."""
     with folder.new_file(name) as path:
         path.write_bytes(data)
 
 
 def sha256_in(folder: Folder, name: str) -> str:
-    """sha256 of a file, read piece by piece."""
+    """Give the sha256 of a file, read piece by piece."""
     digest = hashlib.sha256()
     with folder.open(name) as file:
         while data := file.read(1 << 20):
@@ -116,7 +116,7 @@ def sha256_in(folder: Folder, name: str) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """A whole small local file: complete or absent, whatever happens."""
+    """Write a whole small local file: complete or absent, whatever happens."""
     write_bytes(LocalFolder(path.parent), path.name, data)
 
 
@@ -133,7 +133,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of a full disk name the file that was written; by themselves they do not."""
+    """Make errors of a full disk name the file that was written; by themselves they do not."""
     try:
         yield
     except OSError as error:

@@ -1,8 +1,8 @@
 """build-shards: clips -> turn shards, index.parquet and manifest.json. Read this first.
 
 1. Fingerprint the annotation file and options; a finished build with the same one is left as it is.
-2. Pass one (`plan.py`): check every clip, spool the valid ones, cut them into shards. Problems stop here.
-3. Pass two (`shard_writer.py`): workers write shards, each under its name only once complete. A rerun keeps those that
+2. Pass one (`scan.py`): check every clip, spool the valid ones, cut them into shards. Problems stop here.
+3. Pass two (`writer.py`): workers write shards, each under its name only once complete. A rerun keeps those that
    an interrupted run finished.
 4. The index from the shards' rows, then the manifest, last.
 
@@ -37,7 +37,7 @@ from pipeline.progress import Progress, unwatched
 from pipeline.shards import manifest as m
 from pipeline.shards import sample as s
 from pipeline.shards.inputs import CACHE, FramesSource, Source, SourceHashes
-from pipeline.shards.scan import Options, Plan, read_clips, scan, skipped_by_field
+from pipeline.shards.scan import Options, Scan, read_clips, scan_split, skipped_by_field
 from pipeline.shards.writer import ShardInfo, read_finished, read_rows, write_shard
 
 
@@ -107,8 +107,8 @@ def build_split(
         is_new = _start(folder, work, fingerprint, force)
         spool = scratch / "clips.jsonl"
         try:
-            plan = scan(annotations, split, spool, options, roots, engine, partial(progress, "checking clips"))
-            _stop_on_problems(plan, options)
+            scan = scan_split(annotations, split, spool, options, roots, engine, partial(progress, "checking clips"))
+            _stop_on_problems(scan, options)
         except BaseException:
             if is_new:
                 _undo_start(work, before)
@@ -116,10 +116,10 @@ def build_split(
         if is_new:
             _remove_build(folder, split)  # --force; not before the input is known to be good
             write_bytes(work, "fingerprint", fingerprint.encode())
-        names = [f"{split}-{n:06d}.tar" for n in range(len(plan.shards))]
+        names = [f"{split}-{n:06d}.tar" for n in range(len(scan.shards))]
         tasks = (
             _ShardTask(folder, work, name, lines, options.max_silent_frames, options.embed_frames, (*roots,))
-            for name, lines in zip(names, _ranges(spool, plan), strict=True)
+            for name, lines in zip(names, _ranges(spool, scan), strict=True)
         )
         shards: list[ShardInfo] = []
         index = _Index()
@@ -140,17 +140,17 @@ def build_split(
             "num_clips": sum(shard.clips for shard in shards),
             "num_samples": sum(shard.samples for shard in shards),
             "kinds": dict(index.kinds),
-            "skipped_by_field": skipped_by_field(plan.skipped),
-            "skipped": plan.skipped,
+            "skipped_by_field": skipped_by_field(scan.skipped),
+            "skipped": scan.skipped,
             "index": {"bytes": folder.size(m.INDEX), "sha256": hashlib.sha256(folder.read(m.INDEX)).hexdigest()},
             "shards": [asdict(shard) for shard in shards],
         }
-        for found in index.frames.values():
-            hashes.remember(Path(found.path), found.source.sha256, found.stamp)
+        for file in index.frames.values():
+            hashes.remember(Path(file.path), file.source.sha256, file.stamp)
         hashes.save()
         for name in set(folder.names()) - set(names):
             if _is_shard(name, split):
-                folder.delete(name)  # of an interrupted build whose plan had more shards
+                folder.delete(name)  # of an interrupted build that had more shards
         write_bytes(folder, m.MANIFEST, json_bytes(manifest))
         work.remove()
     return Build(folder, manifest, up_to_date=False)
@@ -211,11 +211,11 @@ def _sole_builder(work: Folder) -> Iterator[Path]:
 def _refuse_changed_shards(folder: Folder, manifest: dict[str, Any], verify: bool) -> None:
     """The shards and the index are there, and of their size; with `verify` every byte is as written."""
     for name, record in [(m.INDEX, manifest["index"]), *((shard["name"], shard) for shard in manifest["shards"])]:
-        found = folder.size(name)
-        if found == record["bytes"] and verify and sha256_in(folder, name) != record["sha256"]:
-            found = -1
-        if found != record["bytes"]:
-            what = {None: "nothing", -1: "other bytes"}.get(found, f"{found} bytes")
+        size = folder.size(name)
+        if size == record["bytes"] and verify and sha256_in(folder, name) != record["sha256"]:
+            size = -1
+        if size != record["bytes"]:
+            what = {None: "nothing", -1: "other bytes"}.get(size, f"{size} bytes")
             raise ProspectError(
                 f"{folder}/{name}: found {what}, expected the {record['bytes']} bytes that were built; pass --force to "
                 "build them again"
@@ -231,12 +231,12 @@ def _remove_leftovers(work: Folder) -> None:
 
 
 def _start(folder: Folder, work: Folder, fingerprint: str, force: bool) -> bool:
-    """Take up an interrupted build of the same plan (False), or begin one from nothing (True)."""
+    """Take up an interrupted build of the same input and options (False), or begin one from nothing (True)."""
     if work.size("fingerprint") is not None and folder.size(m.MANIFEST) is None:
-        found = work.read("fingerprint").decode()
+        begun = work.read("fingerprint").decode()
         if not force:
-            _refuse_other(folder, found, fingerprint)
-        if found == fingerprint:
+            _refuse_other(folder, begun, fingerprint)
+        if begun == fingerprint:
             for place in (folder, work):
                 if isinstance(place, LocalFolder):
                     place.remove_partials()
@@ -281,31 +281,31 @@ def _undo_start(work: Folder, before: set[Path]) -> None:
                 folder.rmdir()
 
 
-def _stop_on_problems(plan: Plan, options: Options) -> None:
-    if plan.problems and options.on_invalid == "error":
-        count = len(plan.skipped)
+def _stop_on_problems(scan: Scan, options: Options) -> None:
+    if scan.problems and options.on_invalid == "error":
+        count = len(scan.skipped)
         raise InvalidInput(
-            plan.problems,
-            f"nothing was written: {count} of {plan.num_clips} clips affected; correct them, or leave them out with "
+            scan.problems,
+            f"nothing was written: {count} of {scan.num_clips} clips affected; correct them, or leave them out with "
             "--on-invalid skip",
         )
-    if not plan.shards:
-        raise ProspectError(f"found no valid clip among {plan.num_clips}, expected at least one; nothing was written")
+    if not scan.shards:
+        raise ProspectError(f"found no valid clip among {scan.num_clips}, expected at least one; nothing was written")
 
 
-def _ranges(spool: Path, plan: Plan) -> Iterator[bytes]:
+def _ranges(spool: Path, scan: Scan) -> Iterator[bytes]:
     with spool.open("rb") as file:
-        for shard in plan.shards:
+        for shard in scan.shards:
             file.seek(shard.start)
             yield file.read(shard.end - shard.start)
 
 
 def _write_or_keep(task: _ShardTask) -> ShardInfo:
     """Runs in a worker."""
-    plan = hashlib.sha256(task.clips).hexdigest()
+    digest = hashlib.sha256(task.clips).hexdigest()
     find = partial(find_frames_file, roots=task.roots)
-    finished = read_finished(task.folder, task.work, task.name, plan, find)
-    return finished or write_shard(task.folder, task.work, task.name, _clips(task), task.max_silent_frames, plan)
+    finished = read_finished(task.folder, task.work, task.name, digest, find)
+    return finished or write_shard(task.folder, task.work, task.name, _clips(task), task.max_silent_frames, digest)
 
 
 def _clips(task: _ShardTask) -> Iterator[tuple[Clip, FrameFile | None]]:
@@ -330,6 +330,6 @@ class _Index:
         table, embedded = read_rows(work, name)
         self.kinds.update(table.column("kind").to_pylist())
         writer.write_table(table, row_group_size=table.num_rows)
-        for found in embedded:
-            if self.frames.setdefault(found.source.name, found).source != found.source:
-                raise ProspectError(f"{found.path}: was changed during the build; run the same command again")
+        for file in embedded:
+            if self.frames.setdefault(file.source.name, file).source != file.source:
+                raise ProspectError(f"{file.path}: was changed during the build; run the same command again")

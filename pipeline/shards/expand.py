@@ -12,7 +12,7 @@ from pipeline.shards.sample import Kind, Next, TurnSample
 
 
 def expand(clip: Clip, max_silent_frames: int) -> list[TurnSample]:
-    """The samples of `clip`, in order; every frame of the clip is in at least one."""
+    """Cut `clip` into its samples, in order; every frame of the clip is in at least one."""
     items = _timeline(clip, max_silent_frames)
     num_samples = sum(not isinstance(item, Turn) or item.role in ACTIVE_ROLES for item in items)
     state, history, samples = clip.state, 0, list[TurnSample]()

@@ -41,7 +41,7 @@ class SourceHashes:
         return Source(name, stamp[0], self._known[place][1])
 
     def remember(self, path: Path, sha256: str, stamp: list[int]) -> None:
-        """`stamp`: size and modification time when it was read."""
+        """Take a file's hash; `stamp`: size and modification time when it was read."""
         self._known[str(path.resolve())] = [stamp, sha256]
         self._changed = True
 

@@ -73,7 +73,7 @@ class WrittenMember(NamedTuple):
 
 
 def index_row(sample: TurnSample, since: int, shard: str, members: Sequence[WrittenMember]) -> dict[str, Any]:
-    """The sample's row; `since` is how many turns the rows before it cover."""
+    """Give the sample's row; `since` is how many turns the rows before it cover."""
     clip = sample.clip
     return {
         "shard": shard,
@@ -108,12 +108,12 @@ def _clip_record(clip: Clip) -> dict[str, Any]:
 
 
 def covered_turns(sample: TurnSample) -> int:
-    """How many of the clip's turns the rows up to and including this sample's cover."""
+    """Count how many of the clip's turns the rows up to and including this sample's cover."""
     return len(sample.history) + (sample.target is not None)
 
 
 def read_manifest(folder: Folder) -> dict[str, Any]:
-    """The manifest of a split folder.
+    """Read the manifest of a split folder.
 
     Raises:
         ProspectError: there is none (the build did not finish), or it is of another format.

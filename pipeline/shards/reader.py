@@ -39,7 +39,7 @@ class Member:
 
 
 def shards_at(place: str) -> list[ShardFile]:
-    """The shards that a path or a URL names: itself (.tar), or those of a split folder.
+    """List the shards that a path or a URL names: itself (.tar), or those of a split folder.
 
     Raises:
         ProspectError: nothing there, or a folder that is no finished build.
@@ -68,7 +68,7 @@ def of_split(folder: Folder) -> list[ShardFile]:
 
 
 def read_members(shard: ShardFile) -> Iterator[Member]:
-    """The files of the tar, in order.
+    """Read the files of the tar, in order.
 
     Raises:
         ProspectError: not a tar, cut short, or not there.
@@ -85,7 +85,7 @@ def read_members(shard: ShardFile) -> Iterator[Member]:
 
 
 def read_samples(shard: ShardFile) -> Iterator[tuple[TurnSample, list[Member]]]:
-    """Each sample with its members: its JSON, then its embedded images (none where the shard was built without).
+    """Read each sample with its members: its JSON, then its embedded images (none where the shard was built without).
 
     Raises:
         ProspectError: not a tar of turn samples, or cut short.
@@ -104,7 +104,7 @@ def read_samples(shard: ShardFile) -> Iterator[tuple[TurnSample, list[Member]]]:
 
 
 def read_clips_of(shard: ShardFile) -> Iterator[list[TurnSample]]:
-    """The samples of one clip after the other."""
+    """Read the samples of one clip after the other."""
     samples: list[TurnSample] = []
     for sample, _ in read_samples(shard):
         if samples and sample.clip.id != samples[0].clip.id:

@@ -57,19 +57,19 @@ def labels_of(kind: Kind) -> dict[str, int]:
 
 
 def clip_key(clip: Clip) -> str:
-    """The part of a sample's key that its clip gives: readable, without dots, and unique by a hash."""
+    """Give the part of a sample's key that its clip gives: readable, without dots, and unique by a hash."""
     return key_of(clip.dataset, clip.id)
 
 
 @lru_cache(maxsize=64)  # one clip's samples are written one after the other
 def key_of(dataset: str, clip_id: str) -> str:
-    """`clip_key` from the two names that it depends on."""
+    """Give `clip_key` from the two names that it depends on."""
     digest = hashlib.sha256(f"{dataset}/{clip_id}".encode()).hexdigest()
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', clip_id[:KEY_PREFIX_LENGTH])}-{digest[:8]}"
 
 
 def encode(sample: TurnSample) -> bytes:
-    """The sample's JSON member, UTF-8."""
+    """Write the sample's JSON member, UTF-8."""
     clip, ids = sample.clip, [step.id for step in sample.clip.steps]
     record = {
         "format": FORMAT,
@@ -93,7 +93,7 @@ def encode(sample: TurnSample) -> bytes:
 
 
 def decode(data: bytes, where: str) -> TurnSample:
-    """Inverse of `encode`, with one difference: the clip of the result holds the turns that the sample knows, its
+    """Invert `encode`, with one difference: the clip of the result holds the turns that the sample knows, its
     history, target and trailing turns (for a clip's last sample: all of them).
 
     `where` (shard and key) goes into the error.
@@ -117,7 +117,7 @@ def decode(data: bytes, where: str) -> TurnSample:
 
 
 def rebuild_clip(samples: Sequence[TurnSample]) -> Clip:
-    """The whole clip from all of its samples, in order; checks that they agree.
+    """Rebuild the whole clip from all of its samples, in order; checks that they agree.
 
     Raises:
         ProspectError: a sample is missing, out of order, or of another clip.

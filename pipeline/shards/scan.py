@@ -48,14 +48,16 @@ class ShardRange:
 
 
 @dataclass(slots=True)
-class Plan:
+class Scan:
+    """What pass one saw: problems, and the shards that the valid clips make."""
+
     shards: list[ShardRange] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)  # of --on-invalid skip, for the manifest
     num_clips: int = 0  # read, valid or not
 
 
-def scan(
+def scan_split(
     source: Path,
     split: str,
     spool: Path,
@@ -63,34 +65,34 @@ def scan(
     roots: Sequence[Path],
     engine: Engine,
     on_clip: Callable[[int, None], None],
-) -> Plan:
+) -> Scan:
     """Check all clips of `source`, spool the valid ones, and cut them into shards. Roots are searched for frames."""
-    plan, keys = Plan(), dict[str, int]()
+    scan, keys = Scan(), dict[str, int]()
     elsewhere = _videos_of_other_splits(source, split)
     samples = size = 0
     with naming(spool), spool.open("wb") as file:
         start = 0
         for checked in chain.from_iterable(engine.map(_check_batch, _batches(source, options, tuple(roots)))):
-            index = plan.num_clips
+            index = scan.num_clips
             problems = [*checked.problems, *_check_identity(checked, index, source.name, keys, elsewhere)]
-            plan.num_clips += 1
-            on_clip(plan.num_clips, None)
+            scan.num_clips += 1
+            on_clip(scan.num_clips, None)
             if problems:
-                plan.problems += problems
-                plan.skipped.append(_skipped(checked, index, problems))
+                scan.problems += problems
+                scan.skipped.append(_skipped(checked, index, problems))
                 continue
             full = (
                 samples + checked.num_samples > options.max_shard_samples
                 or size + checked.num_bytes > options.max_shard_bytes
             )
             if full and samples:
-                plan.shards.append(ShardRange(start, file.tell()))
+                scan.shards.append(ShardRange(start, file.tell()))
                 start, samples, size = file.tell(), 0, 0
             samples, size = samples + checked.num_samples, size + checked.num_bytes
             file.write(checked.line)
         if samples:
-            plan.shards.append(ShardRange(start, file.tell()))
-    return plan
+            scan.shards.append(ShardRange(start, file.tell()))
+    return scan
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +145,14 @@ def _check_batch(batch: _Batch) -> list[_Checked]:
             open_frames=find,
             read_frames=batch.options.embed_frames,
         )
-        found = raw.get("video_uid"), raw.get("clip_idx", 0)
+        video, part = raw.get("video_uid"), raw.get("clip_idx", 0)
         if clip is None:
-            checked.append(_Checked(*found, problems, *_identity_of(raw, batch.dataset)))
+            checked.append(_Checked(video, part, problems, *_identity_of(raw, batch.dataset)))
             continue
         line = encode_clip(clip) + b"\n"
-        checked.append(_Checked(*found, [], clip.id, clip_key(clip), line, *_weigh(clip, batch.options, batch.roots)))
+        checked.append(
+            _Checked(video, part, [], clip.id, clip_key(clip), line, *_weigh(clip, batch.options, batch.roots))
+        )
     return checked
 
 
@@ -179,30 +183,30 @@ def check_splits(
     frames_root: Path | None,
     engine: Engine,
     progress: Progress,
-) -> Plan:
-    """The checks of a build alone, over several splits; the plan has problems and counts, and no shards."""
-    total = Plan()
+) -> Scan:
+    """Run the checks of a build alone, over several splits; the scan has problems and counts, and no shards."""
+    total = Scan()
     for dataset, split in datasets_and_splits:
         source = annotation_file(data_root, dataset, split)
         roots = search_roots(frames_root, data_root, dataset)
         stage = f"checking {dataset} {split}"
         with tempfile.TemporaryDirectory() as folder:
             spool = Path(folder) / "clips.jsonl"
-            plan = scan(source, split, spool, Options(), roots, engine, partial(progress, stage))
-        total.problems += plan.problems
-        total.skipped += plan.skipped
-        total.num_clips += plan.num_clips
+            scan = scan_split(source, split, spool, Options(), roots, engine, partial(progress, stage))
+        total.problems += scan.problems
+        total.skipped += scan.skipped
+        total.num_clips += scan.num_clips
     return total
 
 
 def read_clips(lines: bytes) -> Iterator[Clip]:
-    """The clips of a range of the spool."""
+    """Read the clips of a range of the spool."""
     for line in lines.splitlines():
         yield decode_clip(line)
 
 
 def skipped_by_field(skipped: list[dict[str, Any]]) -> dict[str, int]:
-    """How many of the clips left out had a problem in each field."""
+    """Count how many of the clips left out had a problem in each field."""
     return dict(sorted(Counter(name for entry in skipped for name in entry["fields"]).items()))
 
 
@@ -212,11 +216,11 @@ def _open_frames(frames_file: str, roots: Sequence[Path]) -> FrameFile:
 
 def _videos_of_other_splits(source: Path, split: str) -> dict[str, str]:
     """video_uid -> the annotation file of another split that has it."""
-    found: dict[str, str] = {}
+    elsewhere: dict[str, str] = {}
     for path in other_annotations(source, split):
         videos = (raw.get("video_uid") for raw in read_raw_clips(path) if isinstance(raw, dict))
-        found |= {video: path.name for video in videos if isinstance(video, str)}
-    return found
+        elsewhere |= {video: path.name for video in videos if isinstance(video, str)}
+    return elsewhere
 
 
 def _check_identity(

@@ -45,13 +45,13 @@ def write_shard(
     name: str,
     clips: Iterable[tuple[Clip, FrameFile | None]],
     max_silent_frames: int,
-    plan: str = "",
+    digest: str = "",
 ) -> ShardInfo:
     """Write FOLDER/NAME and, into the folder `rows`, its index rows.
 
     Args:
         clips: each with its frames file where its frames are to be embedded.
-        plan: digest of what the shard is made from; remembered for `read_finished`.
+        digest: of what the shard is made from; remembered for `read_finished`.
     """
     table: list[dict[str, Any]] = []
     frames_files: dict[str, FramesSource] = {}
@@ -70,7 +70,7 @@ def write_shard(
                     covered = covered_turns(sample)
     info = ShardInfo(name, hashing.size, hashing.hash.hexdigest(), len(table), num_clips)
     frames_records = [f.as_record() for f in frames_files.values()]
-    meta = {"shard": json.dumps(asdict(info)), "frames": json.dumps(frames_records), "plan": plan}
+    meta = {"shard": json.dumps(asdict(info)), "frames": json.dumps(frames_records), "plan": digest}
     with rows.new_file(rows_name(name)) as path:
         pq.write_table(pa.Table.from_pylist(table, schema=SCHEMA.with_metadata(meta)), path)
     return info
@@ -81,17 +81,19 @@ def rows_name(shard: str) -> str:
 
 
 def read_rows(rows: Folder, shard: str) -> tuple[pa.Table, list[FramesSource]]:
-    """A finished shard's index rows, and the frames files that it embeds."""
+    """Read a finished shard's index rows, and the frames files that it embeds."""
     table = pq.read_table(pa.BufferReader(rows.read(rows_name(shard))))
     frames = json.loads(table.schema.metadata[b"frames"])
     return table.replace_schema_metadata(None), [FramesSource.from_record(record) for record in frames]
 
 
-def read_finished(folder: Folder, rows: Folder, shard: str, plan: str, find: Callable[[str], Path]) -> ShardInfo | None:
-    """What is known of a shard that an earlier run finished; None when it has to be written (again).
+def read_finished(
+    folder: Folder, rows: Folder, shard: str, digest: str, find: Callable[[str], Path]
+) -> ShardInfo | None:
+    """Read what is known of a shard that an earlier run finished; None when it has to be written (again).
 
     Args:
-        plan: digest of what the shard is to be made from now.
+        digest: of what the shard is to be made from now.
         find: where the frames file of a name is now; one that moved or changed since means writing again.
     """
     if rows.size(rows_name(shard)) is None:
@@ -99,7 +101,7 @@ def read_finished(folder: Folder, rows: Folder, shard: str, plan: str, find: Cal
     meta = pq.read_schema(pa.BufferReader(rows.read(rows_name(shard)))).metadata
     info = ShardInfo(**json.loads(meta[b"shard"]))
     frames = [FramesSource.from_record(record) for record in json.loads(meta[b"frames"])]
-    is_same = meta[b"plan"].decode() == plan and folder.size(shard) == info.bytes
+    is_same = meta[b"plan"].decode() == digest and folder.size(shard) == info.bytes
     return info if is_same and all(f.is_unchanged and find(f.source.name) == Path(f.path) for f in frames) else None
 
 

@@ -36,7 +36,7 @@ def ensure_toy(
 
 
 def ensure_toy_shards(root: Path, shards: Path, preset: Literal["standard", "hard"], progress: Progress) -> None:
-    """The toy world under `root` and its shards under `shards`, each made where absent."""
+    """Make the toy world under `root` and its shards under `shards`, each where absent."""
     ensure_toy(root, progress, preset=preset)
     for split in SPLITS:
         if not (shards / DATASET / split / MANIFEST).is_file():

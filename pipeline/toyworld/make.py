@@ -26,7 +26,7 @@ TWO_PARTS = 0.15  # share of clips that are one part of a video in two
 
 
 def num_clips(clips: int) -> dict[str, int]:
-    """Clips by split, for `clips` of training."""
+    """Count clips by split, for `clips` of training."""
     others = max(8, round(clips * 40 / 300))
     return {"train": clips, "val": others, "test": others}
 

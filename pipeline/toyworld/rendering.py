@@ -45,7 +45,7 @@ def draw_light(rng: np.random.Generator, frames: int) -> Light:
 
 
 def render(rng: np.random.Generator, episode: Episode, light: Light, frame: int) -> bytes:
-    """JPEG bytes of one frame."""
+    """Draw one frame as JPEG bytes."""
     scene = episode.scenes[frame]
     canvas = Image.fromarray(np.clip(light.table, 0, 255).astype(np.uint8)).resize((SIZE * SCALE, SIZE * SCALE))
     draw = ImageDraw.Draw(canvas)

@@ -41,6 +41,6 @@ WORDINGS: Mapping[str, tuple[str, ...]] = {
 
 
 def say(rng: np.random.Generator, what: str, **words: object) -> str:
-    """One of the wordings of `what`, filled in."""
+    """Choose one of the wordings of `what`, filled in."""
     wordings = WORDINGS[what]
     return wordings[rng.integers(len(wordings))].format(**words)

@@ -73,12 +73,12 @@ _SPLIT_OF = _partition()
 
 
 def split_of(colours: frozenset[str]) -> str:
-    """The only split in which clips with this combination of steps occur, hence every order of it."""
+    """Give the only split in which clips with this combination of steps occur, hence every order of it."""
     return _SPLIT_OF[colours]
 
 
 def draw_episode(rng: np.random.Generator, split: str, *, hard: bool, two_parts: bool) -> tuple[Episode, list[int]]:
-    """An episode of `split` and the first frames of its clips ([0], or [0, cut]).
+    """Draw an episode of `split` and the first frames of its clips ([0], or [0, cut]).
 
     `hard` lists the steps in any order; otherwise by colour. The order of execution is never that of the list.
     """
@@ -113,12 +113,12 @@ def _draw(rng: np.random.Generator, split: str, hard: bool) -> Episode:
 
 
 def tray(part: Part) -> Point:
-    """Where the part lies before it is taken."""
+    """Give where the part lies before it is taken."""
     return 8.0 + 12.0 * part.slot, 55.0
 
 
 def slot_in_assembly(place: int) -> Point:
-    """Where the part that was placed as number `place` sits."""
+    """Give where the part that was placed as number `place` sits."""
     return 9.0 + 12.0 * place, 10.0
 
 

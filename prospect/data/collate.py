@@ -21,26 +21,26 @@ PREFETCH = 2  # batches that are asked of each worker ahead
 
 
 def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: bool = False) -> Batch | ProspectError:
-    """The batch of `items`, with the errors among them (None for a good item) under "errors".
+    """Make the batch of `items`, with the errors among them (None for a good item) under "errors".
 
     Without `skip` the first error takes the batch's place. With it a broken item becomes a sequence of one token that
     nothing is learned from: every rank still has its micro-batch.
     """
-    pixels, found = _pixels(items, image_size)
-    errors = [item if isinstance(item, ProspectError) else None for item in found]
+    pixels, decoded = _pixels(items, image_size)
+    errors = [item if isinstance(item, ProspectError) else None for item in decoded]
     first = next((error for error in errors if error), None)
     if first and not skip:
         return first
     nothing = Item("", "", "", TokenSequence(), [])
     nothing.sequence.add(Block([pad]))
-    good = [nothing if isinstance(item, ProspectError) else item for item in found]
+    good = [nothing if isinstance(item, ProspectError) else item for item in decoded]
     return _stacked(good, pixels, pad) | {"errors": errors}
 
 
 def stack_items(items: list[Item], pad: int, image_size: int) -> Batch:
-    """The batch of good items; an image that cannot be decoded is raised."""
-    pixels, found = _pixels(items, image_size)
-    for item in found:
+    """Make the batch of good items; an image that cannot be decoded is raised."""
+    pixels, decoded = _pixels(items, image_size)
+    for item in decoded:
         if isinstance(item, ProspectError):
             raise item
     return _stacked(items, pixels, pad)
@@ -57,10 +57,10 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
     else:
         frames = torch.from_numpy(np.empty((most, size, size, 3), dtype=np.uint8))  # numpy asks for huge pages
     pixels, end = frames.numpy(), 0  # (F, S, S, 3)
-    found: list[Item | ProspectError] = []
+    decoded: list[Item | ProspectError] = []
     for item in items:
         if isinstance(item, ProspectError) or item.features is not None:
-            found.append(item)
+            decoded.append(item)
             continue
         here = pixels[end : end + len(item.sequence.frames)]
         try:
@@ -70,11 +70,11 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
                 for out, data, frame in zip(here, item.images, item.sequence.frames, strict=True):
                     decode_into(out, data, f"frame {frame}")
         except ProspectError as error:  # its part is used by the next item
-            found.append(named(error, item.where))
+            decoded.append(named(error, item.where))
         else:
-            found.append(item)
+            decoded.append(item)
             end += len(here)
-    return frames[:end].permute(0, 3, 1, 2), found
+    return frames[:end].permute(0, 3, 1, 2), decoded
 
 
 def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
@@ -125,7 +125,7 @@ class Ring:
         self._next = 0
 
     def next(self, size_bytes: int) -> torch.Tensor:
-        """`size_bytes` of uint8, of the slot that was used longest ago."""
+        """Give `size_bytes` of uint8, of the slot that was used longest ago."""
         slot, self._next = self._next, (self._next + 1) % len(self._slots)
         if len(self._slots[slot]) < size_bytes:
             shared = torch.UntypedStorage._new_shared(size_bytes)

@@ -21,7 +21,7 @@ JPEG_START = b"\xff\xd8"
 
 
 def decode_frame(data: bytes, size: int, where: str) -> npt.NDArray[np.uint8]:
-    """Pixels (3, size, size) of an encoded image; `where` (file and frame) goes into the error."""
+    """Give pixels (3, size, size) of an encoded image; `where` (file and frame) goes into the error."""
     pixels = np.empty((size, size, 3), dtype=np.uint8)
     decode_into(pixels, data, where)
     return pixels.transpose(2, 0, 1)

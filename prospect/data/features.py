@@ -38,7 +38,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, features: Path, key: str) -> "FeatureStore":
-        """Raises ProspectError where no features of this key were cached, or what they are cannot be read."""
+        """Open; raises ProspectError where no features of this key were cached, or what they are cannot be read."""
         folder = features / key
         if not (folder / ABOUT).is_file():
             raise ProspectError(
@@ -67,13 +67,13 @@ class FeatureStore:
         return self.tokens * self.width * (2 if self.dtype == "bfloat16" else 4)
 
     def has(self, dataset: str, frames_file: str, images: Iterable[tuple[int, bytes]]) -> bool:
-        """Whether the features of all these frames are there, made from these stored images."""
+        """Tell whether the features of all these frames are there, made from these stored images."""
         path = self.path(dataset, frames_file)
         rows = _opened(path, self.row_bytes) if path.is_file() else {}
         return bool(rows) and all(frame in rows and rows[frame][0] == zlib.crc32(image) for frame, image in images)
 
     def read(self, dataset: str, frames_file: str, frames: Sequence[int], first: bytes) -> npt.NDArray[np.uint8]:
-        """Raw bytes (F, K * D * itemsize) of the frames' features.
+        """Read the raw bytes (F, K * D * itemsize) of the frames' features.
 
         Args:
             first: the stored image of the first frame, to notice features of other images under the same names.
@@ -93,8 +93,8 @@ class FeatureStore:
     def write(
         self, dataset: str, frames_file: str, chunks: Iterable[tuple[list[int], list[int], npt.NDArray[np.uint8]]]
     ) -> None:
-        """One frames file's features, whole or not at all; each chunk: F frames, crc32s of their stored images, and
-        their features' bytes (F, row_bytes)."""
+        """Write one frames file's features, whole or not at all; each chunk: F frames, crc32s of their stored images,
+        and their features' bytes (F, row_bytes)."""
         path = self.path(dataset, frames_file)
         kind = pa.binary(self.row_bytes)
         schema = pa.schema([("frame", pa.int64()), ("crc32", pa.uint32()), ("feature", kind)])

@@ -22,7 +22,7 @@ class StoredImages:
         return cls(split, data.frames_root, data.root)
 
     def read(self, rows: tuple[int, int], frames_file: str, frames: Sequence[int]) -> Iterator[bytes]:
-        """JPEG or PNG bytes of `frames` of a clip, untouched; each is read when it is asked for.
+        """Give the JPEG or PNG bytes of `frames` of a clip, untouched; each is read when it is asked for.
 
         Args:
             rows: first and end of the index rows in which the frames are.

@@ -30,11 +30,11 @@ class Split:
     cache: ShardCache | None = None  # of a remote split: where copies of its shards are
 
     def where(self, row: int) -> str:
-        """Shard and key of a row, for errors."""
+        """Name shard and key of a row, for errors."""
         return f"{self.folder}/{self.index.item(row, 'shard')} sample {self.index.item(row, 'key')}"
 
     def sample(self, row: int) -> TurnSample:
-        """The sample of an index row, read from its shard by offset.
+        """Read the sample of an index row from its shard by offset.
 
         Raises:
             ProspectError: the shard does not hold what the index says; names shard and key.
@@ -49,7 +49,7 @@ class Split:
         return sample
 
     def members(self, row: int, which: Sequence[int]) -> list[bytes]:
-        """The bytes of some members of a row: 0 its JSON, 1 + i the image of its frame i where images are embedded.
+        """Read bytes of some members of a row: 0 its JSON, 1 + i the image of its frame i where images are embedded.
 
         Raises:
             ProspectError: they are not there, or not the bytes that were written; names shard and key.
@@ -152,12 +152,12 @@ def _index(place: Folder, data: bytes, manifest: dict[str, Any]) -> pl.DataFrame
 
 
 def clip_starts(index: pl.DataFrame) -> list[int]:
-    """The row of each clip's first sample, and the number of rows at the end."""
+    """Give the row of each clip's first sample, and the number of rows at the end."""
     return [*index["sample_idx"].eq(0).arg_true().to_list(), len(index)]
 
 
 def clips_of(index: pl.DataFrame) -> Iterator[Clip]:
-    """Each clip, rebuilt from its index rows alone."""
+    """Rebuild each clip from its index rows alone."""
     columns = ("clip_id", "clip", "kind", "start_frame", "end_frame", "target", "turns_before", "trailing")
     starts = clip_starts(index)
     for first, end in pairwise(starts):

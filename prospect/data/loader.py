@@ -69,7 +69,7 @@ def make_loader(
     num_workers: int,
     on_skip: Callable[[str], None] = lambda error: None,
 ) -> Loader:
-    """The DataLoader of `batches`; `on_skip` is told of each broken sample that `data.on_error: skip` leaves out."""
+    """Make the DataLoader of `batches`; `on_skip` is told of each sample that `data.on_error: skip` leaves out."""
     skip = reader.data.on_error == "skip"
     loader = Loader(
         reader,

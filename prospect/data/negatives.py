@@ -12,7 +12,7 @@ from prospect.config import NegativeRate
 
 
 def rate_at(rate: NegativeRate, step: int, max_steps: int) -> float:
-    """The share of silent frames at optimizer step `step` (from 0) of `max_steps`.
+    """Give the share of silent frames at optimizer step `step` (from 0) of `max_steps`.
 
     With p the progress from 0 (first step) to 1 (last): linear start + (end - start) p; cosine
     end + (start - end) (1 + cos(pi p)) / 2; step: start while p < step_at, then end.
@@ -32,7 +32,7 @@ def is_kept(seed: int, epoch: int, clip_id: str, frame: int, rate: float) -> boo
 
 
 def jitter_of(seed: int, epoch: int, clip_id: str, frame: int, most: int) -> int:
-    """By how many frames the event at `frame` is moved: -most..most, all alike."""
+    """Draw by how many frames the event at `frame` is moved: -most..most, all alike."""
     return _draw(f"{seed}/{epoch}/{clip_id}/{frame}/jitter") % (2 * most + 1) - most
 
 

@@ -70,7 +70,7 @@ class Order:
         return self.num_sequences % self.global_batch_size
 
     def epoch(self, epoch: int) -> Indices:
-        """The sequences of an epoch; the dropped ones last. Weights of 1: every sequence once."""
+        """List the sequences of an epoch; the dropped ones last. Weights of 1: every sequence once."""
         streams = [self._next_passes(number, epoch) for number in range(len(self.sources))]
         mixed = streams[0]
         if len(streams) > 1:
@@ -113,7 +113,7 @@ class Order:
     def micro_batches(
         self, start_step: int, num_steps: int, micro_batch_size: int, rank: int = 0, ranks: int = 1
     ) -> Iterator[list[Request]]:
-        """This rank's micro-batches from optimizer step `start_step` on; seeks, nothing is replayed."""
+        """Give this rank's micro-batches from optimizer step `start_step` on; seeks, nothing is replayed."""
         share = self.global_batch_size // ranks
         epoch, sequences = -1, np.empty(0, dtype=np.int64)
         for step in range(start_step, num_steps):
@@ -133,7 +133,7 @@ def make_order(
     bucket_batches: int = 1,
     weights: Sequence[float] = (1.0,),
 ) -> Order:
-    """The order of the sequences of `plans`, one a dataset; `weights`: passes over each in an epoch.
+    """Make the order of the sequences of `plans`, one a dataset; `weights`: passes over each in an epoch.
 
     Raises:
         ProspectError: a weight so small that its dataset would never be drawn.
@@ -153,6 +153,6 @@ def make_order(
 
 
 def evaluation_batches(num_sequences: int, batch_size: int, rank: int = 0, ranks: int = 1) -> list[list[Request]]:
-    """Every sequence exactly once over all ranks, in order; nothing dropped, nothing repeated."""
+    """Deal every sequence exactly once over all ranks, in order; nothing dropped, nothing repeated."""
     mine = [Request(i, 0, 0) for i in range(rank, num_sequences, ranks)]
     return [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]

@@ -78,7 +78,7 @@ class SequenceReader(Dataset[Item | ProspectError]):
             return error
 
     def read(self, request: Request) -> Item:
-        """The sequence of a request.
+        """Read the sequence of a request.
 
         Raises:
             ProspectError: its sample or frames are broken; names shard and key.
@@ -152,5 +152,5 @@ class Readers(Dataset[Item | ProspectError]):
 
 
 def named(error: ProspectError, where: str) -> ProspectError:
-    """The error with shard and key before it."""
+    """Put shard and key before the error."""
     return ProspectError(str(error) if where in str(error) else f"{where}: {error}")

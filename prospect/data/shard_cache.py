@@ -36,7 +36,7 @@ class ShardCache:
 
     @contextmanager
     def open(self, remote: RemoteFolder, name: str, sha256: str) -> Iterator[IO[bytes]]:
-        """The local copy of a remote file, unbuffered.
+        """Open the local copy of a remote file, unbuffered.
 
         Raises:
             ProspectError: it cannot be fetched, or has another checksum than the manifest says.

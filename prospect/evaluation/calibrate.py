@@ -86,22 +86,22 @@ def calibrate_checkpoint(
         mean = sum(f1[f"{head}_f1"] for head in sweeps) / len(sweeps)
         tried.append({"update_threshold": update, "speak_threshold": speak, **f1, "mean": mean})
     tried.sort(key=lambda pair: -pair["mean"])  # stable: of equal ones that which the sweep ranked first
-    found = reliability(forced)
+    by_head = reliability(forced)
     if ranks.is_main_process:
         about = {"data": list(places.splits), "num_clips": len(forced), "tried": tried}
         best = tried[0]
         Thresholds(best["update_threshold"], best["speak_threshold"], about).save(folder)
         curves: dict[str, list[float]] = {head: list(one.f1) for head, one in sweeps.items()}
-        record = about | {"checkpoint": str(folder), "grid": list(GRID), "sweep": curves, "reliability": found}
+        record = about | {"checkpoint": str(folder), "grid": list(GRID), "sweep": curves, "reliability": by_head}
         write_json(out / CALIBRATION, record)
-        write_reliability(out / DIAGRAM, found, curves, GRID)
+        write_reliability(out / DIAGRAM, by_head, curves, GRID)
     ranks.wait_for_everyone()
-    return Calibration(folder / THRESHOLDS, tuple(tried), {head: of_head["ece"] for head, of_head in found.items()})
+    return Calibration(folder / THRESHOLDS, tuple(tried), {head: of_head["ece"] for head, of_head in by_head.items()})
 
 
-def calibration_table(found: Calibration) -> Table:
+def calibration_table(calibration: Calibration) -> Table:
     table = Table("update threshold", "speak threshold", "update F1", "speak F1", "mean", title="pairs, streamed")
-    for number, pair in enumerate(found.tried):
+    for number, pair in enumerate(calibration.tried):
         table.add_row(*(f"{value:.3f}" for value in pair.values()), style="bold" if number == 0 else "")
-    table.caption = ", ".join(f"{head}: calibration error {ece:.3f}" for head, ece in found.ece.items())
+    table.caption = ", ".join(f"{head}: calibration error {ece:.3f}" for head, ece in calibration.ece.items())
     return table

@@ -48,13 +48,13 @@ class DSTTerms:
     delays_s: tuple[float, ...]  # predicted minus reference time of each exact pair: negative is early
 
     def vector(self) -> FloatArray:
-        """The counts, (T,), as `dst_ratios` takes them."""
+        """Give the counts, (T,), as `dst_ratios` takes them."""
         return np.array(astuple(self.counts), dtype=np.float64)
 
 
 def dst_terms(prediction: ClipPrediction) -> DSTTerms:
-    """Its frames (and its end) are counted for the joint state only where the reference has an update: a clip without
-    steps, or in which nothing is begun or done, is right by silence."""
+    """Count the terms of a clip. Its frames (and its end) are counted for the joint state only where the reference has
+    an update: a clip without steps, or in which nothing is begun or done, is right by silence."""
     clip = prediction.clip
     window = match_window(clip.dataset, clip.fps)
     predicted, reference = predicted_updates(prediction.frames), reference_updates(clip)
@@ -62,8 +62,8 @@ def dst_terms(prediction: ClipPrediction) -> DSTTerms:
     exact = [(p, r) for p, r in pairs if predicted[p].update == reference[r].update]
     said, expected = predicted_speech(prediction.frames), reference_speech(clip)
     right = [
-        found == wanted
-        for found, wanted in zip(states_by_frame(clip, predicted), states_by_frame(clip, reference), strict=True)
+        state == wanted
+        for state, wanted in zip(states_by_frame(clip, predicted), states_by_frame(clip, reference), strict=True)
         if reference
     ]
     counts = DSTCounts(
@@ -84,7 +84,7 @@ def dst_terms(prediction: ClipPrediction) -> DSTTerms:
 
 
 def dst_ratios(sums: FloatArray) -> dict[str, FloatArray]:
-    """The named ratios of summed counts: (..., T) to (...), NaN where there is nothing to divide by.
+    """Give the named ratios of summed counts: (..., T) to (...), NaN where there is nothing to divide by.
 
     `should_update_dst_*` and `when_to_speak_*`: events found in time. `dst_update_accuracy`: exact among the found.
     `dst_update_f1`: from the matching that allows only equal content. `joint_state_accuracy`: share of frames with the
@@ -106,7 +106,7 @@ def dst_ratios(sums: FloatArray) -> dict[str, FloatArray]:
 
 
 def dst_metrics(terms: Sequence[DSTTerms]) -> dict[str, float | None]:
-    """Metrics pooled over clips; None where there is nothing to measure (no such events, no exact pair)."""
+    """Pool metrics over clips; None where there is nothing to measure (no such events, no exact pair)."""
     sums = np.sum([of_clip.vector() for of_clip in terms], axis=0) if terms else np.zeros(len(DSTCounts.__slots__))
     delays = [delay for of_clip in terms for delay in of_clip.delays_s]
     return without_nan(dst_ratios(sums)) | {
@@ -115,11 +115,11 @@ def dst_metrics(terms: Sequence[DSTTerms]) -> dict[str, float | None]:
 
 
 def ratio(part: FloatArray | int, whole: FloatArray | int) -> FloatArray:
-    """part / whole, elementwise; NaN where whole is 0."""
+    """Give part / whole, elementwise; NaN where whole is 0."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
 
 
 def without_nan(values: Mapping[str, FloatArray]) -> dict[str, float | None]:
-    """Plain numbers of 0-dimensional values, None for NaN."""
+    """Give plain numbers of 0-dimensional values, None for NaN."""
     return {name: None if np.isnan(value) else float(value) for name, value in values.items()}

@@ -38,7 +38,7 @@ class _Unavailable(Exception):
 
 
 def load_embedder(name: str | None = None, device: str | None = None) -> Embedder:
-    """The sentence embedding model.
+    """Load the sentence embedding model.
 
     Args:
         name: a hub id, a folder, or "all-minilm" (packaged); None: ProAssist's, or the packaged one without it.
@@ -107,19 +107,19 @@ def _open(name: str, device: str | None) -> Any:
 
 def _failure(ask: Callable[[], object], seconds: float) -> str | None:
     """Why `ask` did not succeed within the time; None: it did. Looking up a host's name obeys no timeout but this."""
-    found: list[str | None] = []
+    outcomes: list[str | None] = []
 
     def run() -> None:
         try:
             ask()
-            found.append(None)
+            outcomes.append(None)
         except Exception as error:
-            found.append(_first_line(error))
+            outcomes.append(_first_line(error))
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join(seconds)
-    return found[0] if found else f"no answer in {seconds:g} s"
+    return outcomes[0] if outcomes else f"no answer in {seconds:g} s"
 
 
 def _first_line(error: Exception) -> str:

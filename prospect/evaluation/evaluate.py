@@ -117,20 +117,20 @@ class ProspectEvaluator:
         predictions = self.stream(clips, self.rows, ranks)
         if not ranks.is_main_process:
             return {}
-        found = {row: [read_prediction(predictions / row / one.file_name) for one in clips] for row in self.rows}
-        metrics = self._measured(found, [one.clip for one in clips])
+        streamed = {row: [read_prediction(predictions / row / one.file_name) for one in clips] for row in self.rows}
+        metrics = self._measured(streamed, [one.clip for one in clips])
         write_json(self.out / METRICS, metrics)
         images = {(one.clip.dataset, one.clip.id): one for one in clips}
         write_report(
             self.out / REPORT,
             metrics,
-            found["model"],
+            streamed["model"],
             lambda clip, frames: images[clip.dataset, clip.id].stored(frames),
         )
         return metrics
 
     def clips(self) -> list[EvaluatedClip]:
-        """The clips to stream.
+        """List the clips to stream.
 
         Raises:
             ProspectError: bad shards or ids, the same clip twice, or no clip at all.
@@ -146,7 +146,7 @@ class ProspectEvaluator:
         return clips
 
     def stream(self, clips: Sequence[EvaluatedClip], rows: Sequence[Row], ranks: PartialState) -> Path:
-        """Prediction files of `rows`, all of them when it returns; their folder.
+        """Write prediction files of `rows`, all of them when it returns; gives their folder.
 
         Raises:
             ProspectError: bad checkpoint, frames or settings, or a folder that holds other predictions.
@@ -173,7 +173,7 @@ class ProspectEvaluator:
             self.tell(f"note: {folder}: predictions of other annotations, which were streamed again: {total}")
         return folder
 
-    def _measured(self, found: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:
+    def _measured(self, streamed: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:
         embedder = load_embedder(self.embedding)
         if embedder.note:
             self.notes.append(embedder.note)
@@ -181,8 +181,8 @@ class ProspectEvaluator:
         rows: dict[str, Any] = {}
         by_clip: list[ClipScores] = []
         problems: set[str | None] = set()
-        for row, predictions in [*found.items(), (SILENT, silent)]:
-            self.progress("measuring", len(rows), len(found) + 1)
+        for row, predictions in [*streamed.items(), (SILENT, silent)]:
+            self.progress("measuring", len(rows), len(streamed) + 1)
             scores = measure(predictions, embedder.embed)
             together, datasets = pooled(scores), by_dataset(scores)
             apart = {name: pooled(part) for name, part in datasets.items()} if len(datasets) > 1 else {}
@@ -192,13 +192,13 @@ class ProspectEvaluator:
             if row == "model":
                 by_clip = scores
         self.notes += sorted(problem for problem in problems if problem)
-        settings = found["model"][0].settings
+        settings = streamed["model"][0].settings
         metrics = {
             "format": FORMAT,
             "checkpoint": self.checkpoint,
             "data": list(self.places.splits),
             "num_clips": len(clips),
-            "num_frames": sum(len(prediction.frames) for prediction in found["model"]),
+            "num_frames": sum(len(prediction.frames) for prediction in streamed["model"]),
             "settings": {name: value for name, value in settings.items() if name not in ("checkpoint", "row")},
             "scorer": self.scorer,
             "embedder": embedder.name,
@@ -208,7 +208,7 @@ class ProspectEvaluator:
         if self.scorer == "proassist":
             from prospect.evaluation.proassist import proassist_scores
 
-            theirs, problem = proassist_scores(found["model"], embedder.model)
+            theirs, problem = proassist_scores(streamed["model"], embedder.model)
             metrics["proassist"] = theirs
             self.notes += [problem] if problem else []
         metrics["notes"] = self.notes
@@ -216,15 +216,15 @@ class ProspectEvaluator:
 
 
 def join_ranks() -> PartialState:
-    """The processes that torchrun started, or this one alone."""
+    """Join the processes that torchrun started, or this one alone."""
     return PartialState(cpu=not torch.cuda.is_available(), timeout=RANKS_WAIT)
 
 
 def evaluate_contexts(
     model_path: str, data_source: Places, out: Path, *, overrides: Overrides = NO_OVERRIDES, **options: Any
 ) -> dict[str, dict[str, Any]]:
-    """The metrics of each overflow policy on the same clips, each in a folder of its own; {} on the other ranks."""
-    found: dict[str, dict[str, Any]] = {
+    """Give the metrics of each overflow policy on the same clips, each in its own folder; {} on the other ranks."""
+    metrics: dict[str, dict[str, Any]] = {
         policy: ProspectEvaluator(
             model_path,
             data_source,
@@ -235,7 +235,7 @@ def evaluate_contexts(
         ).evaluate()
         for policy in POLICIES
     }
-    return found if all(found.values()) else {}
+    return metrics if all(metrics.values()) else {}
 
 
 def _silent(clip: Clip) -> ClipPrediction:

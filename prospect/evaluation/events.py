@@ -25,7 +25,7 @@ class SpeechEvent:
 
 
 def reference_updates(clip: Clip) -> list[UpdateEvent]:
-    """The clip's transitions, each at the end_frame of its turn."""
+    """List the clip's transitions, each at the end_frame of its turn."""
     return [
         UpdateEvent(turn.end_frame, update)
         for turn in clip.turns
@@ -54,7 +54,7 @@ def predicted_speech(frames: Sequence[FrameRecord]) -> list[SpeechEvent]:
 
 
 def states_by_frame(clip: Clip, events: Sequence[UpdateEvent]) -> list[dict[str, State]]:
-    """The state of every step after each frame of the clip. An illegal transition leaves its step as it is."""
+    """Give the state of every step after each frame of the clip. An illegal transition leaves its step as it is."""
     by_frame: dict[int, list[Update]] = {}
     for event in events:
         by_frame.setdefault(event.frame, []).append(event.update)

@@ -21,7 +21,7 @@ _MOST_UNDEFINED = 0.05  # share of resamples
 def intervals(
     terms: FloatArray, ratios: Callable[[FloatArray], Mapping[str, FloatArray]], seed: int
 ) -> dict[str, Interval | None]:
-    """The 95% percentile interval of each pooled metric.
+    """Give the 95% percentile interval of each pooled metric.
 
     None for fewer than two clips, and where more than 5% of the resamples leave the metric undefined; fewer are left
     out.
@@ -35,17 +35,17 @@ def intervals(
 
 
 def delay_intervals(delays_s: Sequence[Sequence[float]], seed: int) -> dict[str, Interval | None]:
-    """The same for the quantiles of the delays, which are `DSTTerms.delays_s` of each clip."""
+    """Give the same for the quantiles of the delays, which are `DSTTerms.delays_s` of each clip."""
     draws = _draws(len(delays_s), seed)
     clip_of = np.repeat(np.arange(len(delays_s)), [len(of_clip) for of_clip in delays_s])
     delays = np.array([delay for of_clip in delays_s for delay in of_clip], dtype=np.float64)
     order = np.argsort(delays)
     delays, times = delays[order], draws[:, clip_of[order]]  # times (N, delays): how often a resample has each
-    found = {}
+    interval_of = {}
     for name, share in DELAY_QUANTILES.items():
         values = [np.quantile(np.repeat(delays, drawn), share) if drawn.any() else np.nan for drawn in times]
-        found[name] = _interval(np.array(values), len(delays_s))
-    return found
+        interval_of[name] = _interval(np.array(values), len(delays_s))
+    return interval_of
 
 
 def _draws(num_clips: int, seed: int) -> npt.NDArray[np.int64]:

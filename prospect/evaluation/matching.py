@@ -54,7 +54,7 @@ class SpeechMatch:
 
 
 def match_window(dataset: str, fps: float) -> Window:
-    """ProAssist's window of a dataset in frames; seconds times fps, cut towards zero."""
+    """Give ProAssist's window of a dataset in frames; seconds times fps, cut towards zero."""
     seconds = next((window for name, window in _WINDOWS_S if name in dataset), _DEFAULT_WINDOW_S)
     return int(seconds[0] * fps), int(seconds[1] * fps)
 
@@ -66,7 +66,7 @@ def match_events(
     *,
     same_content_only: bool = False,
 ) -> list[tuple[int, int]]:
-    """The best one-to-one pairs (index of prediction, index of reference), in order of the prediction.
+    """Find the best one-to-one pairs (index of prediction, index of reference), in order of the prediction.
 
     Best is, in this order: most pairs, least sum of distances in frames, most pairs of equal content (update or text).
 
@@ -96,7 +96,7 @@ def match_events(
 
 
 def match_speech(predictions: Sequence[ClipPrediction], embed: Embed) -> list[SpeechMatch]:
-    """ProAssist's matching of each clip. Texts with no counterpart in their window are not embedded, none is twice.
+    """Match each clip as ProAssist does. Texts with no counterpart in their window are not embedded, none is twice.
 
     The cost of a frame that speaks and frame j at distance d is 1 - |cosine| where j has a reference utterance, 1 where
     it is silent, plus 0.3 (d / w)^1.5 with w the longer side of the window; the sum over frames that speak is least.

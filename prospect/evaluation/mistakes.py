@@ -28,7 +28,7 @@ class EventError:
 def update_errors(
     predicted: Sequence[UpdateEvent], reference: Sequence[UpdateEvent], window: Window
 ) -> list[EventError]:
-    """The mistakes of one clip's updates, in order of frames.
+    """List the mistakes of one clip's updates, in order of frames.
 
     - early, late: found, before or after the reference's frame
     - missed: a reference that nothing is paired with
@@ -54,7 +54,7 @@ def update_errors(
 def speech_errors(
     predicted: Sequence[SpeechEvent], reference: Sequence[SpeechEvent], window: Window
 ) -> list[EventError]:
-    """The mistakes of one clip's utterances, in order of frames; what they say counts only for repetition.
+    """List the mistakes of one clip's utterances, in order of frames; what they say counts only for repetition.
 
     - early, late, missed: as for updates
     - repeated: not found, and a reference inside its window is paired with another prediction, or an earlier prediction
@@ -72,9 +72,9 @@ def speech_errors(
 
 
 def count_errors(errors: Iterable[EventError], kinds: Sequence[str]) -> dict[str, int]:
-    """Errors by kind, over any number of clips; every one of `kinds` is there."""
-    found = Counter(error.kind for error in errors)
-    return {kind: found[kind] for kind in kinds}
+    """Count errors by kind, over any number of clips; every one of `kinds` is there."""
+    counts = Counter(error.kind for error in errors)
+    return {kind: counts[kind] for kind in kinds}
 
 
 def _in_time(

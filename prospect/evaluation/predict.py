@@ -45,11 +45,11 @@ class EvaluatedClip:
         return f"{clip_key(self.clip)}.json"
 
     def stored(self, frames: Sequence[int]) -> Iterator[bytes]:
-        """JPEG or PNG bytes of some frames."""
+        """Give JPEG or PNG bytes of some frames."""
         return self.images.read(self.rows, self.clip.frames_file, frames)
 
     def pixels(self, size: int, blind: bool) -> Iterator[torch.Tensor]:
-        """uint8 (3, S, S) of each frame, decoded when it is asked for."""
+        """Give uint8 (3, S, S) of each frame, decoded when it is asked for."""
         frames = range(self.clip.start_frame, self.clip.end_frame + 1)
         if blind:
             grey = torch.from_numpy(blind_frames(1, size)[0])
@@ -61,7 +61,7 @@ class EvaluatedClip:
 
 
 def open_place(place: str, data_root: Path, cache: ShardCache | None) -> Split:
-    """The split whose folder (or URL) is `place`, OUT/DATASET/SPLIT.
+    """Open the split whose folder (or URL) is `place`, OUT/DATASET/SPLIT.
 
     Raises:
         ProspectError: it is no such folder, or no finished build.
@@ -79,32 +79,32 @@ def clips_to_stream(
     video_ids: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> list[EvaluatedClip]:
-    """The clips of `splits`, in order; `video_ids` keeps those videos (or clips), `limit` the first so many.
+    """List the clips of `splits`, in order; `video_ids` keeps those videos (or clips), `limit` the first so many.
 
     Raises:
         ProspectError: a video id that no clip has, or two clips of the same dataset and id.
     """
-    found = [
+    clips = [
         EvaluatedClip(clip, images(split), rows)
         for split in splits
         for clip, rows in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True)
     ]
     if video_ids:
-        known = {name for one in found for name in (one.clip.video_uid, one.clip.id)}
+        known = {name for one in clips for name in (one.clip.video_uid, one.clip.id)}
         if unknown := [name for name in video_ids if name not in known]:
             raise ProspectError(
                 f"--video-ids: found {', '.join(unknown)}, expected videos (or clips) of the split, such as "
                 f"{', '.join(sorted(known)[:3])}"
             )
-        found = [one for one in found if one.clip.video_uid in video_ids or one.clip.id in video_ids]
-    found = found[:limit]
-    counts = Counter(one.file_name for one in found)
-    if twice := [one.clip for one in found if counts[one.file_name] > 1]:
+        clips = [one for one in clips if one.clip.video_uid in video_ids or one.clip.id in video_ids]
+    clips = clips[:limit]
+    counts = Counter(one.file_name for one in clips)
+    if twice := [one.clip for one in clips if counts[one.file_name] > 1]:
         raise ProspectError(
             f"{', '.join(str(split.folder) for split in splits)}: found clip {twice[0].id!r} of dataset "
             f"{twice[0].dataset!r} twice, expected each once, as it has one prediction file; name each split once"
         )
-    return found
+    return clips
 
 
 def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
@@ -150,8 +150,8 @@ def stream_clips(
     rank: int = 0,
     ranks: int = 1,
 ) -> int:
-    """A prediction file in `folder` for each of this rank's share of `clips`; how many were there, of other annotations
-    (or settings), and were made again.
+    """Write a prediction file in `folder` for each of this rank's share of `clips`; gives how many were there, of other
+    annotations (or settings), and were made again.
 
     Raises:
         ProspectError: a frame is broken, or a prediction file.
@@ -175,17 +175,17 @@ def stream_clips(
 
 
 def stream_record(checkpoint: str, streamer: Streamer) -> dict[str, Any]:
-    """What predictions depend on, besides the clips: the checkpoint's weights and the settings of the stream."""
+    """Give what predictions depend on, besides the clips: the checkpoint's weights and the settings of the stream."""
     return {"checkpoint": checkpoint, "weights": _weights(Path(checkpoint)), **asdict(streamer.settings)}
 
 
 def _settings(path: Path) -> dict[str, Any] | None:
     """What `prepare_folder` wrote; None: nothing of the kind."""
     try:
-        found = json.loads(path.read_bytes())
+        settings = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return settings if isinstance(settings, dict) else None
 
 
 def _weights(checkpoint: Path) -> str:

@@ -28,12 +28,12 @@ class ClipPrediction:
 
 
 def write_prediction(path: Path, prediction: ClipPrediction) -> None:
-    """The file appears complete or not at all."""
+    """Write the file, complete or not at all."""
     write_atomically(path, (json.dumps(_to_json(prediction), ensure_ascii=False, indent=1) + "\n").encode())
 
 
 def read_prediction(path: Path) -> ClipPrediction:
-    """Inverse of `write_prediction`.
+    """Invert `write_prediction`.
 
     Raises:
         ProspectError: no prediction file of this format.
@@ -50,7 +50,7 @@ def read_prediction(path: Path) -> ClipPrediction:
 
 
 def proassist_records(prediction: ClipPrediction) -> list[dict[str, Any]]:
-    """ProAssist's record of each frame; silence is the empty string, `image` is left out as ProAssist does on saving.
+    """Give ProAssist's record of each frame; silence is the empty string, `image` left out as ProAssist does on saving.
 
     Times are ProAssist's: frame i of the stream is over at (i + 1) / fps seconds.
     """

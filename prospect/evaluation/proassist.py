@@ -20,7 +20,7 @@ from prospect.evaluation.text_scores import TEXT_SCORES, TextScores, missing
 def proassist_scores(
     predictions: Sequence[ClipPrediction], model: Any
 ) -> tuple[dict[str, float | int | None], str | None]:
-    """ProAssist's metrics over all clips, and what kept its text scores (then None) from being computed.
+    """Give ProAssist's metrics over all clips, and what kept its text scores (then None) from being computed.
 
     Args:
         model: a SentenceTransformer (`Embedder.model`).
@@ -45,19 +45,19 @@ def proassist_scores(
             matches.append(SpeechMatch((), tuple(_reference(output) for output in outputs if output.ref), ()))
             continue
         left, right = get_match_time_window(clip.dataset)
-        found = find_match(
+        matching = find_match(
             eval_outputs=outputs,
             sts_model=model,
             match_window=(int(left * clip.fps), int(right * clip.fps)),
             dist_func_factor=DISTANCE_FACTOR,
             dist_func_power=DISTANCE_POWER,
         )
-        pairs = zip(found.matched, found.semantic_scores, strict=True)
+        pairs = zip(matching.matched, matching.semantic_scores, strict=True)
         matches.append(
             SpeechMatch(
                 tuple(SpeechPair(_predicted(gen), _reference(ref), score) for (gen, ref), score in pairs),
-                tuple(map(_reference, found.missed)),
-                tuple(map(_predicted, found.redundant)),
+                tuple(map(_reference, matching.missed)),
+                tuple(map(_predicted, matching.redundant)),
             )
         )
     texts = _text_scores(matched_texts(matches))

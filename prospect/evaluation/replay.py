@@ -22,7 +22,7 @@ Row = Literal["model", "blind", "text_only", "oracle_state", "forced"]
 def stream_clip(
     streamer: Streamer, clip: Clip, features: Iterable[Tensor], row: Row = "model"
 ) -> Iterator[FrameRecord]:
-    """The record of each frame of `clip`, in order.
+    """Give the record of each frame of `clip`, in order.
 
     A model without DST meets the clip as it learned it: no update is forced.
 
@@ -38,7 +38,7 @@ def stream_clip(
 
 
 def encoded(streamer: Streamer, frames: Iterable[Tensor], row: Row, chunk: int) -> Iterator[Tensor]:
-    """Features (K, D) of each of `frames` (uint8 (3, S, S)), `chunk` of them in one forward of the vision tower."""
+    """Give features (K, D) of each of `frames` (uint8 (3, S, S)), `chunk` of them in one forward of the tower."""
     model = streamer.model
     if row == "text_only":
         empty = torch.empty(0, model.config.text_config.hidden_size, device=model.device)

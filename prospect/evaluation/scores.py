@@ -48,16 +48,16 @@ def measure(predictions: Sequence[ClipPrediction], embed: Embed) -> list[ClipSco
 
 
 def pooled(scores: Sequence[ClipScores]) -> dict[str, Any]:
-    """`metrics` over all of `scores`, their `intervals` (95%, of those that are ratios of sums), and the `problem` that
-    kept text scores from being computed, if any."""
+    """Give `metrics` over all of `scores`, their `intervals` (95%, of those that are ratios of sums), and the `problem`
+    that kept text scores from being computed, if any."""
     texts = text_scores(matched_texts([one.match for one in scores]))
     dst = np.stack([one.dst.vector() for one in scores])  # (C, T)
     speech = np.stack([one.speech.vector() for one in scores])
-    found = intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED)
-    found |= delay_intervals([one.dst.delays_s for one in scores], SEED)
+    interval_of = intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED)
+    interval_of |= delay_intervals([one.dst.delays_s for one in scores], SEED)
     return {
         "metrics": _metrics(scores, texts),
-        "intervals": {name: list(interval) if interval else None for name, interval in found.items()},
+        "intervals": {name: list(interval) if interval else None for name, interval in interval_of.items()},
         "problem": texts.problem,
     }
 
@@ -68,9 +68,9 @@ def by_dataset(scores: Sequence[ClipScores]) -> dict[str, list[ClipScores]]:
 
 
 def clip_metrics(score: ClipScores) -> Metrics:
-    """Of one clip: all but the text scores, which mean little for a few utterances."""
-    found = _metrics([score], TextScores({}, None))
-    return {name: value for name, value in found.items() if name not in TEXT_SCORES}
+    """Give one clip's metrics: all but the text scores, which mean little for a few utterances."""
+    metrics = _metrics([score], TextScores({}, None))
+    return {name: value for name, value in metrics.items() if name not in TEXT_SCORES}
 
 
 def _metrics(scores: Sequence[ClipScores], texts: TextScores) -> Metrics:

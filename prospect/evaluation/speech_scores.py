@@ -28,7 +28,7 @@ class SpeechTerms:
     time_diff_sum_s: float  # of `matched` pairs, whatever the sign
 
     def vector(self) -> FloatArray:
-        """(T,), as `speech_ratios` takes them."""
+        """Give (T,), as `speech_ratios` takes them."""
         return np.array(astuple(self), dtype=np.float64)
 
 
@@ -47,7 +47,7 @@ def speech_terms(match: SpeechMatch, fps: float) -> SpeechTerms:
 
 
 def matched_texts(matches: Sequence[SpeechMatch]) -> list[tuple[str, str]]:
-    """(prediction, reference) of the pairs that text scores are computed over."""
+    """List (prediction, reference) of the pairs that text scores are computed over."""
     return [
         (pair.predicted.text, pair.reference.text)
         for match in matches
@@ -57,7 +57,7 @@ def matched_texts(matches: Sequence[SpeechMatch]) -> list[tuple[str, str]]:
 
 
 def speech_ratios(sums: FloatArray) -> dict[str, FloatArray]:
-    """The named ratios of summed terms: (..., T) to (...)."""
+    """Give the named ratios of summed terms: (..., T) to (...)."""
     of = SpeechTerms(*np.moveaxis(sums, -1, 0))
     before = of.matched + of.mismatched
     precision = _ratio(of.matched, before + of.redundant)
@@ -75,7 +75,7 @@ def speech_ratios(sums: FloatArray) -> dict[str, FloatArray]:
 
 
 def speech_metrics(terms: Sequence[SpeechTerms], texts: TextScores) -> dict[str, float | int | None]:
-    """All of ProAssist's metrics, pooled; `texts` of `matched_texts` of the same clips.
+    """Give all of ProAssist's metrics, pooled; `texts` of `matched_texts` of the same clips.
 
     Each text score stands once more as NAME_w, times the Jaccard index; None where it could not be computed.
     """

@@ -31,7 +31,7 @@ class _Failed(Exception):
 
 
 def text_scores(pairs: Sequence[tuple[str, str]]) -> TextScores:
-    """Scores of (prediction, reference) pairs; all 0 without a pair, as ProAssist has it.
+    """Score (prediction, reference) pairs; all 0 without a pair, as ProAssist has it.
 
     Pairs whose reference has no token but punctuation are left out.
     """
@@ -63,7 +63,7 @@ def text_scores(pairs: Sequence[tuple[str, str]]) -> TextScores:
 
 
 def missing() -> str | None:
-    """What the text scores need and this machine lacks, with the fix; None: nothing."""
+    """Name what the text scores need and this machine lacks, with the fix; None: nothing."""
     needs = []
     if find_spec("pycocoevalcap") is None:
         needs.append("pycocoevalcap (pip install 'prospect-vlm[evaluate]')")
@@ -80,10 +80,10 @@ def _tokenized(texts: Sequence[str]) -> list[str]:
     command = ["java", "-cp", str(jar), "edu.stanford.nlp.process.PTBTokenizer", "-preserveLines", "-lowerCase"]
     lines = "\n".join(" ".join(text.split()) for text in texts)  # one line a text, whatever breaks it holds
     done = subprocess.run([*command, "-encoding", "UTF-8"], input=lines.encode(), capture_output=True)
-    found = done.stdout.decode().split("\n")[: len(texts)]
-    if done.returncode or len(found) != len(texts):
+    tokenized = done.stdout.decode().split("\n")[: len(texts)]
+    if done.returncode or len(tokenized) != len(texts):
         raise _Failed(_last_line(done.stderr))
-    return [" ".join(token for token in line.split() if token not in ptbtokenizer.PUNCTUATIONS) for line in found]
+    return [" ".join(token for token in line.split() if token not in ptbtokenizer.PUNCTUATIONS) for line in tokenized]
 
 
 def _meteor(reference: _Tokenized, predicted: _Tokenized) -> float:

@@ -34,13 +34,13 @@ class Sweep:
 
 
 def sweep(predictions: Sequence[ClipPrediction], head: Head) -> Sweep:
-    """Event F1 as `dst_scores` has it (in time, whatever the content), pooled over clips, at each threshold."""
+    """Give event F1 as `dst_scores` has it (in time, whatever the content), pooled over clips, at each threshold."""
     decided = [[list(_decisions(record, head)) for record in one.frames] for one in predictions]
     return Sweep(head, tuple(_event_f1(predictions, decided, head, threshold) for threshold in GRID))
 
 
 def best_pairs(update: Sweep | None, speak: Sweep, count: int) -> list[tuple[float, float]]:
-    """The `count` pairs (update, speak) of the best mean F1; of equally good ones those nearest to 0.5.
+    """List the `count` pairs (update, speak) of the best mean F1; of equally good ones those nearest to 0.5.
 
     update: None of a model without DST, whose update head never fires.
 
@@ -55,7 +55,7 @@ def best_pairs(update: Sweep | None, speak: Sweep, count: int) -> list[tuple[flo
 
 
 def fires(decisions: Sequence[tuple[float, bool]], threshold: float) -> int:
-    """How many events a head of `threshold` gives at one frame.
+    """Count how many events a head of `threshold` gives at one frame.
 
     Args:
         decisions: probability, and whether the reference has the head's block next, of each in order.
@@ -75,18 +75,18 @@ def fires(decisions: Sequence[tuple[float, bool]], threshold: float) -> int:
 
 
 def swept_heads(predictions: Sequence[ClipPrediction]) -> tuple[Head, ...]:
-    """The heads of the model that was streamed; of one without DST, when_to_speak alone."""
+    """List the heads of the model that was streamed; of one without DST, when_to_speak alone."""
     return HEADS if all(one.settings.get("dst", True) for one in predictions) else ("when_to_speak",)
 
 
 def reliability(predictions: Sequence[ClipPrediction]) -> dict[str, Any]:
-    """Of each of `swept_heads`: `bins` of [mean probability, share of positives, count], and `ece`, the expected
+    """Give for each of `swept_heads`: `bins` of [mean probability, share of positives, count], and `ece`, the expected
     calibration error.
 
     Over the first decisions of all frames but those that training leaves unlabelled (inside an event's range, before
     its last frame). Bins are of equal width; empty ones are left out.
     """
-    found: dict[str, Any] = {}
+    by_head: dict[str, Any] = {}
     for head in swept_heads(predictions):
         pairs = [pair for one in predictions for pair in _labelled(one, head)]
         p, y = np.array([pair[0] for pair in pairs]), np.array([pair[1] for pair in pairs])
@@ -94,13 +94,13 @@ def reliability(predictions: Sequence[ClipPrediction]) -> dict[str, Any]:
         bins = [[float(p[place == b].mean()), float(y[place == b].mean()), int((place == b).sum())]
                 for b in range(NUM_BINS) if (place == b).any()]  # fmt: skip
         ece = sum(count * abs(mean - share) for mean, share, count in bins) / max(len(p), 1)
-        found[head] = {"bins": bins, "ece": ece}
-    return found
+        by_head[head] = {"bins": bins, "ece": ece}
+    return by_head
 
 
-def _distinct(found: Sweep) -> Iterator[tuple[float, float]]:
+def _distinct(sweep: Sweep) -> Iterator[tuple[float, float]]:
     """(threshold, F1): one of each stretch of the grid with the same F1."""
-    for f1, stretch in groupby(zip(GRID, found.f1, strict=True), key=itemgetter(1)):
+    for f1, stretch in groupby(zip(GRID, sweep.f1, strict=True), key=itemgetter(1)):
         yield min((threshold for threshold, _ in stretch), key=lambda threshold: abs(threshold - 0.5)), f1
 
 
@@ -120,7 +120,7 @@ def _event_f1(
     head: Head,
     threshold: float,
 ) -> float:
-    found = of = 0
+    matched = of = 0
     for one, frames in zip(predictions, decided, strict=True):
         clip = one.clip
         is_update = head == "should_update_dst"
@@ -131,9 +131,9 @@ def _event_f1(
             for _ in range(_events(fires(decisions, threshold), head))
         ]
         due = [SpeechEvent(frame, "") for frame in frames_due]
-        found += len(match_events(predicted, due, match_window(clip.dataset, clip.fps)))
+        matched += len(match_events(predicted, due, match_window(clip.dataset, clip.fps)))
         of += len(predicted) + len(due)
-    return 2 * found / of if of else 0.0
+    return 2 * matched / of if of else 0.0
 
 
 def _events(count: int, head: Head) -> int:

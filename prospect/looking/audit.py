@@ -54,7 +54,7 @@ class Audit:
     notes: list[str] = field(default_factory=list)
 
     def check(self, name: str, clip: Clip, what: str, found: object, expected: object) -> None:
-        """One comparison of check `name`."""
+        """Make one comparison of check `name`."""
         self.looked_at[name] += 1
         if found != expected:
             self.violations[name].append(Problem(name, clip.id, "", what, _short(found), _short(expected)))
@@ -76,20 +76,20 @@ def audit_run(config: Config, blueprint: Blueprint, dataset: str, split: str, pr
     try:
         annotations = annotation_file(data.root, dataset, split)
     except ProspectError as error:
-        found = audit(reader, blueprint, None, progress)
-        found.notes.append(f"not compared with annotations: {error}")
-        return found
+        audited = audit(reader, blueprint, None, progress)
+        audited.notes.append(f"not compared with annotations: {error}")
+        return audited
     return audit(reader, blueprint, valid_clips(annotations), progress)
 
 
-def audit_table(found: Audit, dataset: str, split: str) -> Table:
-    """One row a check."""
+def audit_table(audited: Audit, dataset: str, split: str) -> Table:
+    """Give one row a check."""
     table = Table("check", "of", "compared", "violations", title=f"audit of {dataset}, {split} split")
     for name, about in CHECKS.items():
-        count = len(found.violations[name])
-        table.add_row(name, about, f"{found.looked_at[name]:,}", Text(f"{count:,}", "bold red" if count else ""))
-    if found.notes:
-        table.caption = "; ".join(found.notes)
+        count = len(audited.violations[name])
+        table.add_row(name, about, f"{audited.looked_at[name]:,}", Text(f"{count:,}", "bold red" if count else ""))
+    if audited.notes:
+        table.caption = "; ".join(audited.notes)
     return table
 
 
@@ -118,7 +118,7 @@ def audit(
         reader: of the split, without sampling, so that every decision is labelled.
         annotated: place and clip of those of the annotation file, in its order; None: it is not there to be compared.
     """
-    found, model_count = Audit(), blueprint.tokens_a_frame()
+    audited, model_count = Audit(), blueprint.tokens_a_frame()
     index = reader.split.index
     sequences: dict[str, list[int]] = defaultdict(list)  # clip id -> its rows of the plan
     for number, row in enumerate(reader.table["row"]):
@@ -128,33 +128,33 @@ def audit(
     left_out = {entry["clip"] for entry in reader.split.manifest["skipped"]}
     kept = (clip for place, clip in annotated if place not in left_out) if annotated is not None else None
     for done, clip in enumerate(clips_of(index), 1):
-        _audit_stored(clip, next(stored, []), found)
+        _audit_stored(clip, next(stored, []), audited)
         if kept is not None:
-            found.check("rebuild", clip, "clip of the annotations", clip, next(kept, None))
+            audited.check("rebuild", clip, "clip of the annotations", clip, next(kept, None))
         seen = as_learned(clip, reader.data.dst)
-        _audit_clip(reader, blueprint, model_count, seen, sequences[clip.id], found)
+        _audit_clip(reader, blueprint, model_count, seen, sequences[clip.id], audited)
         progress("auditing clips", done, total)
     for clip in kept or ():
-        found.check("rebuild", clip, "annotated clip", "not in the shards", "in the shards, or among those left out")
-    return found
+        audited.check("rebuild", clip, "annotated clip", "not in the shards", "in the shards, or among those left out")
+    return audited
 
 
-def _audit_stored(clip: Clip, samples: list[TurnSample], found: Audit) -> None:
+def _audit_stored(clip: Clip, samples: list[TurnSample], audited: Audit) -> None:
     """The samples of a clip as they stand in the shards."""
     try:
         rebuilt: object = rebuild_clip(samples) if samples else None
     except ProspectError as error:
         rebuilt = str(error)
-    found.check("rebuild", clip, "clip of the shards", rebuilt, clip)
+    audited.check("rebuild", clip, "clip of the shards", rebuilt, clip)
     state = clip.state
     for sample in samples:
-        found.check("states", clip, f"dst_state of {sample.key}", sample.dst_state, tuple(state.values()))
+        audited.check("states", clip, f"dst_state of {sample.key}", sample.dst_state, tuple(state.values()))
         if sample.target and sample.target.role == "dst_update":
             state = _after(state, sample.target)
 
 
 def _audit_clip(
-    reader: SequenceReader, blueprint: Blueprint, model_count: int, clip: Clip, sequences: list[int], found: Audit
+    reader: SequenceReader, blueprint: Blueprint, model_count: int, clip: Clip, sequences: list[int], audited: Audit
 ) -> None:
     """The sequences of one clip, as they will be trained."""
     labels: dict[tuple[int, int], list[Decision]] = defaultdict(list)  # (frame, active blocks at it so far) -> labels
@@ -168,48 +168,50 @@ def _audit_clip(
         try:
             sequence = reader.layout(Request(number, 0, 0), planned, sample)
         except ValueError as error:  # the reader's own checks: length, updates that parse
-            found.check("truncation", clip, f"tokens of {where}", str(error), planned["num_tokens"])
+            audited.check("truncation", clip, f"tokens of {where}", str(error), planned["num_tokens"])
             continue
-        _check_images(sequence, blueprint, model_count, clip, found)
+        _check_images(sequence, blueprint, model_count, clip, audited)
         pieces = list(cut(sequence, blueprint))
         if by_clip:
-            found.check("truncation", clip, f"tokens of {where}", len(sequence), planned["num_tokens"])
+            audited.check("truncation", clip, f"tokens of {where}", len(sequence), planned["num_tokens"])
         longest = reader.data.max_seq_len
-        found.check("truncation", clip, f"tokens over max_seq_len of {where}", max(len(sequence) - longest, 0), 0)
+        audited.check("truncation", clip, f"tokens over max_seq_len of {where}", max(len(sequence) - longest, 0), 0)
         state = _state_before(clip, planned["first_frame"] if by_clip else clip.start_frame)
         if by_clip:
-            found.check("states", clip, f"state of {where}", tuple(planned["state"]), tuple(state.values()))
-        _check_prompt(pieces[0], clip, state, where, found)
-        _check_targets(sequence, pieces, blueprint, None if by_clip else sample.target is not None, clip, found)
-        _read_labels(sequence, pieces, by_clip, clip, labels, found)
+            audited.check("states", clip, f"state of {where}", tuple(planned["state"]), tuple(state.values()))
+        _check_prompt(pieces[0], clip, state, where, audited)
+        _check_targets(sequence, pieces, blueprint, None if by_clip else sample.target is not None, clip, audited)
+        _read_labels(sequence, pieces, by_clip, clip, labels, audited)
         frames += [piece.frame for piece in pieces if piece.role is None]
         texts += [
             (piece.role, piece.text) for piece in pieces[1:] if piece.role and (by_clip or _is_target(sequence, piece))
         ]
-    _check_whole(clip, reader.data.packing, frames, texts, found)
+    _check_whole(clip, reader.data.packing, frames, texts, audited)
     expected = _expected_labels(clip)
     for place in sorted(expected.keys() | labels.keys()):
         what = f"decision at frame {place[0]}" + (f" after its block {place[1]}" if place[1] else "")
         seen = labels.get(place, [])
-        found.check("contradictions", clip, f"number of labels of the {what}", len(seen), len(seen[:1]))
-        found.check("labels", clip, what, seen[0] if seen else None, expected.get(place))
+        audited.check("contradictions", clip, f"number of labels of the {what}", len(seen), len(seen[:1]))
+        audited.check("labels", clip, what, seen[0] if seen else None, expected.get(place))
 
 
-def _check_images(sequence: TokenSequence, blueprint: Blueprint, model_count: int, clip: Clip, found: Audit) -> None:
+def _check_images(sequence: TokenSequence, blueprint: Blueprint, model_count: int, clip: Clip, audited: Audit) -> None:
     image = blueprint.config.image_token_id
-    found.check("images", clip, "<image> tokens", sequence.ids.count(image), len(sequence.frames) * model_count)
+    audited.check("images", clip, "<image> tokens", sequence.ids.count(image), len(sequence.frames) * model_count)
     vocabulary = blueprint.config.text_config.vocab_size
-    found.check("images", clip, "ids outside the vocabulary", [i for i in sequence.ids if not 0 <= i < vocabulary], [])
-    found.check("images", clip, "ends of frame blocks", sum(sequence.at_frame), len(sequence.frames))
+    audited.check(
+        "images", clip, "ids outside the vocabulary", [i for i in sequence.ids if not 0 <= i < vocabulary], []
+    )
+    audited.check("images", clip, "ends of frame blocks", sum(sequence.at_frame), len(sequence.frames))
 
 
-def _check_prompt(piece: Piece, clip: Clip, state: dict[str, State], where: str, found: Audit) -> None:
+def _check_prompt(piece: Piece, clip: Clip, state: dict[str, State], where: str, audited: Audit) -> None:
     """The prompt's progress, read back from its text."""
     _, _, progress = piece.text.partition(PROGRESS)
     told = dict(entry.split(":") for entry in progress.split(", ")) if progress else {}
     expected = {step: value for step, value in state.items() if value != "not_started"}
-    found.check("leaks", clip, f"Current Progress of {where}", told, expected)
-    found.check("truncation", clip, f"steps of {where}", piece.text.count("\n- "), len(clip.steps))
+    audited.check("leaks", clip, f"Current Progress of {where}", told, expected)
+    audited.check("truncation", clip, f"steps of {where}", piece.text.count("\n- "), len(clip.steps))
 
 
 def _check_targets(
@@ -218,7 +220,7 @@ def _check_targets(
     blueprint: Blueprint,
     has_target: bool | None,
     clip: Clip,
-    found: Audit,
+    audited: Audit,
 ) -> None:
     """The text that the LM losses cover, read back: of an active block its text and <end_of_utterance>, else nothing.
 
@@ -234,7 +236,7 @@ def _check_targets(
         is_target = piece.role in ACTIVE_ROLES and (has_target is None or (has_target and number == last_block))
         kind = DST_TARGET if piece.role == "dst_update" else LM_TARGET
         expected = {kind: f" {piece.text}<end_of_utterance>"} if is_target else {}
-        found.check(
+        audited.check(
             "targets", clip, f"supervised text of the {piece.role or 'frame'} at frame {piece.frame}", texts, expected
         )
 
@@ -245,7 +247,7 @@ def _read_labels(
     by_clip: bool,
     clip: Clip,
     labels: dict[tuple[int, int], list[Decision]],
-    found: Audit,
+    audited: Audit,
 ) -> None:
     """Adds the sequence's labels by the decision they are for; a label anywhere else is a violation."""
     blocks_at_frame = 0
@@ -257,7 +259,7 @@ def _read_labels(
             if label == (IGNORE, IGNORE):
                 continue
             at_end = position == piece.last and (piece.role is None or piece.role in ACTIVE_ROLES)
-            found.check("labels", clip, f"label inside a block at frame {piece.frame}", at_end, True)
+            audited.check("labels", clip, f"label inside a block at frame {piece.frame}", at_end, True)
             if not at_end:
                 continue
             labels[piece.frame, blocks_at_frame].append(label)
@@ -265,7 +267,7 @@ def _read_labels(
                 continue  # what comes next stands in the next sample
             announced = {(1, 0): "dst_update", (0, 1): "assistant"}.get(label)
             role = after.role if after and after.role in ACTIVE_ROLES else None
-            found.check(
+            audited.check(
                 "contradictions", clip, f"block after the label {label} at frame {piece.frame}", role, announced
             )
 
@@ -275,7 +277,7 @@ def _is_target(sequence: TokenSequence, piece: Piece) -> bool:
 
 
 def _check_whole(
-    clip: Clip, packing: str, frames: list[int], texts: list[tuple[Role | None, str]], found: Audit
+    clip: Clip, packing: str, frames: list[int], texts: list[tuple[Role | None, str]], audited: Audit
 ) -> None:
     """All frames of the clip are there, and all its texts in order (`turn` packing: those that are targets).
 
@@ -283,12 +285,12 @@ def _check_whole(
     """
     every = range(clip.start_frame, clip.end_frame + 1)
     if packing == "clip":
-        found.check("truncation", clip, "frames", frames, list(every))
+        audited.check("truncation", clip, "frames", frames, list(every))
         expected = [(t.role, t.text) for t in clip.turns if t.end_frame is None or t.end_frame <= clip.end_frame]
     else:
-        found.check("truncation", clip, "frames", sorted(set(frames)), list(every))
+        audited.check("truncation", clip, "frames", sorted(set(frames)), list(every))
         expected = [(turn.role, turn.text) for turn in clip.turns if turn.role in ACTIVE_ROLES]
-    found.check("truncation", clip, "texts", texts, expected)
+    audited.check("truncation", clip, "texts", texts, expected)
 
 
 def _expected_labels(clip: Clip) -> dict[tuple[int, int], Decision]:

@@ -24,7 +24,7 @@ class Piece:
 
 
 def cut(sequence: TokenSequence, blueprint: Blueprint) -> Iterator[Piece]:
-    """Frames and blocks of a sequence, found by token ids alone and decoded."""
+    """Cut a sequence into frames and blocks, found by token ids alone and decoded."""
     tokens, first, frame = blueprint.tokens, 0, -1
     frames = iter(sequence.frames)
     image_end = len(tokens.frame.ids) - 1

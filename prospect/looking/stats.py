@@ -27,7 +27,7 @@ BINS, BAR = 8, 40  # of a histogram; characters of its longest bar
 
 
 def statistics(shards: Sequence[ShardFile]) -> dict[str, Any]:
-    """Counts and distributions over all samples of `shards`.
+    """Give counts and distributions over all samples of `shards`.
 
     `frames` counts each frame of a clip once, `silent` those in no active turn's range; words are split at spaces.
     """
@@ -62,19 +62,19 @@ def statistics(shards: Sequence[ShardFile]) -> dict[str, Any]:
     }
 
 
-def statistics_view(found: dict[str, Any]) -> Group:
-    """Tables and bars for a terminal."""
+def statistics_view(record: dict[str, Any]) -> Group:
+    """Draw tables and bars for a terminal."""
     counts = Table("", "", show_header=False, box=None)
     for name in ("shards", "clips", "samples"):
-        counts.add_row(name, f"{found[name]:,}")
-    for kind, count in found["kinds"].items():
+        counts.add_row(name, f"{record[name]:,}")
+    for kind, count in record["kinds"].items():
         counts.add_row(f"  {kind}", f"{count:,}")
-    counts.add_row("frames", f"{found['frames']:,} ({found['seconds'] / 60:,.1f} minutes)")
-    counts.add_row("silent frames", f"{found['silent_frames']:,} (silence ratio {found['silence_ratio']:.3f})")
+    counts.add_row("frames", f"{record['frames']:,} ({record['seconds'] / 60:,.1f} minutes)")
+    counts.add_row("silent frames", f"{record['silent_frames']:,} (silence ratio {record['silence_ratio']:.3f})")
     table = Table("", "min", "mean", "median", "p95", "max", title="distributions")
-    for name, values in found["distributions"].items():
+    for name, values in record["distributions"].items():
         table.add_row(name, *(f"{values[key]:g}" for key in ("min", "mean", "median", "p95", "max")))
-    bars = [_histogram(name, values["histogram"]) for name, values in found["distributions"].items()]
+    bars = [_histogram(name, values["histogram"]) for name, values in record["distributions"].items()]
     return Group(counts, table, *bars)
 
 

@@ -34,7 +34,7 @@ LEGEND = (
 
 
 def sequence_of(sample: TurnSample, clip: Sequence[TurnSample], tokens: Tokens, data: DataConfig) -> TokenSequence:
-    """The sequence that a sample is trained in: its own (`turn` packing), or the part of its clip where it ends.
+    """Give the sequence that a sample is trained in: its own (`turn` packing), or the part of its clip where it ends.
 
     `clip` is all samples of its clip. Silent frames are all labelled, as in validation; training draws from them.
     """
@@ -51,7 +51,7 @@ def sequence_of(sample: TurnSample, clip: Sequence[TurnSample], tokens: Tokens, 
 
 
 def token_rows(sequence: TokenSequence, tokenizer: Any) -> list[dict[str, Any]]:
-    """One record a token: position, id, text, what it is a target of, and the decision learned at it, if any."""
+    """Give one record a token: position, id, text, what it is a target of, and the decision learned at it, if any."""
     rows = []
     for position, token in enumerate(sequence.ids):
         update, speak = sequence.update_labels[position], sequence.speak_labels[position]
@@ -70,7 +70,7 @@ def token_rows(sequence: TokenSequence, tokenizer: Any) -> list[dict[str, Any]]:
 
 
 def token_view(sequence: TokenSequence, tokenizer: Any, image_token: int) -> Text:
-    """The coloured sequence; a frame's <image> tokens are drawn as one, with the frame's number."""
+    """Colour the sequence; a frame's <image> tokens are drawn as one, with the frame's number."""
     text = Text()
     for name, style in LEGEND:
         text.append(f" {name} ", style=style).append("  ")

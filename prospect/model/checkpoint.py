@@ -42,7 +42,7 @@ class ProspectSettings:
 
     @classmethod
     def of(cls, config: SmolVLMConfig) -> "ProspectSettings":
-        """The settings in `config`, or of a plain checkpoint: native tokens, SmolVLM2's normalisation."""
+        """Give the settings in `config`, or of a plain checkpoint: native tokens, SmolVLM2's normalisation."""
         record: dict[str, Any] = {"tokens_per_frame": native_tokens(config)} | getattr(config, "prospect", {})
         names = [f.name for f in fields(cls) if f.name != "extra"]
         ours = {name: _as_tuple(record.pop(name)) for name in names if name in record}
@@ -61,7 +61,7 @@ class ProspectSettings:
 def read_config(
     where: str, tokens_per_frame: int | Literal["native"] | None, vision_chunk: int, extra: Mapping[str, Any]
 ) -> SmolVLMConfig:
-    """The config of the checkpoint `where` with our settings; tokens_per_frame None: what is remembered, else native.
+    """Read the config of checkpoint `where` with our settings; tokens_per_frame None: what is remembered, else native.
 
     Raises:
         ProspectError: no SmolVLM checkpoint is there, or it cannot give that many tokens a frame.
@@ -89,24 +89,24 @@ def read_config(
 
 
 def with_tokens(config: SmolVLMConfig, where: str, wanted: int | Literal["native"]) -> SmolVLMConfig:
-    """`config` with `wanted` tokens a frame in our settings; `where` goes into the error, as in `read_config`."""
+    """Give `config` with `wanted` tokens a frame in our settings; `where` goes into the error, as in `read_config`."""
     ProspectSettings(_checked_tokens(where, config, wanted)).put_into(config)
     return config
 
 
 def native_tokens(config: SmolVLMConfig) -> int:
-    """Tokens of a frame without pooling."""
+    """Count the tokens of a frame without pooling."""
     side: int = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
     return side * side
 
 
 def load_image_processor(path_or_id: str | Path) -> Any:
-    """SmolVLM's image processor on PIL; AutoImageProcessor asks for torchvision in some versions of transformers."""
+    """Load SmolVLM's processor on PIL; AutoImageProcessor asks for torchvision in some versions of transformers."""
     return SmolVLMImageProcessorPil.from_pretrained(str(path_or_id))
 
 
 def load_tokenizer(path_or_id: str | Path) -> Any:
-    """The checkpoint's tokenizer.
+    """Load the checkpoint's tokenizer.
 
     Raises:
         ProspectError: it is not there, or broken; names the checkpoint.
@@ -126,7 +126,7 @@ def load_tokenizer(path_or_id: str | Path) -> Any:
 
 @contextmanager
 def loading_errors(where: str) -> Iterator[None]:
-    """transformers' errors (files missing, unreadable or of another shape) as ours, on one line."""
+    """Raise transformers' errors (files missing, unreadable or of another shape) as ours, on one line."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -51,7 +51,7 @@ class UpdateConstraint:
         return bool(self._options([]))
 
     def allowed(self, ids: Sequence[int]) -> list[int]:
-        """Token ids that may follow `ids`, ascending; empty after <end_of_utterance>.
+        """List the token ids that may follow `ids`, ascending; empty after <end_of_utterance>.
 
         Raises:
             ValueError: no update is possible, or `ids` is not what this constraint allows.
@@ -62,11 +62,11 @@ class UpdateConstraint:
         return sorted({option[len(partial)] for option in options if option[: len(partial)] == partial})
 
     def updates(self, ids: Sequence[int]) -> tuple[Update, ...]:
-        """The updates that `ids` complete, in order."""
+        """List the updates that `ids` complete, in order."""
         return tuple(self._walk(ids)[0])
 
     def text(self, ids: Sequence[int]) -> str:
-        """The update text, e.g. "S1->complete, S2->start"."""
+        """Give the update text, e.g. "S1->complete, S2->start"."""
         return format_updates(self.updates(ids))
 
     def _walk(self, ids: Sequence[int]) -> tuple[list[Update], Ids, dict[Ids, Update | None]]:

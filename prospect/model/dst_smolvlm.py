@@ -123,7 +123,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         decision_places: Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
-        """With `target_kind`: the training pass, a DSTOutput. Without: the parent's, where `frames` may be given.
+        """Run, with `target_kind`, the training pass: a DSTOutput. Without: the parent's, where `frames` may be given.
 
         Args:
             attention_mask: int64 (B, T); in training right padding only, which causal attention never sees.
@@ -215,7 +215,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         return torch.stack([self.should_update_dst(hidden), self.when_to_speak(hidden)], -2)
 
     def recompute_activations(self) -> None:
-        """Gradient checkpointing: a layer's activations are computed again in the backward pass, not kept."""
+        """Switch on gradient checkpointing: a layer's activations are computed again in the backward pass, not kept."""
         # Renamed in transformers 5.2x.
         enable = getattr(self, "activation_checkpointing_enable", None) or self.gradient_checkpointing_enable
         enable({"use_reentrant": False})
@@ -238,7 +238,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
 
     @torch.no_grad()
     def embed_block(self, ids: Sequence[int], features: Tensor | None = None) -> Tensor:
-        """Embeddings (1, T, D) of a block; `features` (K, D), of a frame block: what its <image> tokens stand for."""
+        """Embed a block, (1, T, D); `features` (K, D), of a frame block: what its <image> tokens stand for."""
         input_ids = torch.tensor([ids], device=self.device)
         embeds: Tensor = self.get_input_embeddings()(input_ids)
         if features is None:
@@ -247,7 +247,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
 
     @torch.no_grad()
     def decide(self, hidden_last: Tensor) -> tuple[float, float]:
-        """Probabilities that a dst_update block and an assistant block come next; `hidden_last` is D numbers."""
+        """Give probabilities that a dst_update block and an assistant block come next; `hidden_last` is D numbers."""
         p_update, p_speak = self._decision_logits(hidden_last.reshape(-1)).float().softmax(-1)[:, 1].tolist()
         return p_update, p_speak
 
@@ -285,7 +285,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         state: Mapping[str, State],
         legal: bool = True,
     ) -> str:
-        """The update text, e.g. "S1->complete, S2->start", after a sequence (1, T) that ends at a decision position.
+        """Write the update text, e.g. "S1->complete, S2->start", after a sequence (1, T) ending at a decision position.
 
         Raises:
             ProspectError: no transition is legal in `state`.

@@ -21,7 +21,7 @@ HEADS = ("should_update_dst", "when_to_speak")
 
 
 def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool) -> PeftModel:
-    """`model` with fresh adapters, which change nothing yet; what is trained is float32, whatever the rest is.
+    """Give `model` fresh adapters, which change nothing yet; what is trained is float32, whatever the rest is.
 
     Raises:
         ProspectError: a target that no layer of the text model has.
@@ -49,7 +49,7 @@ def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool) -> Peft
 
 
 def without_adapter(model: Any) -> Any:
-    """The DSTSmolVLM in a PeftModel, its layers still those with adapters; any other model as it is."""
+    """Give the DSTSmolVLM in a PeftModel, its layers still those with adapters; any other model as it is."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
@@ -58,7 +58,7 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(adapter: Path) -> str:
-    """Folder or hub id of the checkpoint that `adapter` was trained on.
+    """Give folder or hub id of the checkpoint that `adapter` was trained on.
 
     Raises:
         ProspectError: the adapter's config cannot be read, or its base is a folder that is gone.
@@ -75,7 +75,7 @@ def base_of(adapter: Path) -> str:
 
 
 def merged(base: Any, adapter: Path) -> Any:
-    """The base model with the adapter's product added to its weights, and the adapter's heads in place of its own."""
+    """Give the base model, the adapter's product added to its weights, and the adapter's heads in place of its own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         return PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()

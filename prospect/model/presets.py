@@ -31,7 +31,7 @@ TOY_VOCAB_SIZE, SMOLVLM2_VOCAB_SIZE = 384, 49280
 
 
 def toy_tokenizer(texts: Iterable[str], vocab_size: int = TOY_VOCAB_SIZE) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer in SmolLM2's manner (digits one by one), trained from `texts`.
+    """Train a byte-level BPE tokenizer in SmolLM2's manner (digits one by one) from `texts`.
 
     The same texts give the same tokenizer. Any text survives encoding and decoding: all 256 bytes are tokens.
     Vocabulary: special tokens, bytes, then merges as far as the texts supply them.
@@ -67,7 +67,7 @@ def toy_tokenizer(texts: Iterable[str], vocab_size: int = TOY_VOCAB_SIZE) -> Pre
 
 
 def toy_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
-    """0.8 million parameters, 64 px frames, one token a frame; known to learn the toy world (docs/results.md)."""
+    """Give 0.8 million parameters, 64 px frames, one token a frame; known to learn the toy world (docs/results.md)."""
     ids = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -122,7 +122,7 @@ _SIZES = {
 
 
 def smolvlm2_config(tokenizer: PreTrainedTokenizerFast, size: str) -> SmolVLMConfig:
-    """The architecture of a published size, for tests and benchmarks without a hub; embeddings are not tied."""
+    """Give the architecture of a published size, for tests and benchmarks without a hub; embeddings are not tied."""
     ids = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,

@@ -20,7 +20,7 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
         return ProspectSettings.of(self.config)
 
     def encode_frames(self, frames: Tensor) -> Tensor:
-        """Features of uint8 frames (F, 3, S, S): (F, K, D) in the model's dtype. Every frame is kept, black or grey.
+        """Encode uint8 frames (F, 3, S, S): (F, K, D) in the model's dtype. Every frame is kept, black or grey.
 
         At the native K this is the parent's path to the bit (for F up to `vision_chunk`). The tower is run without
         gradient when nothing in it is trained. F = 0 gives (0, K, D), with gradients of zero for DDP's sake.

@@ -40,7 +40,7 @@ class Board:
         self._last: Played | None = None
 
     def add(self, played: Played) -> list[str]:
-        """Take a frame; the lines of what happened at it."""
+        """Take a frame; give the lines of what happened at it."""
         self._last = played
         self._shown_at.append(self._clock())
         said = [(turn.role, turn.text) for turn in played.lines]
@@ -87,7 +87,7 @@ def shown_p(p: float) -> str:
 
 
 def steps_shown(steps: Sequence[Step], state: Mapping[str, str], most: int) -> Sequence[Step]:
-    """At most `most` steps, around the last one in progress; where there is none, around the last completed.
+    """Choose at most `most` steps, around the last one in progress; where there is none, around the last completed.
 
     Of S1..S9 with S6 in progress, at most 4: S4, S5, S6, S7.
     """
@@ -98,7 +98,7 @@ def steps_shown(steps: Sequence[Step], state: Mapping[str, str], most: int) -> S
 
 
 def event_line(time_s: float, role: str, text: str) -> str:
-    """`0:07.5  DST: S2->start`"""
+    """Write a line like `0:07.5  DST: S2->start`"""
     return f"{clock_time(time_s)}  {NAMES[role]}: {text}"
 
 

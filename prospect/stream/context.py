@@ -77,7 +77,7 @@ class Context:
             self._begin([*self._head, *(embeds for group in kept for embeds in group)])
 
     def next_frame(self) -> None:
-        """What is appended from here on stands at a new frame."""
+        """Let what is appended from here on stand at a new frame."""
         if self.policy == "drop_middle":
             self._groups.append([])
 
@@ -92,18 +92,18 @@ class Context:
         self._run(embeds)
 
     def appended(self, block: Generated) -> None:
-        """The model has put `block` into the cache itself."""
+        """Note that the model has put `block` into the cache itself."""
         if self.policy == "drop_middle":
             self._remember(self.model.embed_block(block.ids))
         self.computed_tokens += len(block.ids)
         self.hidden_last = block.hidden_last[0]
 
     def decide(self) -> tuple[float, float]:
-        """Probabilities that a dst_update block and an assistant block come next."""
+        """Give the probabilities that a dst_update block and an assistant block come next."""
         return self.model.decide(self.hidden_last)
 
     def take_computed(self) -> int:
-        """Tokens that went through the model since the last call."""
+        """Count the tokens that went through the model since the last call."""
         computed, self.computed_tokens = self.computed_tokens, 0
         return computed
 

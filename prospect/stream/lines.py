@@ -13,7 +13,7 @@ from pipeline.errors import ProspectError
 
 
 def script_lines(path: Path) -> list[tuple[float, str]]:
-    """(seconds, text) of a script of lines `3.5 What is next?`, in order of time.
+    """Read (seconds, text) of a script of lines `3.5 What is next?`, in order of time.
 
     Raises:
         ProspectError: a line has no time or no text; names it.
@@ -22,7 +22,7 @@ def script_lines(path: Path) -> list[tuple[float, str]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ProspectError(f"{path}: cannot be read ({error}), expected lines such as `3.5 What is next?`") from None
-    found = []
+    lines = []
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s+(\S.*)", line)
@@ -30,8 +30,8 @@ def script_lines(path: Path) -> list[tuple[float, str]]:
                 raise ProspectError(
                     f"{path} line {number}: found {line!r}, expected seconds and text: `3.5 What is next?`"
                 )
-            found.append((float(match[1]), match[2].rstrip()))
-    return sorted(found, key=lambda line: line[0])  # lines of one time in the script's order
+            lines.append((float(match[1]), match[2].rstrip()))
+    return sorted(lines, key=lambda line: line[0])  # lines of one time in the script's order
 
 
 class Lines:
@@ -60,7 +60,7 @@ class Lines:
         return len(self._script)
 
     def at(self, frame: int) -> list[Turn]:
-        """What comes with `frame`: everything due since the frame before."""
+        """Give what comes with `frame`: everything due since the frame before."""
         here = [turn for end, turn in self._turns if end <= frame]
         self._turns = self._turns[len(here) :]
         while self._script and self._script[0][0] <= (frame - self._first) / self._fps:

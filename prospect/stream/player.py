@@ -84,7 +84,7 @@ def play(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Played]:
-    """Each frame once it is decided.
+    """Give each frame once it is decided.
 
     Raises:
         ProspectError: the source breaks off, or a frame cannot be decoded.

@@ -33,7 +33,7 @@ class FrameRecord:
 
 
 def tracked(state: dict[str, State], update: Update) -> dict[str, State]:
-    """The tracked state after `update`; unchanged where it is illegal (unconstrained generation may write such)."""
+    """Give the state after `update`; unchanged where it is illegal (unconstrained generation may write such)."""
     try:
         return apply_updates(state, [update])
     except ValueError:

@@ -28,7 +28,7 @@ class SourceFrame:
 
 
 def frames_of(source: Path, fps: float, size: int, first: int, last: int | None) -> Iterator[SourceFrame]:
-    """The frames first..last (inclusive; the source's end, if that is before) of a video, an .arrow file or a folder.
+    """Read frames first..last (inclusive; the source's end, if before) of a video, an .arrow file or a folder.
 
     Args:
         fps: at which a video is sampled; other sources have the frames that they have.
@@ -56,7 +56,7 @@ def frames_of(source: Path, fps: float, size: int, first: int, last: int | None)
 
 
 def ahead(make: Callable[[], Iterator[Item]], depth: int = 4) -> Iterator[Item]:
-    """The items of an iterator that runs in a thread of its own, at most `depth` ahead; its errors come in order."""
+    """Run an iterator in a thread of its own, at most `depth` ahead; its errors come in order."""
     waiting: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
     stop = threading.Event()
 

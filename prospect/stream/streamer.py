@@ -62,7 +62,7 @@ class Streamer:
         forced: Sequence[Turn] = (),
         free: Sequence[ActiveRole] = ROLES,
     ) -> FrameRecord:
-        """One frame.
+        """Take one frame.
 
         Args:
             frame: its number, for the record.

@@ -28,7 +28,7 @@ class Task:
 
 
 def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | None) -> Task:
-    """The task that the options name; `start` and `end` (inclusive) outdo the clip's frames.
+    """Give the task that the options name; `start` and `end` (inclusive) outdo the clip's frames.
 
     A start inside a clip has the state after the updates before it, and of the user lines those at or after it.
 
@@ -46,7 +46,7 @@ def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | 
 
 
 def task_of_steps(path: Path) -> Task:
-    """A task that has not begun, from a list of `{id, name}` (.json, .yaml) or of lines `S1: name`.
+    """Read a task that has not begun, from a list of `{id, name}` (.json, .yaml) or of lines `S1: name`.
 
     Raises:
         ProspectError: not such a file, an id twice, or a name of several lines.
@@ -54,31 +54,31 @@ def task_of_steps(path: Path) -> Task:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix in (".json", ".yaml", ".yml"):
-            found = [(str(step["id"]), str(step["name"] or "").strip()) for step in yaml.safe_load(text)]
+            steps = [(str(step["id"]), str(step["name"] or "").strip()) for step in yaml.safe_load(text)]
         else:
             pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
-            found = [(one.strip(), name.strip()) for one, _, name in pairs]
+            steps = [(one.strip(), name.strip()) for one, _, name in pairs]
     except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ProspectError(f"{path}: cannot be read ({reason}), expected a list of id and name") from None
-    ids = [one for one, _ in found]
+    ids = [one for one, _ in steps]
     bad = next(
         (
             one
-            for one, name in found
+            for one, name in steps
             if not STEP_ID.fullmatch(one) or not ONE_LINE.fullmatch(name) or ids.count(one) > 1
         ),
         None,
     )
-    if bad is not None or not found:
+    if bad is not None or not steps:
         raise ProspectError(
             f"{path}: found step {bad!r}, expected unique ids with names of one line, such as `S1: Attach the wheel`"
         )
-    return Task(tuple(Step(*step) for step in found), dict.fromkeys(ids, "not_started"))
+    return Task(tuple(Step(*step) for step in steps), dict.fromkeys(ids, "not_started"))
 
 
 def task_of_clip(place: str, start: int | None = None) -> Task:
-    """The task, user lines and frames of an annotated clip: FILE, or FILE#PLACE (from 0) or FILE#ID.
+    """Read the task, user lines and frames of an annotated clip: FILE, or FILE#PLACE (from 0) or FILE#ID.
 
     Args:
         start: the first frame, if it is not the clip's.

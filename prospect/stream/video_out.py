@@ -64,7 +64,7 @@ class VideoWriter:
             self._container.mux(packet)
 
     def draw(self, played: Played) -> Image.Image:
-        """The picture of a frame, and of what was said until then."""
+        """Draw the picture of a frame, and of what was said until then."""
         spoken = [(turn.role, turn.text) for turn in played.lines]
         spoken += [(action.role, action.text) for action in played.record.actions]
         self._events += [(played.time_s, role, text) for role, text in spoken]

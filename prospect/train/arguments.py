@@ -11,7 +11,7 @@ from prospect.runs import CHECKPOINTS
 
 
 def training_arguments(config: Config, max_steps: int) -> TrainingArguments:
-    """For `max_steps` optimizer steps of this process's rank."""
+    """Make the arguments of `max_steps` optimizer steps of this process's rank."""
     train = config.train
     arguments = TrainingArguments(
         output_dir=str(config.folder / CHECKPOINTS),

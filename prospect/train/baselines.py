@@ -26,7 +26,7 @@ class _Event:
 
 
 def baselines(train: list[Clip], evaluated: list[Clip]) -> dict[str, dict[str, float | None]]:
-    """Metrics by name of the baseline: `majority` and `history_only`."""
+    """Give metrics by name of the baseline: `majority` and `history_only`."""
     majority = Counter(event.text for event in _events(train)).most_common(1)
     gap = _best_gap(train)
     return {

@@ -101,7 +101,7 @@ def _encoded(
 
 
 def run_cache_features(config: Config, progress: Progress) -> tuple[FeatureStore, int, int]:
-    """`cache_features` of a config, its shards opened and its model loaded.
+    """Run `cache_features` of a config, its shards opened and its model loaded.
 
     Raises:
         ProspectError: no folder is set, shards or model are missing, or an image is broken.
@@ -117,4 +117,4 @@ def run_cache_features(config: Config, progress: Progress) -> tuple[FeatureStore
     transformers.set_seed(config.train.seed)
     with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
         loaded = load_model(config, None, splits[config.data.train_split], Path(scratch) / INIT)
-    return cache_features(config, loaded.model, [split for found in splits.values() for split in found], progress)
+    return cache_features(config, loaded.model, [split for group in splits.values() for split in group], progress)

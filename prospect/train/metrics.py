@@ -44,7 +44,7 @@ class MetricTerms:
     def add_decisions(
         self, truth: npt.NDArray[np.bool_], fired: npt.NDArray[np.bool_], at_frame: npt.NDArray[np.bool_]
     ) -> None:
-        """truth and fired (N, 2): should_update_dst, when_to_speak; at_frame (N,)."""
+        """Add decisions; truth and fired (N, 2): should_update_dst, when_to_speak; at_frame (N,)."""
         for scope, chosen in enumerate((np.ones_like(at_frame), at_frame)):
             t, f = truth[chosen], fired[chosen]
             self.hits[:, scope] += np.stack([(t & f).sum(0), (~t & f).sum(0), (t & ~f).sum(0)], -1)
@@ -55,7 +55,7 @@ class MetricTerms:
         is_start_update: npt.NDArray[np.bool_],
         right: npt.NDArray[np.bool_],
     ) -> None:
-        """Exact match of whole dst_update blocks: every token right, <end_of_utterance> included.
+        """Add exact matches of whole dst_update blocks: every token right, <end_of_utterance> included.
 
         target_kind and is_start_update (B, T); right (M,) for the targets of any kind, row by row. A block's targets
         follow each other and two blocks never touch, as each begins with a header.
@@ -80,25 +80,25 @@ class MetricTerms:
         self.exact += vector[24:].reshape(2, 2)
 
     def metrics(self, loss: LossConfig) -> dict[str, float | int | None]:
-        """The named metrics; None where there is nothing to measure (no such targets or decisions)."""
+        """Give the named metrics; None where there is nothing to measure (no such targets or decisions)."""
         sums, counts = (torch.from_numpy(row) for row in self.losses)
         present = counts[0] > 0, counts[1] > 0, counts[2:4].sum() > 0, counts[4:].sum() > 0
         names = ("lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss")
         losses = losses_from(sums, counts, loss.balanced)
-        found: dict[str, float | int | None] = {"loss": total_loss(sums, counts, loss).item()}
-        found |= {name: losses[name].item() if here else None for name, here in zip(names, present, strict=True)}
-        lm_loss = found["lm_loss"]
-        found["perplexity"] = None if lm_loss is None else math.exp(min(lm_loss, 700.0))
+        metrics: dict[str, float | int | None] = {"loss": total_loss(sums, counts, loss).item()}
+        metrics |= {name: losses[name].item() if here else None for name, here in zip(names, present, strict=True)}
+        lm_loss = metrics["lm_loss"]
+        metrics["perplexity"] = None if lm_loss is None else math.exp(min(lm_loss, 700.0))
         for head, by_scope in zip(HEADS, self.hits, strict=True):
             for scope, (tp, fp, fn) in zip(SCOPES, by_scope, strict=True):
-                found[f"{head}_precision{scope}"] = _ratio(tp, tp + fp)
-                found[f"{head}_recall{scope}"] = _ratio(tp, tp + fn)
-                found[f"{head}_f1{scope}"] = _ratio(2 * tp, 2 * tp + fp + fn)
+                metrics[f"{head}_precision{scope}"] = _ratio(tp, tp + fp)
+                metrics[f"{head}_recall{scope}"] = _ratio(tp, tp + fn)
+                metrics[f"{head}_f1{scope}"] = _ratio(2 * tp, 2 * tp + fp + fn)
         for suffix, (right, of) in zip(("", "_start"), self.exact, strict=True):
-            found[f"dst_gen_exact_match{suffix}"] = _ratio(right, of)
-        found["num_decisions"] = int(counts[2:4].sum())
-        found["num_dst_updates"] = int(self.exact[0, 1])
-        return found
+            metrics[f"dst_gen_exact_match{suffix}"] = _ratio(right, of)
+        metrics["num_decisions"] = int(counts[2:4].sum())
+        metrics["num_dst_updates"] = int(self.exact[0, 1])
+        return metrics
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -42,7 +42,7 @@ class DataPosition:
         write_json(folder / POSITION, asdict(self))
 
     def check_resumes(self, checkpoint: Path) -> "DataPosition":
-        """The position saved in `checkpoint`.
+        """Read the position saved in `checkpoint`.
 
         Raises:
             ProspectError: it was saved by a run with other data, order or length; names both values of each.
@@ -68,7 +68,7 @@ class DataPosition:
 
 
 def check_same_settings(saved: Config, config: Config) -> None:
-    """Raises ProspectError where a run would not go on as it began; names both values of each setting."""
+    """Raise ProspectError where a run would not go on as it began; names both values of each setting."""
     before, now = _flat(saved.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
     names = sorted(before.keys() | now.keys())
     changed = [name for name in names if name not in MAY_CHANGE and before.get(name) != now.get(name)]
@@ -82,14 +82,14 @@ def check_same_settings(saved: Config, config: Config) -> None:
 
 def _flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Section.setting -> value."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in record.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def check_readable(checkpoint: Path) -> None:
-    """Raises ProspectError where the files beside the weights are missing or cut short, as after a copy that was."""
+    """Raise ProspectError where the files beside the weights are missing or cut short, as after a copy that was."""
     for name in ("optimizer.pt", "scheduler.pt", "trainer_state.json"):
         path = checkpoint / name
         try:

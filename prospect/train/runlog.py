@@ -36,7 +36,7 @@ PACKAGES = ("prospect-vlm", "torch", "transformers", "accelerate", "peft", "torc
 
 
 def environment() -> dict[str, Any]:
-    """What a run ran on and with, for its folder: packages, the repository's commit, hardware, command."""
+    """List what a run ran on and with, for its folder: packages, the repository's commit, hardware, command."""
 
     def git(*arguments: str) -> str | None:
         here = Path(__file__).parent
@@ -74,16 +74,16 @@ class Watcher(Protocol):
         """Take a line that a person wants to read."""
 
     def begin(self, step: int, max_steps: int) -> None:
-        """Training begins after `step` optimizer steps."""
+        """Note that training begins after `step` optimizer steps."""
 
     def step(self, step: int) -> None:
-        """So many optimizer steps are done."""
+        """Note that so many optimizer steps are done."""
 
     def log(self, step: int, losses: Mapping[str, float]) -> None:
         """Take the losses since the last log, the total under "loss"."""
 
     def end(self) -> None:
-        """Training has ended, well or not."""
+        """Note that training has ended, well or not."""
 
 
 class Unwatched:
@@ -165,7 +165,7 @@ def _cut_back(path: Path, step: int) -> list[dict[str, Any]]:
 
 
 def log_skipped(folder: Path, step: int, during: Literal["training", "evaluation"], error: str) -> None:
-    """A line of skipped.jsonl, to which every rank adds its own, unless a run that was killed has left it."""
+    """Write a line of skipped.jsonl, to which every rank adds its own, unless a run that was killed has left it."""
     line, path = json.dumps({"step": step, "during": during, "error": error}) + "\n", folder / SKIPPED_LOG
     if during == "training" or not path.is_file() or line not in path.read_text():
         with path.open("a", encoding="utf-8") as file:
@@ -173,7 +173,7 @@ def log_skipped(folder: Path, step: int, during: Literal["training", "evaluation
 
 
 def count_skipped(folder: Path) -> int:
-    """Broken samples left out so far on all ranks, evaluations included."""
+    """Count broken samples left out so far on all ranks, evaluations included."""
     path = folder / SKIPPED_LOG
     return len(path.read_text().splitlines()) if path.is_file() else 0
 

@@ -41,7 +41,7 @@ class ModelFlops:
 
     @classmethod
     def of(cls, model: Any, encodes_frames: bool = True) -> "ModelFlops":
-        """`model` is a DSTSmolVLM; `encodes_frames` False: features come from disk."""
+        """Count those of `model`, a DSTSmolVLM; `encodes_frames` False: features come from disk."""
         text, vision = model.config.text_config, model.config.vision_config
         layers = model.model.text_model.layers
         weights = sum(p.numel() for name, p in layers.named_parameters() if p.ndim == 2 and "lora_" not in name)
@@ -63,7 +63,7 @@ class ModelFlops:
         )
 
     def step(self, lengths: Sequence[int], targets: int, frames: int) -> float:
-        """Of sequences of so many tokens, `targets` labelled tokens and `frames` in all."""
+        """Count those of sequences of so many tokens, `targets` labelled tokens and `frames` in all."""
         matrices = self.passes * (self.token * sum(lengths) + self.target * targets)
         return matrices + 3 * self.attention * sum(n * n for n in lengths) + self.frame * frames
 
@@ -87,7 +87,7 @@ class Speed:
         self._start = time.perf_counter()
 
     def take(self, batches: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The batches of a step, counted, and how long they had to be waited for."""
+        """Take the batches of a step; count them, and how long they had to be waited for."""
         start = time.perf_counter()
         taken = list(batches)
         self._waited += time.perf_counter() - start
@@ -110,25 +110,25 @@ class Speed:
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:
-        """Evaluations and checkpoints, which no rate counts."""
+        """Time evaluations and checkpoints, which no rate counts."""
         start = time.perf_counter()
         yield
         self._elsewhere += time.perf_counter() - start
 
     def rates(self, sum_over_ranks: Callable[[torch.Tensor], torch.Tensor], num_ranks: int) -> dict[str, float]:
-        """Of all ranks since the last call: per second, padding's share of tokens, the share of time that was spent
-        waiting for data (of this rank), peak memory in GB (of this rank), MFU; the last two on a GPU."""
+        """Give rates of all ranks since the last call: per second, padding's share of tokens, the share of time that
+        was spent waiting for data (of this rank), peak memory in GB (of this rank), MFU; the last two on a GPU."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # once a log
         seconds = time.perf_counter() - self._start - self._elsewhere
         counts = sum_over_ranks(self._counts.float().to(self._device)).tolist()
-        found = dict(zip(COUNTS, counts, strict=True))
-        rates = {f"{name}_per_s": found[name] / seconds for name in ("tokens", "frames", "turns", "decisions")}
-        rates["padding_waste"] = 1 - found["tokens"] / max(found["padded"], 1)
+        totals = dict(zip(COUNTS, counts, strict=True))
+        rates = {f"{name}_per_s": totals[name] / seconds for name in ("tokens", "frames", "turns", "decisions")}
+        rates["padding_waste"] = 1 - totals["tokens"] / max(totals["padded"], 1)
         rates["data_wait_share"] = self._waited / seconds
         if self._device.type == "cuda":
             rates["peak_memory_gb"] = torch.cuda.max_memory_allocated(self._device) / 1e9
         if self._peak:
-            rates["mfu"] = found["flops"] / seconds / (self._peak * num_ranks)
+            rates["mfu"] = totals["flops"] / seconds / (self._peak * num_ranks)
         self._restart()
         return rates

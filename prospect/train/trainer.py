@@ -125,7 +125,7 @@ class ProspectTrainer(Trainer):
     def get_batch_samples(
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], torch.Tensor | None]:
-        """The micro-batches of one optimizer step, and the six counts over all of them and all ranks."""
+        """Give the micro-batches of one optimizer step, and the six counts over all of them and all ranks."""
         batches = self.speed.take(batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False))
         if not batches:
             return [], None
@@ -177,7 +177,7 @@ class ProspectTrainer(Trainer):
         self._losses.clear()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Adds, over the steps since the last log, the four losses (means), the rates of `Speed`, and each dataset's
+        """Add, over the steps since the last log, the four losses (means), the rates of `Speed`, and each dataset's
         share of the sequences of a mix; the negative rate."""
         steps = self.state.global_step - self._logged_steps
         if "loss" in logs and steps:
@@ -201,7 +201,7 @@ class ProspectTrainer(Trainer):
     # Evaluation
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Called by the Trainer every eval_steps: the first evaluation split."""
+        """Evaluate the first evaluation split; called by the Trainer every eval_steps."""
         split = next(iter(self.eval_readers))
         self._check_losses()
         with self.speed.elsewhere():
@@ -212,10 +212,10 @@ class ProspectTrainer(Trainer):
         return named
 
     def evaluate_split(self, split: str) -> dict[str, Any]:
-        """Teacher-forced metrics of one of `eval_readers`, over every sequence once, without generation."""
-        found = self._evaluated.get((split, self.state.global_step))
-        if found:
-            return found
+        """Give teacher-forced metrics of one of `eval_readers`, over every sequence once, without generation."""
+        known = self._evaluated.get((split, self.state.global_step))
+        if known:
+            return known
         reader = self.eval_readers[split]
         size = self.config.train.micro_batch_size
         batches = evaluation_batches(len(reader), size, self.args.process_index, self.args.world_size)

@@ -122,12 +122,12 @@ def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:
     """What a timeline shows; places are frames of the stream, from 0."""
     clip, frames = prediction.clip, prediction.frames
     start, window = clip.start_frame, match_window(clip.dataset, clip.fps)
-    expected, found = reference_updates(clip), predicted_updates(frames)
+    expected, predicted = reference_updates(clip), predicted_updates(frames)
     answers, said = reference_speech(clip), predicted_speech(frames)
-    errors = [*update_errors(found, expected, window), *speech_errors(said, answers, window)]
+    errors = [*update_errors(predicted, expected, window), *speech_errors(said, answers, window)]
     events = {
         "reference_updates": _events(start, expected, errors),
-        "predicted_updates": _events(start, found, errors),
+        "predicted_updates": _events(start, predicted, errors),
         "reference_speech": _events(start, answers, errors),
         "predicted_speech": _events(start, said, errors),
     }
@@ -137,7 +137,7 @@ def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:
         for turn in clip.turns
         if turn.role not in ACTIVE_ROLES
     ]  # fmt: skip
-    spans = {"reference": _spans(clip, expected), "prediction": _spans(clip, found)}
+    spans = {"reference": _spans(clip, expected), "prediction": _spans(clip, predicted)}
     return {
         "fps": clip.fps,
         "start": start,
@@ -187,7 +187,7 @@ def _spans(clip: Clip, events: Sequence[UpdateEvent]) -> dict[str, list[tuple[in
 def _thumbs(clip: Clip, images: Images, events: Set[int]) -> list[dict[str, Any]]:
     """Of the places with an event, and of others evenly between them; width in pixels of height THUMB_HEIGHT."""
     places = _thumb_places(clip.end_frame - clip.start_frame + 1, events)
-    found = []
+    thumbs = []
     for place, data in zip(places, images(clip, [clip.start_frame + place for place in places]), strict=True):
         with Image.open(io.BytesIO(data)) as image:
             image.thumbnail((8 * THUMB_HEIGHT, THUMB_HEIGHT))
@@ -195,8 +195,8 @@ def _thumbs(clip: Clip, images: Images, events: Set[int]) -> list[dict[str, Any]
             image.convert("RGB").save(out, "JPEG", quality=THUMB_QUALITY)
             width = round(THUMB_HEIGHT * image.width / image.height)
         source = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
-        found.append({"at": place, "width": width, "event": place in events, "source": source})
-    return found
+        thumbs.append({"at": place, "width": width, "event": place in events, "source": source})
+    return thumbs
 
 
 def _thumb_places(count: int, events: Set[int]) -> list[int]:

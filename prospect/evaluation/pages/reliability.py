@@ -13,20 +13,20 @@ COLOURS = {"should_update_dst": "#c2410c", "when_to_speak": "#1d4ed8"}
 
 
 def write_reliability(
-    path: Path, found: Mapping[str, Any], curves: Mapping[str, Sequence[float]], grid: Sequence[float]
+    path: Path, by_head: Mapping[str, Any], curves: Mapping[str, Sequence[float]], grid: Sequence[float]
 ) -> None:
     """Write the page.
 
     Args:
-        found: of `calibration.reliability`, of one head or both.
+        by_head: of `thresholds.reliability`, of one head or both.
         curves: F1 of each head at each threshold of `grid`.
     """
     titles = ("Reliability: share of positives by probability", "Event F1 by threshold (other head as the reference)")
     figure = make_subplots(1, 2, subplot_titles=titles)
     figure.add_scatter(x=[0, 1], y=[0, 1], mode="lines", name="perfect", line={"dash": "dot", "color": "grey"})
-    for head in found:
-        bins, colour = found[head]["bins"], COLOURS[head]
-        name = f"{head} (calibration error {found[head]['ece']:.3f})"
+    for head in by_head:
+        bins, colour = by_head[head]["bins"], COLOURS[head]
+        name = f"{head} (calibration error {by_head[head]['ece']:.3f})"
         figure.add_scatter(
             x=[mean for mean, _, _ in bins],
             y=[share for _, share, _ in bins],
