@@ -103,9 +103,8 @@ def settings_markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting of a config. `prospect init` writes one with these explanations in it; `--set NAME=VALUE` changes",
-        "one for a run. Made by `make docs` from `prospect/config.py`; `prospect settings [WORD]` prints",
-        "the same.",
+        "Every setting of a config. `prospect init` writes a config that explains them; `--set NAME=VALUE` changes one",
+        "for a run. Made by `make docs` from `prospect/config.py`; `prospect settings [WORD]` prints the same.",
     ]
     section = ""
     for one in list_settings():

@@ -1,6 +1,6 @@
 """`prospect evaluate`: streams every clip of a split, and measures what was streamed. Read this first.
 
-1. Stream (`streaming.py`): a prediction file for each clip and row. The rows beside the model's own are what its
+1. Stream (`predict.py`): a prediction file for each clip and row. The rows beside the model's own are what its
    numbers have to be read against: always silent, blind (grey frames), text only (no frames), oracle state.
 2. Measure (`scores.py`), from the files alone: ProAssist's metrics and the state's, per dataset and over all, with
    bootstrap intervals, and per clip.
