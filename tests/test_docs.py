@@ -44,8 +44,9 @@ def test_every_relative_link_leads_to_a_file(page):
     "page", [page for page in PAGES if named(page) not in ("README.md", "docs/results.md")], ids=named
 )
 def test_every_path_that_a_page_names_is_there(page):
-    paths = MODULE.findall(page.read_text())
-    assert [path for path in paths if not (ROOT / path).exists()] == []
+    text = page.read_text()
+    assert [path for path in MODULE.findall(text) if not (ROOT / path).exists()] == []
+    assert set(re.findall(r"`(\w+\.py)`", text)) <= {"cli.py", *(path.name for path in SOURCES)}
 
 
 def rows_of(section: str) -> dict[str, list[str]]:
