@@ -1,4 +1,4 @@
-"""The one token layout (DESIGN §5): the only place that knows the order of tokens and where labels sit.
+"""The one token layout (docs/design.md §5): the only place that knows the order of tokens and where labels sit.
 
 A sequence is blocks, each tokenized by itself and concatenated, so that streaming inference, which appends block by
 block, meets exactly the training ids. Training (`clip_sequence`, `turn_sequence`) and streaming (`Tokens`, `cut_parts`)
@@ -234,7 +234,7 @@ def turns_before_first_frame(clip: Clip) -> tuple[Turn, ...]:
 
 
 def cut_parts(tokens: Tokens, clip: Clip, max_seq_len: int, reserve: int) -> list[Part]:
-    """Cut as a streamer would, without looking ahead (DESIGN §5).
+    """Cut as a streamer would, without looking ahead (docs/design.md §5).
 
     A part ends before frame f when used + K + reserve > max_seq_len; the next starts with a fresh prompt whose Current
     Progress is the state so far.

@@ -1,4 +1,4 @@
-"""The four losses (DESIGN §7) as sums and counts, so that they add up over micro-batches, ranks and a whole split.
+"""The four losses as sums and counts, which add up over micro-batches, ranks and a whole split (docs/design.md §7).
 
 1. `count_targets` counts from labels alone, before any forward: the caller adds the counts of an optimizer step.
 2. `loss_sums` adds up the cross entropies of one micro-batch.

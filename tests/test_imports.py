@@ -64,12 +64,14 @@ def level_of(name: str) -> int:
 
 
 def test_every_module_has_a_level():
-    assert [name for name in MODULES if level_of(name) < 0 and "." in name] == []
+    assert [name for name in MODULES if level_of(name) < 0 and "." in name] == ["prospect.__main__"]
 
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_arrows_run_down(name):
     here = level_of(name)
+    if here < 0:
+        return  # the packages themselves, and __main__, which starts the commands
     package = name.split(".")[:2]
     upwards = [other for other in GRAPH[name] if level_of(other) <= here and other.split(".")[:2] != package]
     assert upwards == []

@@ -104,7 +104,7 @@ def decode_clip(data: bytes | Mapping[str, Any]) -> Clip:
 
 
 def prompt_text(steps: Sequence[Step], state: dict[str, State]) -> str:
-    """Give the prompt of DESIGN §4: the steps and, where some step is touched, the progress made so far."""
+    """Give the prompt of docs/design.md §4: the steps and, where some step is touched, the progress made so far."""
     text = "You are a proactive assistant helping with task completion."
     if steps:
         text += "\n\nTask Steps:\n" + "\n".join(f"- {step.id}: {step.name}" for step in steps)

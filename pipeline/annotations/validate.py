@@ -70,7 +70,7 @@ class Frames(Protocol):
 
 
 class RawClip(RawModel):
-    """A clip as annotated (DESIGN §2); keys not named here are metadata."""
+    """A clip as annotated (docs/design.md §2); keys not named here are metadata."""
 
     video_uid: StrictStr = Field(min_length=1)
     clip_idx: Index = Field(default=0, ge=0)

@@ -146,7 +146,7 @@ def _is_file(path: Path) -> bool:
 
 
 def search_roots(frames_root: Path | None, data_root: Path | None, dataset: str) -> list[Path]:
-    """List the folders searched for frames files, in order (DESIGN §3)."""
+    """List the folders searched for frames files, in order (docs/design.md §3)."""
     roots = [frames_root] if frames_root else []
     if data_root:
         roots += [data_root / dataset, data_root]

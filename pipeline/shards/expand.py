@@ -1,4 +1,4 @@
-"""A clip to its turn samples (DESIGN §4): active turns, and the runs of silent frames between them.
+"""A clip to its turn samples (docs/design.md §4): active turns, and the runs of silent frames between them.
 
 A frame in any active turn's range is never silent. Silent runs are cut before a frame at which a user or system turn
 stands, before the next active range, at the clip's end, and at `max_silent_frames`.

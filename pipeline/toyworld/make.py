@@ -1,4 +1,4 @@
-"""`prospect make-toy`: the toy world as a dataset in the formats of real data (DESIGN §2 and §3).
+"""`prospect make-toy`: the toy world as a dataset in the formats of real data (docs/design.md §2 and §3).
 
 Every split has seeds and combinations of steps of its own. The folder appears only complete.
 """

@@ -1,4 +1,4 @@
-"""How well a stream tracks the state, and finds the moments to update it and to speak (DESIGN §9).
+"""How well a stream tracks the state, and finds the moments to update it and to speak (docs/design.md §9).
 
 Everything is read from a few terms a clip that add up over clips, so that metrics are pooled (sums first, then ratios)
 and a bootstrap resamples clips without matching anything again. C clips, T terms.

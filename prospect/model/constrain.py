@@ -1,6 +1,6 @@
 """Constrained generation of dst_update texts: which tokens may come next, so that every generated update parses.
 
-A text is pieces, tokenized one by one as in training (DESIGN §5): " S1->complete", ",", " S2->start", then
+A text is pieces, tokenized one by one as in training (docs/design.md §5): " S1->complete", ",", " S2->start", then
 <end_of_utterance>. In `legal` mode a piece may be any transition that is legal in the tracked state, as the pieces
 before left it; otherwise any transition of any step, none twice. Either way there are at most two updates a step.
 """

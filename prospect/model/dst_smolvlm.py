@@ -1,4 +1,4 @@
-"""`DSTSmolVLM`: SmolVLM with two heads that say, at each decision position, what block comes next (DESIGN §7).
+"""`DSTSmolVLM`: SmolVLM with two heads that say, at each decision position, what block comes next (docs/design.md §7).
 
 Training: embed the ids, put frame features at the <image> tokens, run the text model once, apply the LM head at target
 positions and the heads at decision positions only. Streaming: `extend` a KV cache block by block, `decide`, and

@@ -1,4 +1,4 @@
-"""`SmolVLMWithFrames`: SmolVLM that takes video frames as uint8 and gives each a fixed number of tokens (DESIGN §5).
+"""`SmolVLMWithFrames`: SmolVLM that takes video frames as uint8, a fixed number of tokens each (docs/design.md §5).
 
 B batch, T tokens, F frames, K tokens a frame, S pixels a side, D hidden, G side of the native grid of tokens, C width
 of a native token before its projection.

@@ -1,4 +1,4 @@
-"""One frame in, decisions and texts out: the model live, on exactly the ids that it was trained on (DESIGN §5, §9).
+"""One frame in, decisions and texts out: the model live, on the ids that it was trained on (docs/design.md §5, §9).
 
 At a frame: start over if the context is full; the user and system lines that came with the frame; the frame; then
 decide, write, decide again, until neither head fires or `max_actions` blocks are written. The update goes first where

@@ -1,4 +1,4 @@
-"""Validation metrics (DESIGN §8) from additive terms: reduced in the step, summed over batches and ranks.
+"""Validation metrics (docs/design.md §8) from additive terms: reduced in the step, summed over batches and ranks.
 
 Nothing is kept per token, so memory does not grow with the split. B batch, T tokens, N decisions, M targets.
 """
