@@ -41,6 +41,7 @@ from prospect.evaluation.predict import (
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
 from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled
+from prospect.evaluation.text_scores import MeteorProcess
 from prospect.runs import find_checkpoint
 from prospect.stream.context import POLICIES
 from prospect.stream.load import NO_OVERRIDES, Overrides, load_streamer
@@ -181,16 +182,17 @@ class ProspectEvaluator:
         rows: dict[str, Any] = {}
         by_clip: list[ClipScores] = []
         problems: set[str | None] = set()
-        for row, predictions in [*streamed.items(), (SILENT, silent)]:
-            self.progress("measuring", len(rows), len(streamed) + 1)
-            scores = measure(predictions, embedder.embed)
-            together, datasets = pooled(scores), by_dataset(scores)
-            apart = {name: pooled(part) for name, part in datasets.items()} if len(datasets) > 1 else {}
-            rows[row] = {"all": together, "datasets": apart or dict.fromkeys(datasets, together)}
-            problems.add(together.pop("problem"))
-            problems.update(part.pop("problem") for part in apart.values())
-            if row == "model":
-                by_clip = scores
+        with MeteorProcess() as meteor:
+            for row, predictions in [*streamed.items(), (SILENT, silent)]:
+                self.progress("measuring", len(rows), len(streamed) + 1)
+                scores = measure(predictions, embedder.embed)
+                together, datasets = pooled(scores, meteor), by_dataset(scores)
+                apart = {name: pooled(part, meteor) for name, part in datasets.items()} if len(datasets) > 1 else {}
+                rows[row] = {"all": together, "datasets": apart or dict.fromkeys(datasets, together)}
+                problems.add(together.pop("problem"))
+                problems.update(part.pop("problem") for part in apart.values())
+                if row == "model":
+                    by_clip = scores
         self.notes += sorted(problem for problem in problems if problem)
         settings = streamed["model"][0].settings
         metrics = {

@@ -19,7 +19,7 @@ from prospect.evaluation.speech_scores import (
     speech_ratios,
     speech_terms,
 )
-from prospect.evaluation.text_scores import TEXT_SCORES, TextScores, text_scores
+from prospect.evaluation.text_scores import TEXT_SCORES, MeteorProcess, TextScores, text_scores
 
 SEED = 0  # of the bootstrap
 
@@ -47,10 +47,10 @@ def measure(predictions: Sequence[ClipPrediction], embed: Embed) -> list[ClipSco
     return [_of(one, match) for one, match in zip(predictions, match_speech(predictions, embed), strict=True)]
 
 
-def pooled(scores: Sequence[ClipScores]) -> dict[str, Any]:
+def pooled(scores: Sequence[ClipScores], meteor: MeteorProcess | None = None) -> dict[str, Any]:
     """Give `metrics` over all of `scores`, their `intervals` (95%, of those that are ratios of sums), and the `problem`
     that kept text scores from being computed, if any."""
-    texts = text_scores(matched_texts([one.match for one in scores]))
+    texts = text_scores(matched_texts([one.match for one in scores]), meteor)
     dst = np.stack([one.dst.vector() for one in scores])  # (C, T)
     speech = np.stack([one.speech.vector() for one in scores])
     interval_of = intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED)

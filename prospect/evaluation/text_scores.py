@@ -5,13 +5,15 @@ tokenizer would give other numbers under the same names; `TextScores.problem` sa
 called here rather than through the package, which writes a file into its own folder and a line to stderr.
 """
 
-import contextlib
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 BLEU = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4")
 TEXT_SCORES = (*BLEU, "CIDEr", "METEOR")
@@ -30,10 +32,13 @@ class _Failed(Exception):
     """A Java program did not do its work; the text says what it said."""
 
 
-def text_scores(pairs: Sequence[tuple[str, str]]) -> TextScores:
+def text_scores(pairs: Sequence[tuple[str, str]], meteor: "MeteorProcess | None" = None) -> TextScores:
     """Score (prediction, reference) pairs; all 0 without a pair, as ProAssist has it.
 
     Pairs whose reference has no token but punctuation are left out.
+
+    Args:
+        meteor: METEOR at work for several calls; None: for this one alone.
     """
     zero = dict.fromkeys(TEXT_SCORES, 0.0)
     none: dict[str, float | None] = dict.fromkeys(TEXT_SCORES)
@@ -57,7 +62,8 @@ def text_scores(pairs: Sequence[tuple[str, str]]) -> TextScores:
     cider, _ = Cider().compute_score(reference, predicted)
     scores = none | {name: float(score) for name, score in zip(BLEU, bleu, strict=True)} | {"CIDEr": float(cider)}
     try:
-        return TextScores(scores | {"METEOR": _meteor(reference, predicted)}, None)
+        with nullcontext(meteor) if meteor else MeteorProcess() as process:
+            return TextScores(scores | {"METEOR": process.score(reference, predicted)}, None)
     except _Failed as error:
         return TextScores(scores, f"no METEOR: it failed on Java ({error})")
 
@@ -86,22 +92,47 @@ def _tokenized(texts: Sequence[str]) -> list[str]:
     return [" ".join(token for token in line.split() if token not in ptbtokenizer.PUNCTUATIONS) for line in tokenized]
 
 
-def _meteor(reference: _Tokenized, predicted: _Tokenized) -> float:
-    from pycocoevalcap.meteor.meteor import Meteor
+class MeteorProcess:
+    """METEOR's Java program, which reads its tables for seconds: started when it is first asked, and ended with the
+    block; a context manager."""
 
-    meteor = Meteor()
-    process = meteor.meteor_p
-    try:
-        score, _ = meteor.compute_score(reference, predicted)
-        return float(score)
-    except (OSError, ValueError):  # its pipe is closed, or gives no number
+    def __init__(self) -> None:
+        self._meteor: Any = None
+
+    def __enter__(self) -> "MeteorProcess":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._meteor is None:
+            return
+        process, self._meteor = self._meteor.meteor_p, None
         process.kill()
-        meteor.lock.release()  # which it holds, and would wait for when it is deleted
-        raise _Failed(_last_line(process.stderr.read())) from None
-    finally:
-        process.kill()
-        with contextlib.suppress(BrokenPipeError), process:  # closes the pipes, and waits
+        with suppress(BrokenPipeError), process:  # closes the pipes, and waits
             pass
+
+    def score(self, reference: _Tokenized, predicted: _Tokenized) -> float:
+        """Score one corpus.
+
+        Raises:
+            _Failed: the program ended, or gave no number; another call starts it again.
+        """
+        from pycocoevalcap.meteor.meteor import Meteor
+
+        if self._meteor is None:
+            self._meteor = Meteor()
+        meteor = self._meteor
+        try:
+            score, _ = meteor.compute_score(reference, predicted)
+            return float(score)
+        except BaseException as error:
+            meteor.meteor_p.kill()
+            if meteor.lock.locked():  # it would wait for it when it is deleted
+                meteor.lock.release()
+            said = meteor.meteor_p.stderr.read()
+            self.__exit__(None, None, None)
+            if not isinstance(error, OSError | ValueError):  # its pipe is closed, or it gives no number
+                raise
+            raise _Failed(_last_line(said)) from None
 
 
 def _last_line(output: bytes) -> str:

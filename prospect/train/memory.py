@@ -5,10 +5,9 @@ a dispatch mode adds up what is alive at each moment. What the rehearsal cannot 
 optimizer's states. What neither sees: the CUDA context and the allocator's fragmentation (OVERHEAD).
 """
 
-import gc
 import weakref
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,23 +64,6 @@ def predict(model_config: SmolVLMConfig, config: Config, shapes: Shapes) -> Pred
     Args:
         model_config: of the model, with our settings in it.
     """
-    with _as_in_a_fresh_process():
-        return _rehearse(model_config, config, shapes)
-
-
-@contextmanager
-def _as_in_a_fresh_process() -> Iterator[None]:
-    """Let the garbage collector see new objects alone: among many old ones it collects so seldom that tensors in
-    reference cycles (peft's and checkpointing's) count long after they are gone."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def _rehearse(model_config: SmolVLMConfig, config: Config, shapes: Shapes) -> Prediction:
     dtype = getattr(torch, config.model.dtype)
     model_config._attn_implementation = config.model.attn_implementation.replace("flash_attention_2", "sdpa")
     with torch.device("meta"):

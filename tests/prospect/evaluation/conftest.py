@@ -10,6 +10,7 @@ from pipeline.shards.build import build_split
 from pipeline.shards.scan import Options
 from prospect.evaluation.evaluate import Places, ProspectEvaluator
 from prospect.model.presets import make_checkpoint
+from prospect.stream.load import Overrides
 from tests.helpers.fakes import raw_clip, write_root
 from tests.helpers.models import TEXTS
 
@@ -32,7 +33,8 @@ class World:
         return Places((f"{self.root}/shards/x/test",), self.root / "data")
 
     def evaluator(self, out: Path, **options: Any) -> ProspectEvaluator:
-        return ProspectEvaluator(str(self.checkpoint), self.places, out=out, **options)
+        short = {"overrides": Overrides(max_new_tokens=4)}  # an untrained model talks on to the limit
+        return ProspectEvaluator(str(self.checkpoint), self.places, out=out, **short | options)
 
 
 @pytest.fixture(scope="session")
