@@ -14,6 +14,7 @@ from prospect.evaluation.scores import by_dataset, measure
 from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.stream.context import Context
+from prospect.stream.load import Overrides
 from prospect.stream.streamer import Streamer
 from tests.helpers.fakes import jpeg
 from tests.helpers.predictions import letters, prediction
@@ -23,7 +24,7 @@ from tests.helpers.predictions import letters, prediction
 def quick_scores(monkeypatch):
     """No sentence embedding model, and no Java."""
     scores = TextScores(dict.fromkeys(TEXT_SCORES, 0.25), None)
-    monkeypatch.setattr("prospect.evaluation.scores.text_scores", lambda pairs: scores)
+    monkeypatch.setattr("prospect.evaluation.scores.text_scores", lambda pairs, meteor: scores)
     monkeypatch.setattr(
         "prospect.evaluation.evaluate.load_embedder", lambda name: Embedder(letters, "letters", None, None)
     )
@@ -71,7 +72,9 @@ def test_all_overflow_policies_are_used(world, tmp_path, monkeypatch):
         used.append(context.policy)
 
     monkeypatch.setattr(Context, "__init__", spied)
-    found = evaluate_contexts(str(world.checkpoint), world.places, tmp_path / "out", limit=1)
+    found = evaluate_contexts(
+        str(world.checkpoint), world.places, tmp_path / "out", limit=1, overrides=Overrides(max_new_tokens=4)
+    )
     policies = ["state_carry", "drop_middle", "drop_all"]
     assert used == policies == list(found)
     for policy in policies:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prospect.evaluation.text_scores import TEXT_SCORES, text_scores
+from prospect.evaluation.text_scores import TEXT_SCORES, MeteorProcess, text_scores
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
 
@@ -20,12 +20,18 @@ PAIRS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def meteor():
+    with MeteorProcess() as process:
+        yield process
+
+
 @needs_java
 @pytest.mark.slow
-def test_scores_of_two_pairs(capfd):
+def test_scores_of_two_pairs(capfd, meteor):
     """The third pair's reference has no token but punctuation. Of 4 + 3 words 4 + 2 are right: BLEU-1 is 6/7; of 3 + 2
     pairs of words 3 + 0 are right, and so on. Without the break being joined the lines would be out of step."""
-    found = text_scores(PAIRS)
+    found = text_scores(PAIRS, meteor)
     assert found.problem is None and set(found.scores) == set(TEXT_SCORES)
     assert found.scores["Bleu_1"] == pytest.approx(6 / 7)
     assert found.scores["Bleu_2"] == pytest.approx(math.sqrt(6 / 7 * 3 / 5))
@@ -40,8 +46,8 @@ def test_scores_of_two_pairs(capfd):
 
 @needs_java
 @pytest.mark.slow
-def test_equal_texts_score_one():
-    scores = text_scores([("take the red wheel", "take the red wheel")]).scores
+def test_equal_texts_score_one(meteor):
+    scores = text_scores([("take the red wheel", "take the red wheel")], meteor).scores
     assert [scores[name] for name in ("Bleu_1", "Bleu_4", "METEOR")] == pytest.approx([1, 1, 1])
 
 
@@ -51,11 +57,28 @@ def test_no_process_and_no_file_is_left_behind():
     import pycocoevalcap
 
     folder = Path(next(iter(pycocoevalcap.__path__)))
-    text_scores(PAIRS)  # compiles the package's modules
-    files = set(folder.rglob("*"))
+    files = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    before = java_children()
     text_scores(PAIRS)
-    assert set(folder.rglob("*")) == files
-    assert java_children() == []
+    assert {path for path in folder.rglob("*") if "__pycache__" not in path.parts} == files
+    assert java_children() == before
+
+
+@needs_java
+@pytest.mark.slow
+def test_an_interruption_ends_meteor(monkeypatch):
+    """It holds the package's lock then, and its deletion waited for it for ever."""
+    from pycocoevalcap.meteor.meteor import Meteor
+
+    def interrupted(self, *given):
+        self.lock.acquire()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Meteor, "compute_score", interrupted)
+    before = java_children()
+    with pytest.raises(KeyboardInterrupt), MeteorProcess() as process:
+        process.score({0: ["a"]}, {0: ["a"]})
+    assert java_children() == before
 
 
 def java_children():

@@ -153,7 +153,11 @@ def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(fol
     assert not streamer.settings.dst
     places = Places((f"{folder}/shards/x/train",), folder / "data")
     evaluator = ProspectEvaluator(
-        str(done.folder), places, out=folder / "evaluated", limit=2, overrides=Overrides(update_threshold=0.0, max_new_tokens=4)
+        str(done.folder),
+        places,
+        out=folder / "evaluated",
+        limit=2,
+        overrides=Overrides(update_threshold=0.0, max_new_tokens=4),
     )
     evaluator.stream(evaluator.clips(), evaluator.rows, PartialState())
     assert evaluator.rows == ("model", "blind", "text_only") and "trained without DST" in evaluator.notes[0]
