@@ -1,7 +1,7 @@
 """Settings from a YAML file and the command line, and back: found by name, read, overridden, explained, written."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -9,9 +9,10 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline.annotations.files import annotated, datasets
 from pipeline.errors import ProspectError
 from prospect.config import Config
-from prospect.setting_list import record_in, suggest_setting
+from prospect.setting_list import as_yaml, record_in, suggest_setting
 
 PACKAGED = tuple(Path(__file__).parents[n] / "configs" for n in (0, 1))  # of an installed wheel, of a checkout
 NO_TEXT = ("null", "~", "")  # YAML for nothing
@@ -61,16 +62,55 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(record, override)
     _drop_retired(record, path)
-    try:
-        return Config.model_validate(record)
-    except ValidationError as error:
-        lines = [_explain(detail) for detail in error.errors()]
-        raise ProspectError("\n".join(f"{path}: {line}" for line in lines)) from None
+    return _validated(record, str(path))
 
 
 def dump_config(config: Config) -> str:
     """Write the resolved settings as YAML; `load_config` reads them back."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def starter_config(
+    preset: Path, name: str, data_root: Path, dataset: str | None = None, frames_root: Path | None = None
+) -> str:
+    """Write a config for one's own data: `preset` with that data, each setting explained, all others as comments.
+
+    Raises:
+        ProspectError: DATA_ROOT has no dataset with a training split, or several and none is named; a bad name.
+    """
+    there = [found for found, _ in annotated(data_root, dataset, "train")]
+    if len(there) > 1:
+        raise ProspectError(f"{data_root}: found the datasets {', '.join(there)}, expected one; pass --dataset")
+    record = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    evaluated = [split for split in ("val", "test") if there[0] in datasets(data_root, split)]
+    record["name"] = name
+    record["data"] |= {"dataset": there[0], "root": str(data_root), "eval_splits": evaluated}
+    if frames_root:
+        record["data"]["frames_root"] = str(frames_root)
+    _validated(record, f"{name}.yaml")
+    head = f"# Made by prospect init from {preset.stem}. A line that begins with # has its default."
+    return "\n".join([head, "", *_explained(Config, record, "")]) + "\n"
+
+
+def _explained(section: type[BaseModel], record: Mapping[str, Any] | None, indent: str) -> Iterator[str]:
+    """The lines of a section; None: of one that is not in the config, as comments."""
+    for name, field in section.model_fields.items():
+        inner, about = record_in(field.annotation), " ".join((field.description or "").split())
+        is_set = record is not None and name in record
+        mark = "" if is_set else "# "
+        value = record[name] if record is not None and is_set else field.default
+        if inner and (isinstance(value, dict) or not is_set):
+            yield f"{indent}{mark}{name}:  # {about}"
+            yield from _explained(inner, value if isinstance(value, dict) else None, f"{indent}{mark}  ")
+        else:
+            yield f"{indent}{mark if record is not None else ''}{name}: {as_yaml(value)}  # {about}"
+
+
+def _validated(record: Mapping[str, Any], place: str) -> Config:
+    try:
+        return Config.model_validate(record)
+    except ValidationError as error:
+        raise ProspectError("\n".join(f"{place}: {_explain(detail)}" for detail in error.errors())) from None
 
 
 def _apply(record: dict[str, Any], override: str) -> None:

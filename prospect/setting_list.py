@@ -1,7 +1,7 @@
-"""Every setting by name, for people: listed, documented, suggested, and written into a config for one's own data."""
+"""Every setting by name, for people: listed, documented, suggested."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
@@ -11,8 +11,6 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from pipeline.annotations.files import annotated, datasets
-from pipeline.errors import ProspectError
 from prospect.config import Config
 
 ASKED_AS = {  # what people call it -> what it is called here
@@ -65,7 +63,7 @@ def _settings_of(record: type[BaseModel], prefix: str) -> Iterator[Setting]:
         inner = record_in(field.annotation)
         about = " ".join((field.description or "").split())
         if inner is None or get_origin(field.annotation) in (Union, UnionType):
-            default = "" if field.default is PydanticUndefined else _as_yaml(field.default)
+            default = "" if field.default is PydanticUndefined else as_yaml(field.default)
             yield Setting(f"{prefix}{name}", _kind(field.annotation, field.metadata), default, about)
         if inner is not None:
             yield from _settings_of(inner, f"{prefix}{name}.")
@@ -116,43 +114,6 @@ def settings_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def starter_config(
-    preset: Path, name: str, data_root: Path, dataset: str | None = None, frames_root: Path | None = None
-) -> str:
-    """Write a config for one's own data: `preset` with that data, each setting explained, all others as comments.
-
-    Raises:
-        ProspectError: DATA_ROOT has no dataset with a training split, or several and none is named; a bad name.
-    """
-    there = [dataset_ for dataset_, _ in annotated(data_root, dataset, "train")]
-    if len(there) > 1:
-        raise ProspectError(f"{data_root}: found the datasets {', '.join(there)}, expected one; pass --dataset")
-    record = yaml.safe_load(preset.read_text(encoding="utf-8"))
-    evaluated = [split for split in ("val", "test") if there[0] in datasets(data_root, split)]
-    record["name"] = name
-    record["data"] |= {"dataset": there[0], "root": str(data_root), "eval_splits": evaluated}
-    if frames_root:
-        record["data"]["frames_root"] = str(frames_root)
-    lines = [f"# Made by prospect init from {preset.stem}. A line that begins with # has its default.", ""]
-    lines += _explained(Config, record, "")
-    text = "\n".join(lines) + "\n"
-    Config.model_validate(yaml.safe_load(text))
-    return text
-
-
-def _explained(section: type[BaseModel], record: Mapping[str, Any], indent: str) -> Iterator[str]:
-    for name, field in section.model_fields.items():
-        inner, about = record_in(field.annotation), " ".join((field.description or "").split())
-        if inner and isinstance(record.get(name), dict):
-            yield f"{indent}{name}:  # {about}"
-            yield from _explained(inner, record[name], f"{indent}  ")
-        elif name in record:
-            yield f"{indent}{name}: {_as_yaml(record[name])}  # {about}"
-        else:
-            default = _as_yaml(None if field.default is PydanticUndefined else field.default)
-            yield f"{indent}# {name}: {default}  # {about}"
-
-
 def suggest_setting(place: str) -> str:
     """Name the setting that was meant: by what others call it, by its last word, or by likeness of the whole."""
     last = place.rpartition(".")[2]
@@ -168,7 +129,10 @@ def suggest_setting(place: str) -> str:
     return f"did you mean {meant!r}?" if meant else "prospect settings lists them all"
 
 
-def _as_yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
+    """Write a value on one line of YAML."""
+    if value is PydanticUndefined:
+        return "null"
     if isinstance(value, tuple):
         value = list(value)
     if isinstance(value, Path):

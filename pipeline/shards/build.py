@@ -10,15 +10,10 @@ The same input and options give the same bytes, whatever the engine and the numb
 interrupted.
 """
 
-import errno
-import fcntl
 import hashlib
 import json
-import re
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -32,11 +27,21 @@ from pipeline.errors import InvalidInput, ProspectError
 from pipeline.io.engine import Engine, LocalEngine
 from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
 from pipeline.io.remote import open_folder
-from pipeline.io.storage import Folder, LocalFolder, json_bytes, sha256_in, write_bytes
+from pipeline.io.storage import Folder, json_bytes, sha256_in, write_bytes
 from pipeline.progress import Progress, unwatched
 from pipeline.shards import manifest as m
 from pipeline.shards import sample as s
-from pipeline.shards.inputs import CACHE, FramesSource, Source, SourceHashes
+from pipeline.shards.inputs import FramesSource, Source, SourceHashes
+from pipeline.shards.places import (
+    folders_there,
+    is_shard,
+    refuse_other,
+    remove_build,
+    remove_leftovers,
+    sole_builder,
+    start_build,
+    undo_start,
+)
 from pipeline.shards.scan import Options, Scan, read_clips, scan_split, skipped_by_field
 from pipeline.shards.writer import ShardInfo, read_finished, read_rows, write_shard
 
@@ -85,93 +90,122 @@ def build_split(
         ProspectError: the input is missing or unreadable, or OUT has another build (the message says how to go on).
     """
     annotations = annotation_file(data_root, dataset, split)
-    roots = search_roots(frames_root, data_root, dataset)
     folder = open_folder(out) / dataset / split
-    work = open_folder(out) / dataset / f".{split}.build"  # of a build under way; gone once the manifest stands
     hashes = SourceHashes(folder, verify)
     sources = [hashes.source(annotations, annotations.name)]
     if options.on_invalid == "skip":  # the videos of other splits are left out, so the shards depend on those
         sources += [hashes.source(path, path.name) for path in other_annotations(annotations, split)]
-    fingerprint = _fingerprint(options, sources)
+    roots = tuple(search_roots(frames_root, data_root, dataset))
+    work = open_folder(out) / dataset / f".{split}.build"  # of a build under way; gone once the manifest stands
+    job = _Job(annotations, split, folder, work, roots, options, tuple(sources), hashes)
     if not force and folder.size(m.MANIFEST) is not None:
-        manifest = m.read_manifest(folder)
-        _refuse_other(folder, manifest["fingerprint"], fingerprint)
-        _refuse_changed_frames(folder, manifest, hashes, roots)
-        _refuse_changed_shards(folder, manifest, verify)
-        hashes.save()
-        _remove_leftovers(work)
-        return Build(folder, manifest, up_to_date=True)
-
-    before = _folders_there(work)
-    with _sole_builder(work) as scratch:
-        is_new = _start(folder, work, fingerprint, force)
+        return Build(folder, _checked_manifest(job, verify), up_to_date=True)
+    before = folders_there(work)
+    with sole_builder(work) as scratch:
+        is_new = start_build(folder, work, job.fingerprint, force)
         spool = scratch / "clips.jsonl"
         try:
             scan = scan_split(annotations, split, spool, options, roots, engine, partial(progress, "checking clips"))
             _stop_on_problems(scan, options)
         except BaseException:
             if is_new:
-                _undo_start(work, before)
+                undo_start(work, before)
             raise
         if is_new:
-            _remove_build(folder, split)  # --force; not before the input is known to be good
-            write_bytes(work, "fingerprint", fingerprint.encode())
-        names = [f"{split}-{n:06d}.tar" for n in range(len(scan.shards))]
-        tasks = (
-            _ShardTask(folder, work, name, lines, options.max_silent_frames, options.embed_frames, (*roots,))
-            for name, lines in zip(names, _ranges(spool, scan), strict=True)
-        )
-        shards: list[ShardInfo] = []
-        index = _Index()
-        with folder.new_file(m.INDEX) as path, pq.ParquetWriter(path, m.SCHEMA, compression="zstd") as writer:
-            for shard in engine.map(_write_or_keep, tasks):
-                shards.append(shard)
-                index.add(writer, work, shard.name)  # while the workers are at the shards that follow
-                progress("writing shards", len(shards), len(names))
-        manifest = {
-            "format": m.FORMAT,
-            "sample_format": s.FORMAT,
-            "dataset": dataset,
-            "split": split,
-            "fingerprint": fingerprint,
-            "options": asdict(options),
-            "sources": [asdict(source) for source in sources],
-            "frames_files": [asdict(index.frames[name].source) for name in sorted(index.frames)],
-            "num_clips": sum(shard.clips for shard in shards),
-            "num_samples": sum(shard.samples for shard in shards),
-            "kinds": dict(index.kinds),
-            "skipped_by_field": skipped_by_field(scan.skipped),
-            "skipped": scan.skipped,
-            "index": {"bytes": folder.size(m.INDEX), "sha256": hashlib.sha256(folder.read(m.INDEX)).hexdigest()},
-            "shards": [asdict(shard) for shard in shards],
-        }
-        for file in index.frames.values():
-            hashes.remember(Path(file.path), file.source.sha256, file.stamp)
-        hashes.save()
-        for name in set(folder.names()) - set(names):
-            if _is_shard(name, split):
-                folder.delete(name)  # of an interrupted build that had more shards
-        write_bytes(folder, m.MANIFEST, json_bytes(manifest))
+            remove_build(folder, split)  # --force; not before the input is known to be good
+            write_bytes(work, "fingerprint", job.fingerprint.encode())
+        shards, index = _write_shards(job, scan, spool, engine, partial(progress, "writing shards"))
+        manifest = _finish(job, scan, shards, index)
         work.remove()
     return Build(folder, manifest, up_to_date=False)
 
 
-def _fingerprint(options: Options, sources: Sequence[Source]) -> str:
-    record = {
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is built, from what, where."""
+
+    annotations: Path
+    split: str
+    folder: Folder
+    work: Folder
+    roots: tuple[Path, ...]  # searched for frames files
+    options: Options
+    sources: tuple[Source, ...]
+    hashes: SourceHashes
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all that the bytes depend on."""
+        record = {
+            "format": m.FORMAT,
+            "sample": s.FORMAT,
+            "options": asdict(self.options),
+            "sources": [asdict(source) for source in self.sources],
+        }
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+    def shard_names(self, scan: Scan) -> list[str]:
+        return [f"{self.split}-{number:06d}.tar" for number in range(len(scan.shards))]
+
+
+def _checked_manifest(job: _Job, verify: bool) -> dict[str, Any]:
+    """The manifest of the finished build that is there, if it is this one and nothing of it has changed."""
+    manifest = m.read_manifest(job.folder)
+    refuse_other(job.folder, manifest["fingerprint"], job.fingerprint)
+    _refuse_changed_frames(job.folder, manifest, job.hashes, job.roots)
+    _refuse_changed_shards(job.folder, manifest, verify)
+    job.hashes.save()
+    remove_leftovers(job.work)
+    return manifest
+
+
+def _write_shards(
+    job: _Job, scan: Scan, spool: Path, engine: Engine, progress: Callable[[int, int], None]
+) -> "tuple[list[ShardInfo], _Index]":
+    """Pass two: the shards, and the index beside them."""
+    names, options = job.shard_names(scan), job.options
+    tasks = (
+        _ShardTask(job.folder, job.work, name, lines, options.max_silent_frames, options.embed_frames, job.roots)
+        for name, lines in zip(names, _ranges(spool, scan), strict=True)
+    )
+    shards: list[ShardInfo] = []
+    index = _Index()
+    with job.folder.new_file(m.INDEX) as path, pq.ParquetWriter(path, m.SCHEMA, compression="zstd") as writer:
+        for shard in engine.map(_write_or_keep, tasks):
+            shards.append(shard)
+            index.add(writer, job.work, shard.name)  # while the workers are at the shards that follow
+            progress(len(shards), len(names))
+    return shards, index
+
+
+def _finish(job: _Job, scan: Scan, shards: "list[ShardInfo]", index: "_Index") -> dict[str, Any]:
+    """Remove shards that are not of this build, and write the manifest: the build is finished then."""
+    folder = job.folder
+    manifest = {
         "format": m.FORMAT,
-        "sample": s.FORMAT,
-        "options": asdict(options),
-        "sources": [asdict(source) for source in sources],
+        "sample_format": s.FORMAT,
+        "dataset": job.annotations.parent.name,
+        "split": job.split,
+        "fingerprint": job.fingerprint,
+        "options": asdict(job.options),
+        "sources": [asdict(source) for source in job.sources],
+        "frames_files": [asdict(index.frames[name].source) for name in sorted(index.frames)],
+        "num_clips": sum(shard.clips for shard in shards),
+        "num_samples": sum(shard.samples for shard in shards),
+        "kinds": dict(index.kinds),
+        "skipped_by_field": skipped_by_field(scan.skipped),
+        "skipped": scan.skipped,
+        "index": {"bytes": folder.size(m.INDEX), "sha256": hashlib.sha256(folder.read(m.INDEX)).hexdigest()},
+        "shards": [asdict(shard) for shard in shards],
     }
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-
-
-def _refuse_other(folder: Folder, found: str, expected: str) -> None:
-    if found != expected:
-        raise ProspectError(
-            f"{folder}: found shards of another input or other options (fingerprint {found[:12]}, expected "
-            f"{expected[:12]}); pass --force to build them again, or another --out"
-        )
+    for file in index.frames.values():
+        job.hashes.remember(Path(file.path), file.source.sha256, file.stamp)
+    job.hashes.save()
+    for name in set(folder.names()) - set(job.shard_names(scan)):
+        if is_shard(name, job.split):
+            folder.delete(name)  # of an interrupted build that had more shards
+    write_bytes(folder, m.MANIFEST, json_bytes(manifest))
+    return manifest
 
 
 def _refuse_changed_frames(
@@ -190,24 +224,6 @@ def _refuse_changed_frames(
             )
 
 
-@contextmanager
-def _sole_builder(work: Folder) -> Iterator[Path]:
-    """Holds the work folder against other builds; gives a local folder for the spool."""
-    if not isinstance(work, LocalFolder):
-        with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
-            yield Path(scratch)
-        return
-    work.path.mkdir(parents=True, exist_ok=True)
-    with (work.path / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise ProspectError(f"{work}: another build is writing here; wait for it, or pass another --out") from None
-        yield work.path
-
-
 def _refuse_changed_shards(folder: Folder, manifest: dict[str, Any], verify: bool) -> None:
     """The shards and the index are there, and of their size; with `verify` every byte is as written."""
     for name, record in [(m.INDEX, manifest["index"]), *((shard["name"], shard) for shard in manifest["shards"])]:
@@ -220,65 +236,6 @@ def _refuse_changed_shards(folder: Folder, manifest: dict[str, Any], verify: boo
                 f"{folder}/{name}: found {what}, expected the {record['bytes']} bytes that were built; pass --force to "
                 "build them again"
             )
-
-
-def _remove_leftovers(work: Folder) -> None:
-    """The work folder of a build that was killed after its manifest stood, or with --force before anything changed."""
-    if isinstance(work, LocalFolder) and not work.path.is_dir():
-        return
-    with suppress(ProspectError), _sole_builder(work):  # not one that is at work now
-        work.remove()
-
-
-def _start(folder: Folder, work: Folder, fingerprint: str, force: bool) -> bool:
-    """Take up an interrupted build of the same input and options (False), or begin one from nothing (True)."""
-    if work.size("fingerprint") is not None and folder.size(m.MANIFEST) is None:
-        begun = work.read("fingerprint").decode()
-        if not force:
-            _refuse_other(folder, begun, fingerprint)
-        if begun == fingerprint:
-            for place in (folder, work):
-                if isinstance(place, LocalFolder):
-                    place.remove_partials()
-            return False
-    elif not force and folder.names():
-        raise ProspectError(
-            f"{folder}: found {', '.join(folder.names()[:3])} but neither a manifest nor an interrupted build; choose "
-            "another --out (--force removes shards, and leaves other files)"
-        )
-    for name in work.names():
-        if name != "lock":
-            work.delete(name)
-    return True
-
-
-def _remove_build(folder: Folder, split: str) -> None:
-    """What builds and plans make, the manifest first, so that what is left after a kill is no finished build."""
-    there = folder.names()
-    ours = (m.MANIFEST, m.INDEX, CACHE)
-    for name in sorted(there, key=lambda name: name != m.MANIFEST):
-        if name in ours or _is_shard(name, split):
-            folder.delete(name)
-
-
-def _is_shard(name: str, split: str) -> bool:
-    return re.fullmatch(rf"{split}-\d{{6,}}\.tar", name) is not None
-
-
-def _folders_there(work: Folder) -> set[Path]:
-    """Which of the folders that a build may have to make are there already."""
-    return {p for p in (work.path, *work.path.parents) if p.exists()} if isinstance(work, LocalFolder) else set()
-
-
-def _undo_start(work: Folder, before: set[Path]) -> None:
-    """Remove the work folder, and the folders above it that this build made."""
-    work.remove()
-    if isinstance(work, LocalFolder):
-        for folder in work.path.parents:
-            if folder in before:
-                break
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def _stop_on_problems(scan: Scan, options: Options) -> None:

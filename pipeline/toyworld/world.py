@@ -55,11 +55,6 @@ class Episode:
     events: tuple[Event, ...]
     scenes: tuple[Scene, ...]
 
-    @property
-    def executed(self) -> tuple[str, ...]:
-        """Colours of the steps in the order of their starts."""
-        return tuple(self.parts[event.part].colour for event in self.events if event.kind == "start")
-
 
 def _partition() -> dict[frozenset[str], str]:
     """Every combination of 3 or 4 colours belongs to one split: 3/5 train, 1/5 val, 1/5 test."""

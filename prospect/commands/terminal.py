@@ -123,9 +123,9 @@ class RunWatcher:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        columns = (BarColumn(bar_width=None), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (BarColumn(bar_width=16), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         losses = TextColumn("{task.fields[now]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
-        self._bars = Bars(*columns, losses, console=console, transient=True, expand=True)
+        self._bars = Bars(*columns, losses, console=console, transient=True)
         self._task: TaskID | None = None
 
     def tell(self, line: str) -> None:
@@ -142,8 +142,8 @@ class RunWatcher:
             self._bars.update(self._task, completed=step)
 
     def log(self, step: int, losses: Mapping[str, float]) -> None:
-        parts = (f"{SHORT_LOSSES[name]} {value:.3f}" for name, value in losses.items() if name in SHORT_LOSSES)
-        told = f"loss {losses['loss']:.4f} ({', '.join(parts)})"
+        parts = [f"{SHORT_LOSSES[name]} {value:.3f}" for name, value in losses.items() if name in SHORT_LOSSES]
+        told = f"loss {losses['loss']:.4f}" + (f" ({', '.join(parts)})" if parts else "")
         if self._task is not None:
             self._bars.update(self._task, now=told)
             return
@@ -155,7 +155,8 @@ class RunWatcher:
         tell(f"step {step}/{self._max_steps}: {told}, {rate:.3g} steps/s, {left} left")
 
     def end(self) -> None:
-        self._bars.stop()
+        if self._task is not None:
+            self._bars.stop()
 
 
 def tell(line: str) -> None:

@@ -26,8 +26,7 @@ def init(
 
     Every setting is explained in it.
     """
-    from prospect.config_file import find_config, load_config
-    from prospect.setting_list import starter_config
+    from prospect.config_file import find_config, starter_config
 
     with clear_errors():
         path = Path(f"{name}.yaml")
@@ -35,7 +34,6 @@ def init(
             raise ProspectError(f"{path}: is there already; remove it, or choose another name")
         text = starter_config(find_config(preset), name, data_root, dataset, frames_root)
         path.write_text(text, encoding="utf-8")
-        load_config(path)
         tell(f"{path}: written; next: prospect plan --config {path}")
 
 

@@ -5,7 +5,6 @@ the others wait for it (a lock that the system releases when its holder dies). T
 reader that has a file open keeps it, as the system does.
 """
 
-import fcntl
 import os
 import warnings
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock
 
 from pipeline.errors import ProspectError
 from pipeline.io.remote import RemoteFolder
@@ -108,8 +109,7 @@ class ShardCache:
     def _lock(self, name: str) -> Iterator[None]:
         folder = self._path("x").parent
         folder.mkdir(parents=True, exist_ok=True)
-        with naming(folder), (folder / f".{name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with naming(folder), FileLock(folder / f".{name}.lock"):
             yield
 
 

@@ -60,17 +60,11 @@ def calibrate_checkpoint(
         )
 
     def streamed(name: str, row: Row, update: float, speak: float) -> list[ClipPrediction]:
+        overrides = Overrides(update_threshold=update, speak_threshold=speak)
         evaluator = ProspectEvaluator(
-            str(folder),
-            places,
-            video_ids,
-            out=out / name,
-            limit=limit,
-            overwrite=overwrite,
-            progress=progress,
-            tell=tell,
-            overrides=Overrides(update_threshold=update, speak_threshold=speak),
-        )
+            str(folder), places, video_ids, out=out / name, limit=limit, overwrite=overwrite, progress=progress,
+            tell=tell, overrides=overrides,
+        )  # fmt: skip
         clips = evaluator.clips()
         predictions = evaluator.stream(clips, [row], ranks)
         return [read_prediction(predictions / row / one.file_name) for one in clips]

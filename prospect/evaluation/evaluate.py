@@ -119,7 +119,7 @@ class ProspectEvaluator:
         if not ranks.is_main_process:
             return {}
         streamed = {row: [read_prediction(predictions / row / one.file_name) for one in clips] for row in self.rows}
-        metrics = self._measured(streamed, [one.clip for one in clips])
+        metrics = self.measure_rows(streamed, [one.clip for one in clips])
         write_json(self.out / METRICS, metrics)
         images = {(one.clip.dataset, one.clip.id): one for one in clips}
         write_report(
@@ -174,7 +174,8 @@ class ProspectEvaluator:
             self.tell(f"note: {folder}: predictions of other annotations, which were streamed again: {total}")
         return folder
 
-    def _measured(self, streamed: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:
+    def measure_rows(self, streamed: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:
+        """Measure the predictions of each row: what metrics.json holds."""
         embedder = load_embedder(self.embedding)
         if embedder.note:
             self.notes.append(embedder.note)

@@ -84,18 +84,7 @@ class Streamer:
                 f"frame {frame}: its user and system lines take {settings.reserve - budget} tokens, more than the "
                 f"reserve of {settings.reserve}; shorten them, or raise reserve (data.reserve in training)"
             )
-        per_frame = len(self.tokens.frame.ids)
-        room = settings.max_seq_len - settings.reserve - per_frame
-        is_restart = context.used > room and not self._is_first
-        if is_restart:
-            context.restart(self.state, room)
-        if context.used > room:
-            before = "the prompt and turns before it take" if self._is_first else "the prompt alone takes"
-            raise ProspectError(
-                f"frame {frame}: {before} {context.used} tokens, a frame {per_frame}, the reserve "
-                f"{settings.reserve}: more than max_seq_len {settings.max_seq_len}; raise it"
-            )
-        self._is_first = False
+        is_restart = self._make_room(frame)
         context.next_frame()
         for ids, is_user_line in blocks:
             context.append(ids, is_user_line=is_user_line)
@@ -130,6 +119,23 @@ class Streamer:
             is_restart=is_restart,
             seconds=time.perf_counter() - began,
         )
+
+    def _make_room(self, frame: int) -> bool:
+        """Start the context over where it is full; whether it was."""
+        context, settings = self._context, self.settings
+        per_frame = len(self.tokens.frame.ids)
+        room = settings.max_seq_len - settings.reserve - per_frame
+        is_restart = context.used > room and not self._is_first
+        if is_restart:
+            context.restart(self.state, room)
+        if context.used > room:
+            before = "the prompt and turns before it take" if self._is_first else "the prompt alone takes"
+            raise ProspectError(
+                f"frame {frame}: {before} {context.used} tokens, a frame {per_frame}, the reserve "
+                f"{settings.reserve}: more than max_seq_len {settings.max_seq_len}; raise it"
+            )
+        self._is_first = False
+        return is_restart
 
     def _write(
         self, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int

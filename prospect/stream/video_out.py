@@ -129,14 +129,14 @@ class VideoWriter:
             draw.text((left + 22, y), _printable(textwrap.shorten(f"{step.id}  {step.name}", 48)), COLOURS[state], font)
             y += STEP_HEIGHT
         y += 12
-        for role, lines in self._fitting_events(SIDE - FOOT - y):
+        for role, lines in self.fitting_events(SIDE - FOOT - y):
             for line in lines:
                 draw.text((left, y), line, ROLES[role], small)
                 y += LINE_HEIGHT
             y += GAP
         draw.text((left, SIDE - 24), f"{record.context_tokens} tokens, {1000 * played.latency_s:.0f} ms", FAINT, small)
 
-    def _fitting_events(self, height: int) -> list[tuple[str, list[str]]]:
+    def fitting_events(self, height: int) -> list[tuple[str, list[str]]]:
         """(role, wrapped lines) of the newest events that fit into `height` pixels; of one too long, its beginning."""
         fitting: list[tuple[str, list[str]]] = []
         for event in reversed(self._events):

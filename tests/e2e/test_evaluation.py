@@ -89,6 +89,12 @@ def test_two_processes_share_the_clips(model, toy):
     assert len(list((toy / "shared" / "predictions" / "model").iterdir())) == 3
 
 
+def test_an_evaluation_for_programs(model, toy):
+    common = ("evaluate", "--checkpoint", model, "--limit", 1, "--rows", "", "--out", toy / "programs")
+    metrics = json.loads(succeed(toy, *common, *ACTS, "--json"))
+    assert metrics == json.loads((toy / "programs" / "metrics.json").read_text())
+
+
 def test_videos_are_chosen_by_id(model, toy):
     out = succeed(toy, "evaluate", "--checkpoint", model, "--video-ids", "toy-test-0-00001", "--rows", "", "--out", toy / "one", *ACTS)  # fmt: skip
     assert re.search(r"[12] clips, \d+ frames, streamed", out)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.helpers.command import PROSPECT, fail, succeed
+from tests.helpers.command import PROSPECT, fail, run, succeed
 
 TOY = ("--config", "toy")
 
@@ -34,6 +34,35 @@ def test_json_has_a_line_a_sample(toy):
     manifest = json.loads((toy / "shards" / "toyworld" / "val" / "manifest.json").read_text())
     assert len(records) == manifest["num_samples"]
     assert {r["kind"] for r in records} == {"dst_update", "assistant", "silent"} and all(r["key"] for r in records)
+
+
+def test_the_list_has_forty_rows_under_the_ids_of_their_clips_and_a_number_opens_a_sample(toy):
+    split = "shards/toyworld/train"
+    shown = run(toy, "inspect-shard", split, columns=80).stdout
+    lines = shown.splitlines()
+    assert max(map(len, lines)) <= 80 and "toy-train-0-00000-c000" in lines
+    assert sum(line.startswith("#") and line[1].isdigit() for line in lines) == 40
+    count = json.loads((toy / split / "manifest.json").read_text())["num_samples"]
+    assert f"the first 40 of {count} samples; --limit 0 lists all" in shown
+    every = run(toy, "inspect-shard", split, "--limit", 0).stdout
+    assert f"{count} samples in " in every and f"#{count - 1} " in every
+    rows = [json.loads(line) for line in run(toy, "inspect-shard", split, "--json").stdout.splitlines()]
+    for key in (17, "#17", rows[17]["key"]):
+        record = json.loads(run(toy, "inspect-shard", split, "--key", key).stdout)
+        assert (record["clip"]["id"], record["sample_idx"]) == (rows[17]["clip"], int(rows[17]["key"][-4:]))
+    assert "names no sample" in fail(toy, "inspect-shard", split, "--key", count)
+
+
+def test_the_list_is_of_one_clip_or_kind(toy):
+    arguments = ("inspect-shard", "shards/toyworld/train", "--json")
+    rows = [json.loads(line) for line in succeed(toy, *arguments).splitlines()]
+    clip = rows[-1]["clip"]
+    chosen = succeed(toy, *arguments, "--clip", clip, "--kind", "assistant").splitlines()
+    expected = [row for row in rows if row["clip"] == clip and row["kind"] == "assistant"]
+    assert [json.loads(line) for line in chosen] == expected and expected
+    assert [json.loads(line) for line in succeed(toy, *arguments, "--limit", 3).splitlines()] == rows[:3]
+    shown = succeed(toy, *arguments[:2], "--clip", clip, "--kind", "assistant")
+    assert f"{len(expected)} samples in " in shown
 
 
 def test_statistics(toy):
@@ -130,6 +159,12 @@ def test_the_toy_world_passes_the_audit(toy, packing):
     counts = [line.split("│")[-3:-1] for line in out.splitlines() if line.startswith("│")]
     assert len(counts) >= 8 and all(violations.strip() in ("0", "") for _, violations in counts)
     assert sum(int(number.strip().replace(",", "") or 0) for number, _ in counts) > 5000
+
+
+def test_the_audit_for_programs(toy):
+    record = json.loads(succeed(toy, "audit", "--split", "val", *TOY, "--json"))
+    assert (record["dataset"], record["split"]) == ("toyworld", "val") and record["checks"]["labels"]["compared"] > 100
+    assert {check["violations"] for check in record["checks"].values()} == {0}
 
 
 def test_the_audit_fails_where_annotations_and_shards_differ(toy, tmp_path):

@@ -152,6 +152,24 @@ def test_an_unwritable_output_is_one_line(toy):
     assert message.startswith("error: ") and message.count("\n") == 1
 
 
+def test_validate_for_programs(tmp_path):
+    root = write_root(tmp_path / "data", [raw_clip(), raw_clip(video_uid="v2", frames_file="frames/v2.arrow", fps=0)])
+    done = run(tmp_path, "validate", "--data-root", root, "--json")
+    record = json.loads(done.stdout)
+    assert done.returncode == 1 and (record["clips"], record["clips_with_problems"]) == (2, 1)
+    assert record["problems"][0]["field"] == "fps" and record["problems"][0]["found"] == "0"
+
+
+def test_an_empty_folder_has_no_data_and_nothing_is_made_there(tmp_path):
+    for command in (("validate",), ("build-shards", "--split", "train")):
+        assert "data root data: no such folder; pass --data-root" in fail(tmp_path, *command)
+    assert "found no finished shards" in fail(tmp_path, "train", "--config", "toy")
+    for command in (("train",), ("plan",), ("audit",), ("cache-features",)):
+        done = run(tmp_path, *command)
+        assert done.returncode == 2 and "Missing option '--config'" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_unknown_options_are_usage_errors(tmp_path):
     done = run(tmp_path, "build-shards", "--split", "holdout")
     assert done.returncode == 2 and "'train', 'val', 'test'" in done.stderr

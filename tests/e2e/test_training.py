@@ -163,6 +163,41 @@ def test_compare_puts_runs_beside_the_baselines(trained, toy):
     assert "expected the folder of a finished run" in fail(toy, "compare", toy / "data")
 
 
+def test_a_start_that_came_to_nothing_is_replaced_without_asking(toy):
+    """Killed before its first checkpoint, or while it was set up; what is no run's folder is left alone."""
+    begun = toy / "runs" / "begun"
+    (begun / "init").mkdir(parents=True)
+    (begun / "config.yaml").write_text((toy / "runs" / "tiny" / "config.yaml").read_text())
+    (begun / "metrics.jsonl").write_text('{"step": 0, "split": "val"}\n')
+    settings = ["--set=name=begun", "--set=train.max_steps=3", "--set=train.seed=3"]
+    assert "step 3 test: loss" in succeed(toy, "train", *TINY, *settings)
+    assert [record["step"] for record in records(begun)] == [0, 0, 3, 3, 3]
+    (toy / "runs" / "notes").mkdir()
+    (toy / "runs" / "notes" / "todo.txt").write_text("mine")
+    for more in ([], ["--overwrite"], ["--resume"]):
+        message = fail(toy, "train", *TINY, "--set", "name=notes", *more)
+        assert "runs/notes: found files there but no config.yaml, so it is no run's folder" in message
+    assert (toy / "runs" / "notes" / "todo.txt").read_text() == "mine"
+
+
+def test_plan_and_compare_for_programs(trained, toy):
+    plan = json.loads(succeed(toy, "plan", *TINY, "--json"))
+    assert plan["steps"] == 6 and plan["prediction"]["parameters"]["trained"] > 10**5 and plan["problems"] == []
+    rows = json.loads(succeed(toy, "compare", trained, "--json"))
+    assert list(rows) == ["tiny", "untrained", "majority", "history only"] and rows["tiny"]["perplexity"] > 1
+
+
+def test_settings_and_a_config_of_ones_own(toy, tmp_path):
+    assert "Peak learning rate" in succeed(tmp_path, "settings", "lr")
+    assert {one["name"] for one in json.loads(succeed(tmp_path, "settings", "lora", "--json"))} > {"model.lora.rank"}
+    assert "no such setting; did you mean 'train.warmup_steps'?" in fail(tmp_path, "settings", "warmup_stepz")
+    made = ("init", "mine", "--data-root", toy / "data" / "toy", "--preset", "toy")
+    assert "next: prospect plan --config mine.yaml" in succeed(tmp_path, *made)
+    assert "mine.yaml: is there already" in fail(tmp_path, *made)
+    out = succeed(tmp_path, "plan", "--config", "mine.yaml", "--set", f"data.shards={toy}/shards")
+    assert "predicted peak" in out
+
+
 def test_wrong_input_to_train_is_named(toy, trained):
     message = fail(toy, "train", "--config", "toy", "--set", "train.learning_rat=1")
     assert "no setting 'train.learning_rat'; did you mean 'train.learning_rate'?" in message
@@ -216,9 +251,11 @@ def test_training_without_its_packages_names_the_install_command(toy, tmp_path):
 
 
 def test_help_names_every_command(tmp_path):
-    out = run(tmp_path, "--help").stdout
-    for command in ("make-toy", "build-shards", "inspect-shard", "train", "compare"):
-        assert command in out
+    listed = run(tmp_path, "--help", columns=80).stdout.partition("Commands:\n")[2].splitlines()
+    assert {line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "} == {
+        "make-toy", "validate", "extract-frames", "build-shards", "inspect-shard", "audit", "init", "settings", "plan",
+        "train", "cache-features", "compare", "export", "stream", "evaluate", "calibrate", "import",
+    }  # fmt: skip
 
 
 def test_broken_samples_can_be_left_out_of_a_run(toy, tmp_path):

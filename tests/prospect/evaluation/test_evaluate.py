@@ -100,7 +100,7 @@ def test_every_dataset_has_its_own_numbers():
     model = [of_dataset("one", "a", right), of_dataset("two", "b", silent), of_dataset("two", "c", right)]
     blind = [of_dataset("one", "a", silent), of_dataset("two", "b", right), of_dataset("two", "c", right)]
     evaluator = ProspectEvaluator("c", Places(()))
-    metrics = evaluator._measured({"model": model, "blind": blind}, [one.clip for one in model])
+    metrics = evaluator.measure_rows({"model": model, "blind": blind}, [one.clip for one in model])
 
     def recall(row, dataset=None):
         of_row = metrics["rows"][row]
@@ -112,7 +112,7 @@ def test_every_dataset_has_its_own_numbers():
     assert [recall("always_silent", dataset) for dataset in (None, "one", "two")] == [0.0, 0.0, 0.0]
     assert [(one["id"], one["dataset"]) for one in metrics["clips"]] == [("a", "one"), ("b", "two"), ("c", "two")]
     assert [one["metrics"]["should_update_dst_recall"] for one in metrics["clips"]] == [1.0, 0.0, 1.0]
-    alone = evaluator._measured({"model": model[:1]}, [model[0].clip])["rows"]["model"]
+    alone = evaluator.measure_rows({"model": model[:1]}, [model[0].clip])["rows"]["model"]
     assert list(alone["datasets"]) == ["one"] and alone["datasets"]["one"] == alone["all"]
 
 

@@ -90,7 +90,7 @@ def test_where_the_panel_is_full_the_newest_is_kept():
     writer._events = [(float(i), "user", "word " * 40) for i in range(3)]
 
     def shown(height: int) -> list[tuple[str, int]]:
-        return [(lines[0][:6], len(lines)) for _, lines in writer._fitting_events(height)]
+        return [(lines[0][:6], len(lines)) for _, lines in writer.fitting_events(height)]
 
     assert shown(236) == [("0:00.0", 4), ("0:01.0", 4), ("0:02.0", 4)]
     assert shown(235) == [("0:01.0", 4), ("0:02.0", 4)]

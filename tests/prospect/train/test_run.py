@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ from prospect.train.cache_features import run_cache_features
 from prospect.train.plan import plan_run
 from prospect.train.trainer import ProspectTrainer
 from tests.helpers.fakes import write_frames
+from tests.helpers.places import ROOT
 from tests.helpers.runs import STEPS, config_of, logged, run
 
 WAYS = {
@@ -227,7 +229,8 @@ def test_a_run_says_what_it_ran_with(folder):
     done = run(folder, "environment", "train.max_steps=1")
     record = json.loads((done.folder / "environment.json").read_text())
     assert record["packages"]["torch"] == torch.__version__ and record["num_ranks"] == 1
-    assert len(record["git_commit"] or "0" * 40) == 40
+    git = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    assert record["git_commit"] == (git.stdout.strip() if git.returncode == 0 else None)
     (entry,) = logged(done)
     assert {"learning_rate", "tokens_per_s", "turns_per_s", "frames_per_s", "data_wait_share", "padding_waste"} <= set(
         entry

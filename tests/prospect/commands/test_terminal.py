@@ -1,0 +1,93 @@
+"""What a person sees of a run, on a terminal and off one, and what a program reads."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from prospect.commands import terminal
+from prospect.commands.app import app
+from prospect.commands.terminal import RunWatcher, print_json, show_live
+from tests.helpers.command import run
+
+
+@pytest.fixture
+def console(monkeypatch):
+    """A console in place of the command's: off a terminal, or of so many columns on one."""
+
+    def use(is_terminal: bool, width: int = 80) -> io.StringIO:
+        out = io.StringIO()
+        made = Console(file=out, force_terminal=is_terminal, width=width, markup=False)
+        monkeypatch.setattr(terminal, "console", made)
+        return out
+
+    return use
+
+
+def test_off_a_terminal_a_run_is_a_line_a_log(console):
+    out = console(is_terminal=False)
+    times = iter([0.0, 5.0, 7.0])
+    watcher = RunWatcher(clock=lambda: next(times))
+    watcher.begin(20, 60)
+    for step in (21, 22):
+        watcher.step(step)
+    watcher.log(30, {"loss": 2.5, "lm_loss": 1.0, "dst_gen_loss": 1.5})
+    watcher.log(40, {"loss": 2.0})
+    watcher.end()
+    assert out.getvalue().splitlines() == [
+        "step 30/60: loss 2.5000 (lm 1.000, dst 1.500), 2 steps/s, 0:00:15 left",
+        "step 40/60: loss 2.0000, 5 steps/s, 0:00:04 left",
+    ]
+
+
+def test_on_a_terminal_a_run_is_one_line_with_what_is_left(console):
+    """At 80 columns: the losses give way, the count and the time do not."""
+    out = console(is_terminal=True)
+    watcher = RunWatcher()
+    watcher.begin(0, 900)
+    watcher.step(450)
+    watcher.log(450, {"loss": 2.5, "lm_loss": 1.0, "dst_gen_loss": 1.5, "dst_binary_loss": 0.1})
+    watcher.end()
+    shown = out.getvalue()
+    assert "450/900" in shown and "loss 2.50" in shown and "0:00:00" in shown
+    assert "step 450/900" not in shown
+
+
+def test_a_live_view_is_drawn_on_a_terminal_alone(console):
+    out = console(is_terminal=False)
+    with show_live("a board") as refresh:
+        refresh()
+    assert out.getvalue() == ""
+    out = console(is_terminal=True)
+    with show_live("a board") as refresh:
+        refresh()
+    assert "a board" in out.getvalue()
+
+
+def test_json_for_programs_has_paths_as_text(capsys):
+    print_json({"folder": Path("a") / "b", "text": "é"})
+    assert json.loads(capsys.readouterr().out) == {"folder": "a/b", "text": "é"}
+
+
+def commands(app) -> list[str]:
+    groups = [group.typer_instance for group in app.registered_groups if not isinstance(group.name, str)]
+    return [
+        command.name or command.callback.__name__.replace("_", "-")
+        for group in groups
+        for command in group.registered_commands
+    ]
+
+
+def test_no_option_is_cut_at_80_columns(tmp_path):
+    names = commands(app)
+    assert len(names) > 12
+    for name in names:
+        shown = run(tmp_path, name, "--help", columns=80).stdout
+        assert max(map(len, shown.splitlines())) <= 80 and "…" not in shown
+        assert not [line for line in shown.splitlines() if line.startswith("  --") and "..." in line]
+
+
+def test_the_version_is_told(tmp_path):
+    assert run(tmp_path, "--version").stdout.startswith("prospect 0.")
