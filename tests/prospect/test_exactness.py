@@ -238,6 +238,7 @@ def test_micro_batches_give_the_gradient_of_the_big_batchs_full_logits(
     assert_same_gradients(found, big_batch[loss])
 
 
+@pytest.mark.slow
 def test_two_ranks_of_two_micro_batches_give_the_gradient_of_the_big_batch(checkpoint, big_batch, tmp_path):
     torch.multiprocessing.spawn(one_of_two_ranks, (checkpoint("toy"), tmp_path), nprocs=2)
     for rank in (0, 1):

@@ -237,6 +237,7 @@ def _ask(folder: Path, url: str, hashes: dict[str, str], start: float) -> None:
         assert file.read() == b"a" * 100
 
 
+@pytest.mark.slow
 def test_processes_that_ask_at_once_fetch_a_file_once(files, tmp_path):
     server, hashes = files
     context = multiprocessing.get_context("spawn")

@@ -115,6 +115,7 @@ def test_every_generated_update_parses_and_legal_ones_replay(model, tokens, clip
     assert count == 4 if legal else count > 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["state_carry", "drop_all", "drop_middle"])
 def test_the_context_never_outgrows_the_window(model, tokens, context):
     """Heads that always fire, user lines now and then, 120 frames in a window of 230 tokens."""

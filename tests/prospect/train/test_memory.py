@@ -83,6 +83,7 @@ def test_parts_by_hand():
     assert 2.03 * trained < eight.memory["optimizer states"] < 2.2 * trained, "small tensors keep whole states"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "most"), [("smolvlm2-2.2b-24gb", 10e9), ("smolvlm2-2.2b-24gb-full", 16e9), ("smolvlm2-2.2b", 60e9)]
 )

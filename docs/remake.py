@@ -1,0 +1,72 @@
+"""`make docs`: what in docs/ is made by commands, made again: settings.md, and the pictures of the demo's run.
+
+    python docs/remake.py [--settings]
+
+The pictures need `make demo` before them, and Chromium (Debian: apt-get install chromium).
+"""
+
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image, ImageChops
+from rich.console import Console
+
+from pipeline.shards.reader import find_sample, shards_at
+from prospect.config_file import find_config, load_config
+from prospect.looking.shard import contact_sheet, frame_roots
+from prospect.looking.token_view import sequence_of, token_view
+from prospect.setting_list import settings_markdown
+from prospect.setup import make_blueprint
+
+DOCS = Path(__file__).parent
+SAMPLE = "2"  # an update of the first clip
+CLIP = "toy-test-0-00003-c000"
+ONLY_THE_CLIP = (
+    "<style>body > :not(#title):not(#timeline):not(:has(#said)):not(script) { display: none }</style></head>"
+)
+
+
+def main() -> None:
+    (DOCS / "settings.md").write_text(settings_markdown(), encoding="utf-8")
+    if "--settings" in sys.argv:
+        return
+    report = Path("runs/toy/evaluation/test/report.html")
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not report.is_file() or browser is None:
+        missing = "runs/toy/evaluation (make demo)" if browser else "chromium (apt-get install chromium)"
+        sys.exit(f"docs/remake.py: settings.md is made; the pictures need {missing}")
+    shards = shards_at("shards/toyworld/train")
+    sample, images, clip = find_sample(shards, SAMPLE)
+    contact_sheet(sample, images, DOCS / "sample.png", frame_roots(shards[0], None, Path("data/toy")))
+    config = load_config(find_config("toy"))
+    blueprint = make_blueprint(config)
+    sequence = sequence_of(sample, clip, blueprint.tokens, config.data)
+    page = Console(record=True, width=126, file=io.StringIO())
+    page.print(token_view(sequence, blueprint.tokenizer, blueprint.tokens.image), highlight=False)
+    _screenshot(browser, page.export_html(), DOCS / "tokens.png", (1040, 420))
+    text = report.read_text(encoding="utf-8").replace("</head>", ONLY_THE_CLIP, 1)
+    _screenshot(browser, text, DOCS / "report.png", (1280, 1000), f"#clip={CLIP}")
+
+
+def _screenshot(browser: str, page: str, out: Path, size: tuple[int, int], anchor: str = "") -> None:
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "page.html"
+        path.write_text(page, encoding="utf-8")
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=20000"]
+        where = [f"--window-size={size[0]},{size[1]}", f"--screenshot={out}", f"--user-data-dir={scratch}/profile"]
+        quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        command = [browser, *options, *quiet, *where, f"file://{path}{anchor}"]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+    with Image.open(out) as image:
+        picture = image.convert("RGB")
+    blank = Image.new("RGB", picture.size, picture.getpixel((0, 0)))
+    box = ImageChops.difference(picture, blank).getbbox() or (0, 0, *picture.size)
+    picture.crop((0, 0, picture.width, min(box[3] + 12, picture.height))).save(out, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
