@@ -19,7 +19,7 @@ from prospect.commands.options import (
     Workers,
     open_engine,
 )  # fmt: skip
-from prospect.commands.terminal import clear_errors, console, progress_bar, tell
+from prospect.commands.terminal import clear_errors, print_json, progress_bar, tell
 
 app = typer.Typer()
 imports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make clips of other projects' annotations.")
@@ -83,7 +83,7 @@ def validate(
             scan = check_splits(data_root, annotated(data_root, dataset, split), frames_root, running, show)
         if json:
             about = {"clips": scan.num_clips, "clips_with_problems": len(scan.skipped)}
-            console.print_json(data=about | {"problems": [asdict(problem) for problem in scan.problems]})
+            print_json(about | {"problems": [asdict(problem) for problem in scan.problems]})
             raise typer.Exit(1 if scan.problems else 0)
         if scan.problems:
             places = (("--data-root", data_root), ("--dataset", dataset), ("--frames-root", frames_root))

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -127,7 +128,7 @@ def inspect_shard(
             numbers = statistics(shards)
             print_json(numbers) if json else console.print(statistics_view(numbers))
         elif verify:
-            _verify(shards, path, frames_root, data_root)
+            _verify(shards, path, frames_root, data_root, json)
         elif key is None and json:
             for row in shard.sample_rows(shards, clip, kind, limit):
                 print_json(row, one_line=True)
@@ -219,7 +220,7 @@ def _show_sample(
         note.print(f"{len(sample.frames)} frames drawn into {frames}", soft_wrap=True)
 
 
-def _verify(shards: "list[ShardFile]", path: str, frames_root: Path | None, data_root: Path) -> None:
+def _verify(shards: "list[ShardFile]", path: str, frames_root: Path | None, data_root: Path, json: bool) -> None:
     from pipeline.shards.verify import verify_shard, verify_split
     from prospect.looking.shard import frame_roots
 
@@ -227,6 +228,10 @@ def _verify(shards: "list[ShardFile]", path: str, frames_root: Path | None, data
     with progress_bar() as show:
         whole = not path.endswith(".tar")
         verified = verify_split(shards[0].folder, roots, show) if whole else verify_shard(shards[0], roots)
+    if json:
+        counts = {"shards": verified.shards, "samples": verified.samples, "frames": verified.frames}
+        print_json(counts | {"problems": [asdict(problem) for problem in verified.problems]})
+        raise typer.Exit(1 if verified.problems else 0)
     about = f"{verified.shards} shards, {verified.samples} samples, {verified.frames} frames"
     if verified.problems:
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""What a plan of sequences reads: the index of a split, clips rebuilt from it, and members read by offset."""
+"""What a table of sequences is made from: the index of a split, clips rebuilt from it, and members read by offset."""
 
 import hashlib
 import os

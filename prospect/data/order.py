@@ -28,7 +28,7 @@ Indices = npt.NDArray[np.int64]
 class Request:
     """One sequence to load."""
 
-    sequence: int  # row of the plans, one after the other
+    sequence: int  # row of the tables of sequences, one after the other
     epoch: int
     step: int  # optimizer step, from 0; what the negative rate depends on
 
@@ -126,29 +126,29 @@ class Order:
 
 
 def make_order(
-    plans: Sequence[pl.DataFrame],
+    tables: Sequence[pl.DataFrame],
     seed: int,
     shuffle_window: int,
     global_batch_size: int,
     bucket_batches: int = 1,
     weights: Sequence[float] = (1.0,),
 ) -> Order:
-    """Make the order of the sequences of `plans`, one a dataset; `weights`: passes over each in an epoch.
+    """Make the order of the sequences of `tables`, one a dataset; `weights`: passes over each in an epoch.
 
     Raises:
         ProspectError: a weight so small that its dataset would never be drawn.
     """
     sources, first = [], 0
-    for plan, weight in zip(plans, weights, strict=True):
-        if len(plan) and not round(weight * len(plan)):
+    for table, weight in zip(tables, weights, strict=True):
+        if len(table) and not round(weight * len(table)):
             raise ProspectError(
-                f"data.mix: {weight:g} passes over {len(plan)} sequences are none an epoch; raise this weight, or "
+                f"data.mix: {weight:g} passes over {len(table)} sequences are none an epoch; raise this weight, or "
                 "leave the dataset out"
             )
-        shard_of = plan["shard"].rle_id().to_numpy().astype(np.int64)
-        sources.append(Source(first, shard_of, round(weight * len(plan))))
-        first += len(plan)
-    lengths = np.concatenate([plan["num_tokens"].to_numpy().astype(np.int64) for plan in plans])
+        shard_of = table["shard"].rle_id().to_numpy().astype(np.int64)
+        sources.append(Source(first, shard_of, round(weight * len(table))))
+        first += len(table)
+    lengths = np.concatenate([table["num_tokens"].to_numpy().astype(np.int64) for table in tables])
     return Order(tuple(sources), lengths, seed, shuffle_window, global_batch_size, bucket_batches)
 
 

@@ -86,6 +86,11 @@ def test_verify(toy):
     assert "no problems" in succeed(
         toy, "inspect-shard", "shards/toyworld/val/val-000000.tar", "--verify", "--data-root", "data/toy"
     )
+    val = ("inspect-shard", "shards/toyworld/val", "--verify", "--json", "--data-root")
+    manifest = json.loads((toy / "shards" / "toyworld" / "val" / "manifest.json").read_text())
+    verified = json.loads(succeed(toy, *val, "data/toy"))
+    assert (verified["samples"], verified["problems"]) == (manifest["num_samples"], [])
+    assert json.loads(run(toy, *val, "nowhere").stdout)["problems"][0]["field"] == "frames.file"
     message = fail(toy, "inspect-shard", "shards/toyworld/val", "--verify", "--data-root", "nowhere")
     assert "frames.file: found 'frames/toy-val" in message and "build broken shards again with --force" in message
 
