@@ -5,15 +5,14 @@ chosen (`#clip=ID` in the address chooses one). Clips are written one by one, so
 """
 
 import base64
-import html
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 from plotly.offline import get_plotlyjs
 
@@ -33,6 +32,7 @@ from prospect.evaluation.mistakes import EventError, speech_errors, update_error
 from prospect.evaluation.pages.tables import HEADLINES
 from prospect.evaluation.predictions import ClipPrediction
 
+ASSETS = Path(__file__).parent / "assets"
 NUM_THUMBS, THUMB_HEIGHT, THUMB_QUALITY = 64, 72, 60
 
 Images = Callable[[Clip, Sequence[int]], Iterable[bytes]]
@@ -47,75 +47,42 @@ def write_report(
         metrics: what metrics.json holds; its "clips" are those of `predictions`, in the same order.
         images: gives the stored JPEG or PNG bytes of some frames of a clip; None: no thumbnails.
     """
-    with LocalFolder(path.parent).new_file(path.name) as partial, partial.open("w", encoding="utf-8") as page:
-        page.write('<!doctype html><html lang="en"><head><meta charset="utf-8"><title>PROSPECT evaluation</title>')
-        page.write(f"<style>{_text('evaluation.css')}</style></head><body>")
-        page.write(_overview(metrics))
-        page.write(_text("evaluation.html"))
-        page.write(_block("metrics", metrics))
-        for number, prediction in enumerate(predictions):
-            page.write(_block(f"clip-{number}", _clip(prediction, images)))
-        page.write(f"<script>{get_plotlyjs()}</script><script>{_text('evaluation.js')}</script>")
-        page.write("</body></html>\n")
-
-
-def _text(asset: str) -> str:
-    return (files("prospect.evaluation.pages") / "assets" / asset).read_text(encoding="utf-8")
-
-
-def _overview(metrics: Mapping[str, Any]) -> str:
-    """What was evaluated, and the tables."""
-    settings = ", ".join(f"{name} {value}" for name, value in metrics["settings"].items())
-    about = (
-        f"{metrics['num_clips']} clips, {metrics['num_frames']} frames; {settings}; embeddings {metrics['embedder']}"
-    )
-    notes = "".join(f'<p class="note">note: {html.escape(note)}</p>' for note in metrics.get("notes", ()))
     rows = metrics["rows"]
-    shown = {"all clips": {name: row["all"] for name, row in rows.items()}}
+    tables = {"all clips": {name: row["all"] for name, row in rows.items()}}
     datasets = rows["model"]["datasets"]
     for dataset in datasets if len(datasets) > 1 else ():
-        shown[dataset] = {name: row["datasets"][dataset] for name, row in rows.items()}
-    options = "".join(f"<option>{html.escape(name)}</option>" for name in shown)
-    switch = f'<p><select id="dataset">{options}</select></p>' if len(shown) > 1 else ""
-    tables = switch + "".join(
-        f"<section{' hidden' if number else ''}>{_table(of_rows)}</section>"
-        for number, of_rows in enumerate(shown.values())
+        tables[dataset] = {name: row["datasets"][dataset] for name, row in rows.items()}
+    names = dict.fromkeys(name for row in tables["all clips"].values() for name in row["metrics"])
+    settings = ", ".join(f"{name} {value}" for name, value in metrics["settings"].items())
+    counts = f"{metrics['num_clips']} clips, {metrics['num_frames']} frames"
+    page = (
+        _environment()
+        .get_template("evaluation.html.jinja")
+        .generate(
+            metrics={"notes": [], **metrics},
+            about=f"{counts}; {settings}; embeddings {metrics['embedder']}",
+            tables=tables,
+            headlines=[name for name in HEADLINES if name in names],
+            others=[name for name in names if name not in HEADLINES],
+            clips=(_clip(prediction, images) for prediction in predictions),
+            css=_ours("evaluation.css"),
+            script=_ours("evaluation.js"),
+            plotly=Markup(get_plotlyjs()),
+        )
     )
-    return f"<h1>{html.escape(str(metrics['checkpoint']))}</h1><p class='about'>{html.escape(about)}</p>{notes}{tables}"
+    with LocalFolder(path.parent).new_file(path.name) as partial, partial.open("w", encoding="utf-8") as file:
+        file.writelines(page)
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """Headline metrics, the others folded away."""
-    names = dict.fromkeys(name for row in rows.values() for name in row["metrics"])
-    first = [name for name in HEADLINES if name in names]
-    others = [name for name in names if name not in HEADLINES]
-    head = "".join(f"<th>{html.escape(name.replace('_', ' '))}</th>" for name in rows)
-
-    def part(chosen: Sequence[str]) -> str:
-        lines = []
-        for name in chosen:
-            cells = (_cell(row["metrics"].get(name), row["intervals"].get(name)) for row in rows.values())
-            lines.append(f"<tr><td>{html.escape(name)}</td>{''.join(cells)}</tr>")
-        body = f"<thead><tr><th></th>{head}</tr></thead><tbody>{''.join(lines)}</tbody>"
-        return f'<div class="scroll"><table>{body}</table></div>'
-
-    more = f"<details><summary>{len(others)} more metrics</summary>{part(others)}</details>" if others else ""
-    return part(first) + more
+def _environment() -> Environment:
+    """Every value is escaped, but what is ours; JSON so that no text in it can end its script."""
+    environment = Environment(loader=FileSystemLoader(str(ASSETS)), autoescape=True, undefined=StrictUndefined)
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    return environment
 
 
-def _cell(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None:
-        return "<td>–</td>"
-    number = str(value) if isinstance(value, int) else f"{value:.3f}"
-    if not interval or interval[0] == interval[1]:
-        return f"<td>{number}</td>"
-    return f"<td>{number}<small>{interval[0]:.2f} to {interval[1]:.2f}</small></td>"
-
-
-def _block(name: str, record: Mapping[str, Any]) -> str:
-    """JSON that no text in it can break out of."""
-    text = json.dumps(record, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    return f'<script type="application/json" id="{name}">{text}</script>\n'
+def _ours(asset: str) -> Markup:
+    return Markup((ASSETS / asset).read_text(encoding="utf-8"))
 
 
 def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:
