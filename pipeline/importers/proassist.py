@@ -74,6 +74,9 @@ def import_proassist(
         there = [path for suffix in (".json", ".jsonl") if (path := out / f"{name}_training{suffix}").exists()]
         if there and (not force or there[0].suffix == ".json"):
             raise ProspectError(f"{there[0]}: is there already; pass --force to write over a .jsonl, or another --out")
+        for path in there:
+            if any(file.exists() and path.samefile(file) for file in files):
+                raise ProspectError(f"{path}: is one of the files to be read; pass another --out")
     counts = {name: Counter(clips=0) for name in by_split}
     problems: list[Problem] = []
     is_new = not out.exists()

@@ -14,7 +14,7 @@ from time import sleep
 from typing import IO, Any, TypeVar
 
 from pipeline.errors import ProspectError
-from pipeline.io.storage import LocalFolder, is_url
+from pipeline.io.storage import LocalFolder, is_url, plain_name
 
 TRIES, FIRST_WAIT_S = 5, 0.5  # of remote reads; the waits add up to some 8 s
 NOT_OPENED = ("reference", "dask", "jupyter", "generic")  # fsspec's that read code, or hide another URL
@@ -29,7 +29,7 @@ class RemoteFolder:
         return self.url
 
     def __truediv__(self, name: str) -> "RemoteFolder":
-        return RemoteFolder(f"{self.url.rstrip('/')}/{name}")
+        return RemoteFolder(f"{self.url.rstrip('/')}/{plain_name(name)}")
 
     def names(self) -> list[str]:
         with _remote(self.url) as (files, path):
@@ -42,25 +42,25 @@ class RemoteFolder:
     def size(self, name: str) -> int | None:
         with _remote(self.url) as (files, path):
             try:
-                size: int = retried(lambda: _info(files, f"{path}/{name}"))["size"]
+                size: int = retried(lambda: _info(files, f"{path}/{plain_name(name)}"))["size"]
             except FileNotFoundError:
                 return None
         return size
 
     def read(self, name: str) -> bytes:
         with _remote(self.url) as (files, path):
-            data: bytes = retried(lambda: files.cat_file(f"{path}/{name}"))
+            data: bytes = retried(lambda: files.cat_file(f"{path}/{plain_name(name)}"))
         return data
 
     def fetch(self, name: str, to: Path) -> None:
         """Copy a file to the local path `to`."""
-        with _remote(f"{self.url}/{name}") as (files, path):
+        with _remote(f"{self.url}/{plain_name(name)}") as (files, path):
             retried(lambda: files.get_file(path, str(to)))
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
         with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
-            local = Path(scratch) / name
+            local = Path(scratch) / plain_name(name)
             self.fetch(name, local)  # whole, so that a cut connection is a new try and not the reader's error
             with local.open("rb") as file:
                 yield file
@@ -68,14 +68,14 @@ class RemoteFolder:
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
-            local = Path(scratch) / name
+            local = Path(scratch) / plain_name(name)
             yield local
             with _remote(self.url) as (files, path):
-                files.put_file(str(local), f"{path}/{name}")
+                files.put_file(str(local), f"{path}/{plain_name(name)}")
 
     def delete(self, name: str) -> None:
         with _remote(self.url) as (files, path):
-            files.rm_file(f"{path}/{name}")
+            files.rm_file(f"{path}/{plain_name(name)}")
 
     def remove(self) -> None:
         with _remote(self.url) as (files, path):

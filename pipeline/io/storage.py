@@ -17,6 +17,17 @@ from pipeline.errors import ProspectError
 PARTIAL = ".partial"  # suffix of files that are being written
 
 
+def plain_name(name: str) -> str:
+    """Give back a name that stays in its folder.
+
+    Raises:
+        ProspectError: it is a path, or no name.
+    """
+    if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+        raise ProspectError(f"{name!r}: found a path, expected the plain name of a file or folder")
+    return name
+
+
 class Folder(Protocol):
     """A folder of files that are complete or absent."""
 
@@ -50,7 +61,7 @@ class LocalFolder:
         return str(self.path)
 
     def __truediv__(self, name: str) -> "LocalFolder":
-        return LocalFolder(self.path / name)
+        return LocalFolder(self.path / plain_name(name))
 
     def names(self) -> list[str]:
         if not self.path.is_dir():
@@ -58,22 +69,23 @@ class LocalFolder:
         return sorted(p.name for p in self.path.iterdir() if not p.name.endswith(PARTIAL))
 
     def size(self, name: str) -> int | None:
-        path = self.path / name
+        path = self.path / plain_name(name)
         return path.stat().st_size if path.is_file() else None
 
     def read(self, name: str) -> bytes:
-        return (self.path / name).read_bytes()
+        return (self.path / plain_name(name)).read_bytes()
 
     def open(self, name: str) -> IO[bytes]:
         try:
-            return (self.path / name).open("rb")
+            return (self.path / plain_name(name)).open("rb")
         except FileNotFoundError:
             raise ProspectError(f"{self.path / name}: no such file") from None
 
     @contextmanager
     def new_file(self, name: str) -> Iterator[Path]:
         self.path.mkdir(parents=True, exist_ok=True)
-        partial = self.path / f"{name}.{os.getpid()}{PARTIAL}"  # a worker that outlives its killed parent has its own
+        # by process: a worker that outlives its killed parent has its own
+        partial = self.path / f"{plain_name(name)}.{os.getpid()}{PARTIAL}"
         try:
             with naming(partial):
                 yield partial
@@ -84,7 +96,7 @@ class LocalFolder:
             partial.unlink(missing_ok=True)
 
     def delete(self, name: str) -> None:
-        (self.path / name).unlink()
+        (self.path / plain_name(name)).unlink()
 
     def remove(self) -> None:
         if self.path.exists():

@@ -6,9 +6,10 @@ samples of a clip stands in its first row alone. Rows are in shard order, and a 
 
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pyarrow as pa
+from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
 
 from pipeline.annotations.clips import Clip, clip_header
 from pipeline.errors import ProspectError
@@ -18,8 +19,6 @@ from pipeline.shards.sample import TurnSample, turn_record
 FORMAT = "prospect.shards/1"
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
-KEYS = {"dataset", "fingerprint", "frames_files", "index", "kinds", "num_clips", "num_samples", "options", "shards",
-        "skipped", "skipped_by_field", "sources", "split"}  # fmt: skip
 
 _TURNS = pa.list_(
     pa.struct([("role", pa.string()), ("text", pa.string()), ("start_frame", pa.int64()), ("end_frame", pa.int64())])
@@ -61,6 +60,52 @@ SCHEMA = pa.schema(
         ("trailing", _TURNS),
     ]
 )
+
+
+# Patterns are Rust's, as pydantic takes them
+Count = Annotated[StrictInt, Field(ge=0)]
+Sha256 = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}\z")]  # local copies are named by it
+Name = Annotated[StrictStr, Field(pattern=r"^[^/\\\x00]+\z")]  # of a folder: local paths are made of it
+
+
+class _File(BaseModel):
+    """An input file, or (without a name) the index."""
+
+    bytes: Count
+    sha256: Sha256
+
+
+class _Shard(_File):
+    name: Annotated[StrictStr, Field(pattern=r"^(train|val|test)-\d{6,}\.tar\z")]  # a local path is made of it
+    samples: Count
+    clips: Count
+
+
+class _Manifest(BaseModel):
+    """What is checked when a manifest is read: it may come from anywhere. Other keys are left alone."""
+
+    dataset: Name
+    split: Literal["train", "val", "test"]
+    fingerprint: StrictStr
+    options: dict[str, Any]
+    sources: list[_File]
+    frames_files: list[_File]
+    num_clips: Count
+    num_samples: Count
+    kinds: dict[str, Count]
+    skipped_by_field: dict[str, Count]
+    skipped: list[dict[str, Any]]
+    index: _File
+    shards: list[_Shard]
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "_Manifest":
+        names = [shard.name for shard in self.shards]
+        if len(set(names)) != len(names) or any(not name.startswith(f"{self.split}-") for name in names):
+            raise ValueError(f"shards are not those of one {self.split} split")
+        if not isinstance(self.options.get("embed_frames"), bool):
+            raise ValueError("options.embed_frames is not true or false")
+        return self
 
 
 class WrittenMember(NamedTuple):
@@ -128,8 +173,14 @@ def read_manifest(folder: Folder) -> dict[str, Any]:
         ) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise ProspectError(f"{folder}/{MANIFEST}: expected format {FORMAT!r}; build the shards again with --force")
-    if missing := KEYS - manifest.keys():
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where, said = ".".join(map(str, detail["loc"])), detail["msg"]
+        found = "nothing" if detail["type"] == "missing" else repr(detail["input"])[:80]
         raise ProspectError(
-            f"{folder}/{MANIFEST}: found no {', '.join(sorted(missing))}; build the shards again with --force"
-        )
+            f"{folder}/{MANIFEST}: {where}: found {found} ({said[:1].lower()}{said[1:]}); build the shards again with "
+            "--force"
+        ) from None
     return manifest

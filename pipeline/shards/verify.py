@@ -5,7 +5,6 @@ Problems are collected, not raised, so that one report names them all.
 """
 
 import hashlib
-import io
 import tarfile
 import zlib
 from collections import Counter
@@ -18,10 +17,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from pipeline.errors import Problem, ProspectError
 from pipeline.io.frame_store import find_frames_file, open_frames
+from pipeline.io.images import ERRORS, open_image
 from pipeline.io.storage import Folder, sha256_in
 from pipeline.progress import Progress, unwatched
 from pipeline.shards import manifest as m
@@ -240,9 +239,9 @@ def _check_frames(
             verified.add(file, sample.key, "images", f"{len(images)} members", f"{len(names)}: one a frame")
         for member in images:
             try:
-                with Image.open(io.BytesIO(member.data)) as image:
+                with open_image(member.data) as image:
                     image.load()
-            except (OSError, ValueError) as error:
+            except ERRORS as error:
                 verified.add(file, sample.key, member.name, error, "an image that can be decoded")
         return
     name = sample.clip.frames_file

@@ -6,14 +6,13 @@ twice the model's size is decoded at a fraction of its size (DCT scaling) that i
 resize: within half a grey level of the full decode on average, in natural images.
 """
 
-import io
-
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
 from pipeline.errors import ProspectError
+from pipeline.io.images import ERRORS, check_size, open_image
 
 GREY = 100  # of blind frames; not mid-grey, which is exactly zero once normalised
 DRAFT_GAP = 2  # how many times the model's size a JPEG is decoded to at least
@@ -33,9 +32,9 @@ def decode_into(out: npt.NDArray[np.uint8], data: bytes, where: str) -> None:
     pixels = _decode_jpeg(data, out) if data.startswith(JPEG_START) else None
     if pixels is None:
         try:
-            with Image.open(io.BytesIO(data)) as image:
+            with open_image(data) as image:
                 pixels = np.asarray(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a PNG
+        except ERRORS as error:
             raise ProspectError(f"{where}: cannot be decoded ({error}), expected a JPEG or PNG image") from None
     if pixels.shape[:2] != (size, size):
         out[...] = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.LANCZOS))
@@ -48,6 +47,8 @@ def _decode_jpeg(data: bytes, out: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint
     JPEG and says what is wrong."""
     least = {"min_height": DRAFT_GAP * len(out), "min_width": DRAFT_GAP * len(out)}
     try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        check_size(width, height)  # a progressive one is held whole, however small it is decoded
         height, width, *_ = simplejpeg.decode_jpeg_header(data, **least)
         fits = {"buffer": out} if (height, width) == out.shape[:2] else {}
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, **least, **fits)

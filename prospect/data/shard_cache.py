@@ -6,6 +6,7 @@ reader that has a file open keeps it, as the system does.
 """
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from pipeline.io.storage import PARTIAL, LocalFolder, naming
 from prospect.config import DataConfig
 
 COPIES = "shards"  # below the cache's folder
+SHA256 = re.compile(r"[0-9a-f]{64}")
 TRIES = 3  # of a file that comes with another checksum
 
 
@@ -56,6 +58,9 @@ class ShardCache:
         self._path(sha256).unlink(missing_ok=True)
 
     def _path(self, sha256: str) -> Path:
+        """Where the copy of a content is: by a digest, which is checked, as it may come from a server."""
+        if not SHA256.fullmatch(sha256):
+            raise ProspectError(f"{sha256!r}: found no sha256, expected 64 hexadecimal digits; upload the build again")
         return self.folder / COPIES / sha256
 
     def _fetch(self, remote: RemoteFolder, name: str, sha256: str) -> IO[bytes]:
@@ -86,7 +91,7 @@ class ShardCache:
         """Remove the least recently used copies until the limit holds."""
         with self._lock("evict"):
             copies = []
-            for path in self._path("x").parent.iterdir():
+            for path in (self.folder / COPIES).iterdir():
                 if path.suffix == "" and not path.name.startswith("."):
                     with suppress(FileNotFoundError):  # dropped just now by its reader
                         status = path.stat()
@@ -107,7 +112,7 @@ class ShardCache:
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:
-        folder = self._path("x").parent
+        folder = self.folder / COPIES
         folder.mkdir(parents=True, exist_ok=True)
         with naming(folder), FileLock(folder / f".{name}.lock"):
             yield

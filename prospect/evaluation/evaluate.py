@@ -159,10 +159,12 @@ class ProspectEvaluator:
         record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
         with ranks.main_process_first():
-            if ranks.is_main_process and self.overwrite:
-                remove_folder(folder)
-                for name in (METRICS, REPORT):
-                    (self.out / name).unlink(missing_ok=True)
+            if ranks.is_main_process:
+                self._refuse_foreign_results()
+                if self.overwrite:
+                    remove_folder(folder)
+                    for name in (METRICS, REPORT):
+                        (self.out / name).unlink(missing_ok=True)
             prepare_folder(folder, record)
         again = 0
         for row in rows:
@@ -173,6 +175,13 @@ class ProspectEvaluator:
         if (total := sum(gather_object([again]))) and ranks.is_main_process:
             self.tell(f"note: {folder}: predictions of other annotations, which were streamed again: {total}")
         return folder
+
+    def _refuse_foreign_results(self) -> None:
+        """Results are written over, and removed, only where an evaluation made them."""
+        for name, mark in ((METRICS, FORMAT), (REPORT, "PROSPECT evaluation")):
+            path = self.out / name
+            if path.is_symlink() or (path.is_file() and mark.encode() not in path.read_bytes()[:4096]):
+                raise ProspectError(f"{path}: is there already, and no evaluation made it; pass another --out")
 
     def measure_rows(self, streamed: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:
         """Measure the predictions of each row: what metrics.json holds."""

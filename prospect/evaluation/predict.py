@@ -29,6 +29,7 @@ from prospect.evaluation.replay import Row, encoded, stream_clip
 from prospect.stream.streamer import Streamer
 
 SETTINGS = "settings.json"  # in the output folder: what the predictions there depend on
+NOT_OURS = f"found files, but no {SETTINGS} of an evaluation; move the folder away, or pass another --out"
 ENDS_BYTES = 1 << 20  # of a weights file, at either end, that tell it from another
 
 
@@ -116,13 +117,13 @@ def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS
     if LocalFolder(folder).names():
         there = _settings(path)
-        other = [f"{SETTINGS}: cannot be read"]
-        if there is not None:
-            other = [
-                f"{name}: {there.get(name)!r} there, {value!r} now"
-                for name, value in settings.items()
-                if there.get(name) != value
-            ]
+        if there is None:
+            raise ProspectError(f"{folder}: {NOT_OURS}")
+        other = [
+            f"{name}: {there.get(name)!r} there, {value!r} now"
+            for name, value in settings.items()
+            if there.get(name) != value
+        ]
         if other:
             raise ProspectError(
                 f"{folder}: holds predictions made otherwise ({'; '.join(other)}); pass --overwrite, or another --out"
@@ -133,11 +134,22 @@ def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove the output folder. It is renamed first: of one that is removed in part, nothing could be told."""
+    """Remove the output folder. It is renamed first: of one that is removed in part, nothing could be told.
+
+    Raises:
+        ProspectError: it is no folder of predictions: a link, or files of something else.
+    """
     aside = folder.with_name(f".{folder.name}.removed")
     for path in (aside, folder):  # aside: from a removal that was killed
+        if path.is_symlink() or (path == folder and path.exists() and not _is_ours(path)):
+            raise ProspectError(f"{path}: {NOT_OURS}")
         if path.exists():
             shutil.rmtree(path.replace(aside))
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether an evaluation made the folder: it says with which settings, or has nothing in it."""
+    return folder.is_dir() and (not LocalFolder(folder).names() or "weights" in (_settings(folder / SETTINGS) or {}))
 
 
 def stream_clips(

@@ -12,12 +12,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.errors import ProspectError
 from pipeline.io.frame_store import find_frames_file, open_frames, search_roots
+from pipeline.io.storage import LocalFolder
 from pipeline.shards.manifest import MANIFEST, read_manifest
 from pipeline.shards.reader import ShardFile, read_samples
 from pipeline.shards.sample import TurnSample, encode
 from prospect.data.decode import decode_frame
 
+PNG_START = b"\x89PNG\r\n\x1a\n"
 TILE, CAPTION, COLUMNS = 160, 18, 8  # pixels, pixels, tiles in a row of the contact sheet
 
 
@@ -97,7 +100,13 @@ def frame_roots(shard: ShardFile, frames_root: Path | None, data_root: Path | No
 
 
 def contact_sheet(sample: TurnSample, images: list[bytes], out: Path, roots: Sequence[Path]) -> None:
-    """Draw the sample's frames with their numbers and labels into a PNG."""
+    """Draw the sample's frames with their numbers and labels into a PNG.
+
+    Raises:
+        ProspectError: `out` is there and is no PNG, or a frame cannot be had.
+    """
+    if out.exists() and not (out.is_file() and out.read_bytes()[:8] == PNG_START):
+        raise ProspectError(f"--frames {out}: is there already, and no PNG; name another file")
     if not images:
         frames = open_frames(find_frames_file(sample.clip.frames_file, roots))
         images = [frames.read(index) for index in sample.frames]
@@ -116,7 +125,8 @@ def contact_sheet(sample: TurnSample, images: list[bytes], out: Path, roots: Seq
         pixels = decode_frame(data, TILE, f"{sample.key} frame {index}")
         sheet.paste(Image.fromarray(pixels.transpose(1, 2, 0)), (x, y + CAPTION))
         draw.text((x + 4, y + 2), f"frame {index}  {_label(sample, index)}", "black", font)
-    sheet.save(out, "PNG")
+    with LocalFolder(out.parent).new_file(out.name) as partial:
+        sheet.save(partial, "PNG")
 
 
 def _label(sample: TurnSample, frame: int) -> str:

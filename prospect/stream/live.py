@@ -1,7 +1,7 @@
 """`prospect stream`: joins a source, a streamer and whatever looks on."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.errors import ProspectError
 from prospect.runs import find_checkpoint
 from prospect.stream.lines import Lines, script_lines
 from prospect.stream.load import Overrides, load_streamer
-from prospect.stream.player import Played, RunFile, Summary, play
+from prospect.stream.player import FORMAT, Played, RunFile, Summary, play
 from prospect.stream.sources import frames_of
 from prospect.stream.streamer import StreamSettings
 from prospect.stream.task import Task
@@ -48,7 +48,9 @@ def stream_live(
     """
     if not source.exists():
         raise ProspectError(f"{source}: no such file or folder, expected a video, an .arrow file or a folder of images")
-    _check_outputs(source, outputs)
+    checkpoint = find_checkpoint(checkpoint)
+    inputs = [source, Path(checkpoint), *task.files, *([script] if isinstance(script, Path) else [])]
+    _check_outputs(inputs, outputs)
     known = script_lines(script) if isinstance(script, Path) else []
     streamer = load_streamer(checkpoint, overrides)
     lines = Lines(task.turns, known, fps, task.first_frame)
@@ -56,7 +58,7 @@ def stream_live(
         lines.listen(script)
     frames = frames_of(source, fps, streamer.model.config.vision_config.image_size, task.first_frame, task.last_frame)
     header = {
-        "source": str(source), "checkpoint": find_checkpoint(checkpoint), "fps": fps,
+        "source": str(source), "checkpoint": checkpoint, "fps": fps,
         "settings": asdict(streamer.settings), "steps": [asdict(step) for step in task.steps], "state": task.state,
     }  # fmt: skip
     summary = Summary(fps, realtime)
@@ -82,13 +84,27 @@ def stream_live(
     return told
 
 
-def _check_outputs(source: Path, outputs: Outputs) -> None:
+def _check_outputs(inputs: Sequence[Path], outputs: Outputs) -> None:
+    """Nothing that the command reads is written over, and no file that is no record of a stream.
+
+    Raises:
+        ProspectError: an output is one of the inputs, or something else is in its place.
+    """
     if outputs.video:
         check_name(outputs.video)
         if outputs.run_file and outputs.run_file.resolve() == outputs.video.resolve():
             raise ProspectError(f"--out and --video: found {outputs.video} for both, expected two files; name another")
     if outputs.run_file and outputs.run_file.is_dir():
         raise ProspectError(f"--out {outputs.run_file}: found a folder, expected a file's name")
+    read = [path for one in inputs if one.exists() for path in ([one, *one.rglob("*")] if one.is_dir() else [one])]
     for output in (outputs.run_file, outputs.video):
-        if output and output.exists() and output.samefile(source):
-            raise ProspectError(f"{output}: is the source itself, expected another file; name another output")
+        if output and output.exists() and any(output.samefile(path) for path in read):
+            raise ProspectError(f"{output}: is what the command reads, expected another file; name another output")
+    if outputs.run_file and outputs.run_file.exists() and not _is_run_file(outputs.run_file):
+        raise ProspectError(f"--out {outputs.run_file}: is there already, and no record of a stream; name another file")
+
+
+def _is_run_file(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(200)
+    return not start or FORMAT.encode() in start

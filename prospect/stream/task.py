@@ -25,6 +25,7 @@ class Task:
     first_frame: int = 0
     last_frame: int | None = None  # inclusive; None: to the source's end
     fps: float = 2  # of the clip; of any other task the default
+    files: tuple[Path, ...] = ()  # that it was read from
 
 
 def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | None) -> Task:
@@ -42,7 +43,8 @@ def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | 
     last = task.last_frame if end is None else end
     if last is not None and last < first:
         raise ProspectError(f"--start {first} --end {last}: found no frame between them, expected start <= end")
-    return replace(task, first_frame=first, last_frame=last)
+    files = (steps,) if steps else (Path(clip.partition("#")[0]),) if clip else ()
+    return replace(task, first_frame=first, last_frame=last, files=files)
 
 
 def task_of_steps(path: Path) -> Task:

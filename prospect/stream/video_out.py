@@ -3,7 +3,6 @@
 Frames keep the shape in which they were filmed. The file appears under its name only complete.
 """
 
-import io
 import textwrap
 from contextlib import ExitStack
 from fractions import Fraction
@@ -14,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.errors import ProspectError
+from pipeline.io.images import open_image
 from pipeline.io.storage import LocalFolder
 from prospect.stream.board import event_line, steps_shown
 from prospect.stream.player import Played
@@ -152,7 +152,7 @@ class VideoWriter:
 
 def _fitted(frame: SourceFrame) -> Image.Image:
     """The picture as it was filmed, as large as a square of SIDE pixels holds it."""
-    with Image.open(io.BytesIO(frame.data)) as image:
+    with open_image(frame.data) as image:
         aspect = frame.aspect or image.width / image.height
         size = (SIDE, max(1, round(SIDE / aspect))) if aspect >= 1 else (max(1, round(SIDE * aspect)), SIDE)
         return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)

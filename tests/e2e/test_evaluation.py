@@ -211,4 +211,4 @@ def test_a_stream_that_breaks_off_keeps_what_was_done(model, toy, tmp_path):
     before = (tmp_path / "text.mp4").read_text()
     for option in ("--out", "--video"):
         message = fail(toy, "stream", tmp_path / "text.mp4", "--checkpoint", model, option, tmp_path / "text.mp4")
-        assert "text.mp4: is the source itself" in message and (tmp_path / "text.mp4").read_text() == before
+        assert "text.mp4: is what the command reads" in message and (tmp_path / "text.mp4").read_text() == before

@@ -72,6 +72,10 @@ def test_a_clip_of_real_size(tmp_path, form, column, embed):
     assert '"text": "S2->start"' in out and "3 frames drawn into sheet.png" in out
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size[0] >= 3 * 160
+    tar = shard / "train-000000.tar"
+    before = tar.read_bytes()
+    error = fail(tmp_path, "inspect-shard", shard, "--key", "-0004", "--frames", tar, "--frames-root", tmp_path)
+    assert f"--frames {tar}: is there already, and no PNG" in error and tar.read_bytes() == before
 
 
 def test_inspect_shard_says_what_is_no_shard(toy):

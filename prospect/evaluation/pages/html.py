@@ -13,10 +13,10 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip
+from pipeline.io.images import open_image
 from pipeline.io.storage import LocalFolder
 from prospect.evaluation.events import (
     SpeechEvent,
@@ -156,7 +156,7 @@ def _thumbs(clip: Clip, images: Images, events: Set[int]) -> list[dict[str, Any]
     places = _thumb_places(clip.end_frame - clip.start_frame + 1, events)
     thumbs = []
     for place, data in zip(places, images(clip, [clip.start_frame + place for place in places]), strict=True):
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             image.thumbnail((8 * THUMB_HEIGHT, THUMB_HEIGHT))
             out = io.BytesIO()
             image.convert("RGB").save(out, "JPEG", quality=THUMB_QUALITY)

@@ -139,6 +139,16 @@ def test_annotations_in_the_way_are_kept(tmp_path):
         convert(tmp_path, [prepared()], force=True)
 
 
+def test_what_is_read_is_not_written_over(tmp_path):
+    """attack.md 5: --force wrote over the command's own input."""
+    source = tmp_path / "train_training.jsonl"
+    source.write_text(json.dumps(prepared()) + "\n")
+    before = source.read_bytes()
+    with pytest.raises(ProspectError, match=r"train_training\.jsonl: is one of the files to be read; pass another"):
+        import_proassist([source], tmp_path, force=True)
+    assert source.read_bytes() == before
+
+
 if REAL.is_dir():
 
     def test_the_real_file(tmp_path: Path) -> None:

@@ -40,6 +40,16 @@ def test_a_file_that_failed_half_way_has_no_name(folder):
         assert list(folder.path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["../b", "/b", "..", ".", "", "a/b", "a\\b", "a\0"])
+def test_names_stay_in_their_folder(folder, name):
+    def write(name):
+        write_bytes(folder, name, b"x")
+
+    for act in (write, folder.read, folder.size, folder.delete, folder.__truediv__):
+        with pytest.raises(ProspectError, match="found a path, expected the plain name of a file or folder"):
+            act(name)
+
+
 def test_a_full_disk_names_the_file(tmp_path):
     message = r"\[Errno 28\] No space left on device: '.*/a\.\d+\.partial'"
     with pytest.raises(OSError, match=message), LocalFolder(tmp_path).new_file("a"):

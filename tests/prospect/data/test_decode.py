@@ -1,4 +1,5 @@
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -75,6 +76,38 @@ def test_what_cannot_be_decoded_is_named():
     Image.new("RGB", (8, 8)).save(out, "PNG")
     with pytest.raises(ProspectError, match="cannot be decoded"):  # Pillow raises a SyntaxError
         decode_frame(out.getvalue().replace(b"IDAT", b"\x9aDAT"), 64, "x")
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 20 20
+%%EndComments
+showpage
+%%EOF
+"""
+
+
+def test_no_other_format_is_opened(monkeypatch):
+    """attack.md 8: Pillow hands an EPS to Ghostscript."""
+    monkeypatch.setattr("subprocess.check_call", None)
+    with Image.open(io.BytesIO(EPS)) as image:
+        assert image.format == "EPS", "Pillow takes it"
+    with pytest.raises(ProspectError, match=r"x: cannot be decoded \(cannot identify"):
+        decode_frame(EPS, 64, "x")
+
+
+@pytest.mark.parametrize("progressive", [True, False])
+@pytest.mark.parametrize(
+    ("side", "message"), [(9000, "9000 x 9000 pixels, more than 64000000"), (30000, "exceeds limit of")]
+)
+def test_an_image_that_claims_to_be_enormous_is_refused_by_its_header(progressive, side, message):
+    """attack.md 6: 545 bytes took 3 GB."""
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(out, "JPEG", progressive=progressive)
+    data = bytearray(out.getvalue())
+    header = data.index(b"\xff\xc2" if progressive else b"\xff\xc0")
+    data[header + 5 : header + 9] = struct.pack(">HH", side, side)
+    with pytest.raises(ProspectError, match=rf"x: cannot be decoded .*{message}"):
+        decode_frame(bytes(data), 64, "x")
 
 
 def test_blind_frames_are_not_exactly_zero_once_normalised():

@@ -177,6 +177,7 @@ def test_an_error_leaves_a_worker_as_it_is(root, tokenizer):
     assert isinstance(packed[Request(0, 0, 0)], Item)
 
 
+@pytest.mark.slow
 def test_a_truncated_shard_is_named(root, tokenizer, tmp_path):
     packed = reader(root, tokenizer)
     object.__setattr__(packed.split, "folder", tmp_path)

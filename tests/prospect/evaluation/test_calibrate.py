@@ -19,6 +19,7 @@ def predictions(folder):
     return [read_prediction(path) for path in sorted(folder.glob("predictions/*/*.json"))]
 
 
+@pytest.mark.slow
 def test_different_thresholds_are_confirmed(world, checkpoint, tmp_path):
     """Each pair in a folder of its own, so that other pairs, of corrected annotations, are not held up by these."""
     found = calibrate_checkpoint(str(checkpoint), world.places, tmp_path / "out", limit=2, confirm=3)

@@ -70,7 +70,7 @@ def test_a_clip_that_comes_twice_is_refused(world, tmp_path):
         ProspectEvaluator(str(world.checkpoint), Places(()), out=tmp_path / "out").clips()
 
 
-SETTINGS = {"context": "state_carry", "update_threshold": 0.5}
+SETTINGS = {"context": "state_carry", "update_threshold": 0.5, "weights": "0" * 64}
 
 
 @pytest.mark.parametrize("text", [None, "[]", "{", "3"])
@@ -86,19 +86,42 @@ def test_predictions_of_settings_that_are_lost_are_refused(tmp_path, text):
         (tmp_path / "p" / "settings.json").unlink()
     (tmp_path / "p" / "model").mkdir()
     (tmp_path / "p" / "model" / "a.json").write_text("{}")
-    with pytest.raises(ProspectError, match=r"p: holds predictions made otherwise \(settings\.json: cannot be read\)"):
-        prepare_folder(tmp_path / "p", SETTINGS)
-    remove_folder(tmp_path / "p")
-    prepare_folder(tmp_path / "p", SETTINGS)
-    assert [path.name for path in tmp_path.rglob("*.json")] == ["settings.json"]
+    for refused in (lambda: prepare_folder(tmp_path / "p", SETTINGS), lambda: remove_folder(tmp_path / "p")):
+        with pytest.raises(ProspectError, match=r"p: found files, but no settings\.json of an evaluation; move the"):
+            refused()
+    assert (tmp_path / "p" / "model" / "a.json").exists()
+
+
+def test_results_that_no_evaluation_made_are_kept(world, tmp_path):
+    """attack.md 5: `evaluate --overwrite` removed whatever lay in the way of its results."""
+    out = tmp_path / "out"
+    for name in ("metrics.json", "report.html"):
+        out.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+        for overwrite in (False, True):
+            with pytest.raises(ProspectError, match=rf"{name}: is there already, and no evaluation made it"):
+                streamed(world, out, overwrite=overwrite)
+        assert (out / name).read_text() == "mine"
+        (out / name).unlink()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "settings.json").write_text('{"weights": 1}')
+    (out / "predictions").symlink_to(elsewhere)
+    with pytest.raises(ProspectError, match=r"out/predictions: found files, but no"):
+        streamed(world, out, overwrite=True)
+    assert (elsewhere / "settings.json").exists()
 
 
 def test_overwrite_removes_all_results_before_it_predicts(world, tmp_path, monkeypatch):
     out = tmp_path / "out"
     streamed(world, out)
-    (out / "predictions" / "settings.json").unlink()
-    for name in ("metrics.json", "report.html"):
-        (out / name).write_text("old")
+    settings = json.loads((out / "predictions" / "settings.json").read_text())
+    (out / "predictions" / "settings.json").write_text(json.dumps(settings | {"context": "other"}))
+    for name, start in (
+        ("metrics.json", '{"format": "prospect.evaluation/1"}'),
+        ("report.html", "PROSPECT evaluation"),
+    ):
+        (out / name).write_text(start)
     with pytest.raises(ProspectError, match="pass --overwrite"):
         streamed(world, out)
 

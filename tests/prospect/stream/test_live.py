@@ -10,6 +10,7 @@ from pipeline.errors import ProspectError
 from prospect.commands.app import app
 from prospect.stream.live import Outputs, stream_live
 from prospect.stream.load import Overrides
+from prospect.stream.player import FORMAT
 from prospect.stream.task import Task
 from tests.helpers.fakes import jpeg, raw_clip
 from tests.helpers.streams import TASK, streamer, with_bias
@@ -39,7 +40,8 @@ def live(model, tokens, images, monkeypatch):
 
 def test_what_fails_before_the_first_frame_leaves_the_run_file_as_it_was(live, images, tmp_path):
     out = tmp_path / "run.jsonl"
-    out.write_text("earlier")
+    earlier = f'{{"format": "{FORMAT}"}}\n'
+    out.write_text(earlier)
     with pytest.raises(ProspectError, match=r"--video .*: found the suffix '\.gif'"):
         live(out, tmp_path / "o.gif")
     with pytest.raises(ProspectError, match="found 3 frames, expected more than 3"):
@@ -47,7 +49,7 @@ def test_what_fails_before_the_first_frame_leaves_the_run_file_as_it_was(live, i
     (images / "f0.jpg").write_bytes(b"")
     with pytest.raises(ProspectError, match="frame 0: cannot be decoded"):
         live(out)
-    assert out.read_text() == "earlier" and not (tmp_path / "o.mp4").exists()
+    assert out.read_text() == earlier and not (tmp_path / "o.mp4").exists()
     (images / "f0.jpg").write_bytes(jpeg(0))
     (images / "f1.jpg").write_bytes(b"")
     with pytest.raises(ProspectError, match="frame 1: cannot be decoded"):
@@ -63,6 +65,26 @@ def test_outputs_that_cannot_be_are_refused_before_anything_is_loaded(live, tmp_
         live(tmp_path)
     with pytest.raises(ProspectError, match=r"--video .*: found the suffix '\.gif'"):
         live(None, tmp_path / "o.gif")
+
+
+def test_what_the_command_reads_is_not_written_over(live, images, tmp_path, monkeypatch):
+    """attack.md 5: `stream --out X` where X is its own --steps, --clip, --script, or the checkpoint's weights."""
+    monkeypatch.setattr("prospect.stream.live.load_streamer", None)
+    monkeypatch.chdir(tmp_path)
+    weights, steps, script = tmp_path / "c" / "model.safetensors", tmp_path / "steps.json", tmp_path / "script.txt"
+    weights.parent.mkdir()
+    (tmp_path / "c" / "config.json").write_text("{}")
+    for path in (weights, steps, script):
+        path.write_text("precious")
+    (tmp_path / "link.jsonl").symlink_to(steps)
+    task = Task(files=(steps,))
+    for out in (weights, steps, script, tmp_path / "link.jsonl", images / "f0.jpg"):
+        with pytest.raises(ProspectError, match=f"{out.name}: is what the command reads, expected another file"):
+            live(out, script=script, task=task)
+    (tmp_path / "notes.txt").write_text("precious")
+    with pytest.raises(ProspectError, match=r"notes\.txt: is there already, and no record of a stream"):
+        live(tmp_path / "notes.txt")
+    assert {path.read_text() for path in (weights, steps, script, tmp_path / "notes.txt")} == {"precious"}
 
 
 def test_lines_of_the_script_after_the_end_are_counted(live, tmp_path):

@@ -58,6 +58,7 @@ def measured(config: Config, shapes: Shapes) -> float:
     return weights + inputs + peak
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [{}, {"gradient_checkpointing": True}])
 @pytest.mark.parametrize("model", [{}, {"freeze_vision": True}, {"lora": {"rank": 4}}])
 def test_the_predicted_peak_is_the_measured_one(model, train):

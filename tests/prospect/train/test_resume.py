@@ -73,6 +73,7 @@ def test_a_checkpoint_cut_short_is_named(folder, cut, name, is_there):
     shutil.rmtree(cut)
 
 
+@pytest.mark.slow
 def test_other_folders_beside_the_checkpoints_do_not_count(folder, cut, done):
     shutil.copytree(cut / "checkpoints" / "checkpoint-1", cut / "checkpoints" / "checkpoint-1-backup")
     (cut / "checkpoints" / ".partial" / "checkpoint-3").mkdir(parents=True)  # of a run that was killed

@@ -78,6 +78,7 @@ def test_a_lora_checkpoint_is_small_and_streams(folder):
 FROZEN = ["model.freeze_vision=true", "model.freeze_connector=true", "train.max_steps=2", "train.global_batch_size=2"]
 
 
+@pytest.mark.slow
 def test_cached_features_train_as_the_frames_do(folder):
     expected = run(folder, "frames", *FROZEN)
     settings = [*FROZEN, f"data.features={folder}/features"]
