@@ -88,10 +88,16 @@ def _to_its_end(folder: Path, words: list[object], more: dict[str, str]) -> subp
     )
 
 
-def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    """The installed command, to be stopped or killed."""
-    words = [str(PROSPECT), *map(str, arguments)]
-    return subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start(folder: Path, *arguments: object, sigint: signal.Handlers = signal.SIG_DFL) -> subprocess.Popen[str]:
+    """The installed command, to be stopped or killed. `sigint`: what it inherits, whatever these tests did."""
+    return subprocess.Popen(
+        [str(PROSPECT), *map(str, arguments)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, sigint),
+    )
 
 
 def records(run_folder: Path) -> list[dict[str, Any]]:
