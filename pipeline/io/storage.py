@@ -28,6 +28,14 @@ def plain_name(name: str) -> str:
     return name
 
 
+def beginning(path: Path, size: int) -> bytes:
+    """The first bytes of a file, which tell what made it; of no file, none."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(size)
+
+
 class Folder(Protocol):
     """A folder of files that are complete or absent."""
 

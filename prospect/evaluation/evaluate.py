@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 
 from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
-from pipeline.io.storage import write_json
+from pipeline.io.storage import beginning, write_json
 from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.data.images import StoredImages
 from prospect.data.index import Split
@@ -158,13 +158,12 @@ class ProspectEvaluator:
             self.rows = rows = tuple(row for row in rows if row != "oracle_state")
         record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
+        self._refuse_foreign_results()
         with ranks.main_process_first():
-            if ranks.is_main_process:
-                self._refuse_foreign_results()
-                if self.overwrite:
-                    remove_folder(folder)
-                    for name in (METRICS, REPORT):
-                        (self.out / name).unlink(missing_ok=True)
+            if ranks.is_main_process and self.overwrite:
+                remove_folder(folder)
+                for name in (METRICS, REPORT):
+                    (self.out / name).unlink(missing_ok=True)
             prepare_folder(folder, record)
         again = 0
         for row in rows:
@@ -180,7 +179,7 @@ class ProspectEvaluator:
         """Results are written over, and removed, only where an evaluation made them."""
         for name, mark in ((METRICS, FORMAT), (REPORT, "PROSPECT evaluation")):
             path = self.out / name
-            if path.is_symlink() or (path.is_file() and mark.encode() not in path.read_bytes()[:4096]):
+            if path.is_symlink() or (path.exists() and mark.encode() not in beginning(path, 4096)):
                 raise ProspectError(f"{path}: is there already, and no evaluation made it; pass another --out")
 
     def measure_rows(self, streamed: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from pipeline.errors import ProspectError
 from pipeline.io.frame_store import find_frames_file, open_frames, search_roots
-from pipeline.io.storage import LocalFolder
+from pipeline.io.storage import LocalFolder, beginning
 from pipeline.shards.manifest import MANIFEST, read_manifest
 from pipeline.shards.reader import ShardFile, read_samples
 from pipeline.shards.sample import TurnSample, encode
@@ -105,7 +105,7 @@ def contact_sheet(sample: TurnSample, images: list[bytes], out: Path, roots: Seq
     Raises:
         ProspectError: `out` is there and is no PNG, or a frame cannot be had.
     """
-    if out.exists() and not (out.is_file() and out.read_bytes()[:8] == PNG_START):
+    if out.exists() and beginning(out, 8) != PNG_START:
         raise ProspectError(f"--frames {out}: is there already, and no PNG; name another file")
     if not images:
         frames = open_frames(find_frames_file(sample.clip.frames_file, roots))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from pipeline.errors import ProspectError
+from pipeline.io.storage import beginning
 from prospect.runs import find_checkpoint
 from prospect.stream.lines import Lines, script_lines
 from prospect.stream.load import Overrides, load_streamer
@@ -96,15 +97,10 @@ def _check_outputs(inputs: Sequence[Path], outputs: Outputs) -> None:
             raise ProspectError(f"--out and --video: found {outputs.video} for both, expected two files; name another")
     if outputs.run_file and outputs.run_file.is_dir():
         raise ProspectError(f"--out {outputs.run_file}: found a folder, expected a file's name")
-    read = [path for one in inputs if one.exists() for path in ([one, *one.rglob("*")] if one.is_dir() else [one])]
+    read = [path for one in inputs for path in (one, *one.rglob("*")) if path.exists()]
     for output in (outputs.run_file, outputs.video):
         if output and output.exists() and any(output.samefile(path) for path in read):
             raise ProspectError(f"{output}: is what the command reads, expected another file; name another output")
-    if outputs.run_file and outputs.run_file.exists() and not _is_run_file(outputs.run_file):
+    start = beginning(outputs.run_file, 200) if outputs.run_file else b""
+    if start and FORMAT.encode() not in start:
         raise ProspectError(f"--out {outputs.run_file}: is there already, and no record of a stream; name another file")
-
-
-def _is_run_file(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(200)
-    return not start or FORMAT.encode() in start

@@ -77,13 +77,7 @@ class Streamer:
         began = time.perf_counter()
         context, settings = self._context, self.settings
         frame_ids = self.tokens.frame.ids if len(features) else []
-        blocks = [(self.tokens.turn(line).ids, line.role == "user") for line in lines]
-        budget = settings.reserve - sum(len(ids) for ids, _ in blocks)
-        if budget < 0:
-            raise ProspectError(
-                f"frame {frame}: its user and system lines take {settings.reserve - budget} tokens, more than the "
-                f"reserve of {settings.reserve}; shorten them, or raise reserve (data.reserve in training)"
-            )
+        blocks, budget = self._heard(frame, lines)
         is_restart = self._make_room(frame)
         context.next_frame()
         for ids, is_user_line in blocks:
@@ -119,6 +113,18 @@ class Streamer:
             is_restart=is_restart,
             seconds=time.perf_counter() - began,
         )
+
+    def _heard(self, frame: int, lines: Sequence[Turn]) -> tuple[list[tuple[list[int], bool]], int]:
+        """The ids of each line, with whether a user said it; how much of the reserve they leave, in tokens."""
+        blocks = [(self.tokens.turn(line).ids, line.role == "user") for line in lines]
+        reserve = self.settings.reserve
+        budget = reserve - sum(len(ids) for ids, _ in blocks)
+        if budget < 0:
+            raise ProspectError(
+                f"frame {frame}: its user and system lines take {reserve - budget} tokens, more than the "
+                f"reserve of {reserve}; shorten them, or raise reserve (data.reserve in training)"
+            )
+        return blocks, budget
 
     def _make_room(self, frame: int) -> bool:
         """Start the context over where it is full; whether it was."""
