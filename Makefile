@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+# Containers often set it. Packages are installed uncompiled: what is imported is compiled once, not in every process.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo check test docs bench lock format
 
