@@ -75,6 +75,8 @@ class DataConfig(Settings):
     """smolvlm: the pretraining's tokens around each frame's image tokens."""
     negatives: NegativeRate = NegativeRate()
     """Share of silent frames learned from."""
+    event_margin: int = Field(default=0, ge=0)
+    """Frames before an event from which no silence is learned, where annotation is less exact than a frame."""
     event_jitter: Literal[0, 1] = 0
     """Most frames that an event's turns are moved by, in training (clip packing)."""
     shuffle_window: Positive = 16

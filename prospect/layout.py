@@ -1,8 +1,8 @@
 """The one token layout (docs/design.md §5): the only place that knows the order of tokens and where labels sit.
 
 A sequence is blocks, each tokenized by itself and concatenated, so that streaming inference, which appends block by
-block, meets exactly the training ids. Training (`clip_sequence`, `turn_sequence`) and streaming (`Tokens`, `cut_parts`)
-share everything here.
+block, meets exactly the training ids. Training (`clip_sequence`, `turn_layout.py`) and streaming (`Tokens`,
+`cut_parts`) share everything here.
 
     prompt | system turns from before the first frame | for each frame: user/system turns, <image> x K, active blocks
 
@@ -23,9 +23,8 @@ from tokenizers import Tokenizer
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Role, Turn, prompt_text
 from pipeline.annotations.dst import State, apply_updates, parse_updates
 from pipeline.errors import ProspectError
-from pipeline.shards.sample import TurnSample
 
-LAYOUT_VERSION = 1  # part of every plan's fingerprint: raise it when ids, labels or cuts change
+LAYOUT_VERSION = 2  # part of every plan's fingerprint: raise it when ids, labels or cuts change
 IGNORE = -100
 CONTEXT, LM_TARGET, DST_TARGET = 0, 1, 2  # values of `target_kind`
 HEADERS: dict[Role, str] = {"system": "System:", "user": "User:", "assistant": "Assistant:", "dst_update": "DST:"}
@@ -107,7 +106,7 @@ class FrameGroup:
     frame: int
     before: tuple[Turn, ...]  # user and system turns: context in front of the frame's tokens
     after: tuple[Turn, ...]  # dst_update and assistant turns, in file order
-    is_silent: bool  # in no active turn's range
+    is_silent: bool  # nothing is due: no active turn stands here, or within the margin after it
     is_early: bool = False  # `after` was moved here from the next frame: context, neither announced nor learned
     is_done: bool = False  # what stood here was moved to the frame before: silence is due
 
@@ -190,23 +189,23 @@ def as_learned(clip: Clip, dst: bool) -> Clip:
     return replace(clip, turns=turns, initial_state=tuple(untouched))
 
 
-def frame_groups(clip: Clip) -> list[FrameGroup]:
+def frame_groups(clip: Clip, event_margin: int = 0) -> list[FrameGroup]:
     """Give the clip's frames in order, with the turns that stand at each."""
     before: dict[int, list[Turn]] = {}
     after: dict[int, list[Turn]] = {}
-    in_active_range: set[int] = set()
     for turn in clip.turns:
-        if turn.start_frame is None or turn.end_frame is None:
-            continue
-        if turn.role in ACTIVE_ROLES:
-            after.setdefault(turn.end_frame, []).append(turn)
-            in_active_range.update(range(turn.start_frame, turn.end_frame + 1))
-        else:
-            before.setdefault(turn.end_frame, []).append(turn)
+        if turn.end_frame is not None:
+            (after if turn.role in ACTIVE_ROLES else before).setdefault(turn.end_frame, []).append(turn)
+    unsure = just_before(after, event_margin)
     return [
-        FrameGroup(f, tuple(before.get(f, ())), tuple(after.get(f, ())), f not in in_active_range)
+        FrameGroup(f, tuple(before.get(f, ())), tuple(after.get(f, ())), f not in after and f not in unsure)
         for f in range(clip.start_frame, clip.end_frame + 1)
     ]
+
+
+def just_before(events: Iterable[int], margin: int) -> set[int]:
+    """The frames from which no silence is learned, as an event comes within `margin` frames."""
+    return {event - by for event in events for by in range(1, margin + 1)}
 
 
 def jittered(groups: Sequence[FrameGroup], shift: Callable[[int], int]) -> list[FrameGroup]:
@@ -281,10 +280,13 @@ def _prompt_length(tokens: Tokens, clip: Clip, state: dict[str, State]) -> int:
     return len(tokens.prompt(prompt_text(clip.steps, state)).ids)
 
 
-def clip_sequence(tokens: Tokens, clip: Clip, part: Part, jitter: Callable[[int], int] | None = None) -> TokenSequence:
+def clip_sequence(
+    tokens: Tokens, clip: Clip, part: Part, jitter: Callable[[int], int] | None = None, event_margin: int = 0
+) -> TokenSequence:
     """Lay out one part of a clip (`clip` packing), every frame once, every decision labelled (sampling comes after).
 
-    `jitter` moves events, see `jittered`; it changes no length, hence no plan.
+    `jitter` moves events, see `jittered`; the last `event_margin` frames before an event have no label. Neither changes
+    a length, hence a plan.
     """
     state = dict(zip((step.id for step in clip.steps), part.state, strict=True))
     sequence = TokenSequence()
@@ -292,7 +294,9 @@ def clip_sequence(tokens: Tokens, clip: Clip, part: Part, jitter: Callable[[int]
     if part.first_frame == clip.start_frame:
         for turn in turns_before_first_frame(clip):
             sequence.add(tokens.turn(turn))
-    groups = frame_groups(clip)[part.first_frame - clip.start_frame : part.last_frame - clip.start_frame + 1]
+    groups = frame_groups(clip, event_margin)[
+        part.first_frame - clip.start_frame : part.last_frame - clip.start_frame + 1
+    ]
     for group in jittered(groups, jitter) if jitter else groups:
         for turn in group.before:
             sequence.add(tokens.turn(turn))
@@ -309,41 +313,4 @@ def clip_sequence(tokens: Tokens, clip: Clip, part: Part, jitter: Callable[[int]
             else:
                 sequence.add_target(tokens.turn(turn), turn)
             sequence.decide(decision_before(following))
-    return sequence
-
-
-def turn_sequence(
-    tokens: Tokens, sample: TurnSample, following: Role | None, keep: Callable[[int], bool] = lambda frame: True
-) -> TokenSequence:
-    """Lay out one sample (`turn` packing). Earlier turns are text; unsampled silent frames are left out, never decoded.
-
-    Each decision of a clip is learned in exactly one of its samples: a frame's in the sample of the first turn that
-    stands there, the one after a block in that block's sample.
-
-    Args:
-        following: role of the active turn after the target at the same frame, if any.
-        keep: which silent frames are learned from.
-    """
-    sequence = TokenSequence()
-    sequence.add(tokens.prompt(prompt_text(sample.clip.steps, sample.clip.state)))
-    inside = [turn for turn in sample.history if turn.end_frame is not None and turn.end_frame >= sample.start_frame]
-    for turn in sample.history[: len(sample.history) - len(inside)]:
-        sequence.add(tokens.turn(turn))
-    for frame in sample.frames:
-        here = [turn for turn in inside if turn.end_frame == frame]
-        for turn in here:
-            if turn.role not in ACTIVE_ROLES:
-                sequence.add(tokens.turn(turn))
-        if sample.kind != "silent" or keep(frame):
-            sequence.add_frame(tokens.frame, frame)
-            if sample.kind == "silent":
-                sequence.decide(SILENT, silent_frame=frame)
-        earlier = [turn for turn in here if turn.role in ACTIVE_ROLES]
-        if sample.target and frame == sample.end_frame and not earlier:
-            sequence.decide(decision_before(sample.target.role))
-        for turn in earlier:
-            sequence.add(tokens.turn(turn))
-    if sample.target:
-        sequence.add_target(tokens.turn(sample.target), sample.target)
-        sequence.decide(decision_before(following))
     return sequence

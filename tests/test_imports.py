@@ -14,7 +14,7 @@ LEVELS = (  # from the top; a module imports its own package and those of lower 
     {"prospect.stream"},
     {"prospect.setup"},
     {"prospect.model", "prospect.data"},
-    {"prospect.config_file", "prospect.losses"},
+    {"prospect.config_file", "prospect.losses", "prospect.turn_layout"},
     {"prospect.setting_list"},
     {"prospect.layout", "prospect.config", "prospect.runs"},
     {"pipeline.importers", "pipeline.toyworld"},

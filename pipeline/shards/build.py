@@ -61,8 +61,7 @@ class _ShardTask:
     work: Folder
     name: str
     clips: bytes  # the shard's range of the spool
-    max_silent_frames: int
-    embed_frames: bool
+    options: Options
     roots: tuple[Path, ...]
 
 
@@ -163,9 +162,9 @@ def _write_shards(
     job: _Job, scan: Scan, spool: Path, engine: Engine, progress: Callable[[int, int], None]
 ) -> "tuple[list[ShardInfo], _Index]":
     """Pass two: the shards, and the index beside them."""
-    names, options = job.shard_names(scan), job.options
+    names = job.shard_names(scan)
     tasks = (
-        _ShardTask(job.folder, job.work, name, lines, options.max_silent_frames, options.embed_frames, job.roots)
+        _ShardTask(job.folder, job.work, name, lines, job.options, job.roots)
         for name, lines in zip(names, _ranges(spool, scan), strict=True)
     )
     shards: list[ShardInfo] = []
@@ -193,6 +192,7 @@ def _finish(job: _Job, scan: Scan, shards: "list[ShardInfo]", index: "_Index") -
         "num_clips": sum(shard.clips for shard in shards),
         "num_samples": sum(shard.samples for shard in shards),
         "kinds": dict(index.kinds),
+        "ranges": dict(scan.ranges),
         "skipped_by_field": skipped_by_field(scan.skipped),
         "skipped": scan.skipped,
         "index": {"bytes": folder.size(m.INDEX), "sha256": hashlib.sha256(folder.read(m.INDEX)).hexdigest()},
@@ -262,12 +262,13 @@ def _write_or_keep(task: _ShardTask) -> ShardInfo:
     digest = hashlib.sha256(task.clips).hexdigest()
     find = partial(find_frames_file, roots=task.roots)
     finished = read_finished(task.folder, task.work, task.name, digest, find)
-    return finished or write_shard(task.folder, task.work, task.name, _clips(task), task.max_silent_frames, digest)
+    cuts = task.options.max_silent_frames, task.options.max_event_frames
+    return finished or write_shard(task.folder, task.work, task.name, _clips(task), *cuts, digest)
 
 
 def _clips(task: _ShardTask) -> Iterator[tuple[Clip, FrameFile | None]]:
     for clip in read_clips(task.clips):
-        embed = task.embed_frames
+        embed = task.options.embed_frames
         yield clip, open_frames(find_frames_file(clip.frames_file, task.roots)) if embed else None
 
 

@@ -1,7 +1,9 @@
 """A clip to its turn samples (docs/design.md §4): active turns, and the runs of silent frames between them.
 
-A frame in any active turn's range is never silent. Silent runs are cut before a frame at which a user or system turn
-stands, before the next active range, at the clip's end, and at `max_silent_frames`.
+An active sample holds the last `max_event_frames` frames of its turn's range, the whole of a shorter one: where each
+turn begins where the one before ended, a range is all the time between two events. Every other frame is silent. Silent
+runs are cut before a frame at which a user or system turn stands, before the next active sample, at the clip's end, and
+at `max_silent_frames`.
 """
 
 from collections.abc import Iterator
@@ -11,9 +13,10 @@ from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.shards.sample import Kind, Next, TurnSample
 
 
-def expand(clip: Clip, max_silent_frames: int) -> list[TurnSample]:
+def expand(clip: Clip, max_silent_frames: int, max_event_frames: int) -> list[TurnSample]:
     """Cut `clip` into its samples, in order; every frame of the clip is in at least one."""
-    items = _timeline(clip, max_silent_frames)
+    runs = list(_silent_runs(clip, max_silent_frames, max_event_frames))
+    items = _timeline(clip, runs)
     num_samples = sum(not isinstance(item, Turn) or item.role in ACTIVE_ROLES for item in items)
     state, history, samples = clip.state, 0, list[TurnSample]()
     for place, item in enumerate(items):
@@ -21,6 +24,7 @@ def expand(clip: Clip, max_silent_frames: int) -> list[TurnSample]:
             history += 1
             continue
         target = item if isinstance(item, Turn) else None
+        frames = _held(item, max_event_frames) if isinstance(item, Turn) else range(item[0], item[1] + 1)
         is_last = len(samples) == num_samples - 1
         after = history + (target is not None)
         samples.append(
@@ -29,8 +33,8 @@ def expand(clip: Clip, max_silent_frames: int) -> list[TurnSample]:
                 num_samples=num_samples,
                 sample_idx=len(samples),
                 kind=_kind(item),
-                start_frame=_first(item),
-                end_frame=_last(item),
+                start_frame=frames.start,
+                end_frame=frames.stop - 1,
                 dst_state=tuple(state.values()),
                 history=clip.turns[:history],
                 target=target,
@@ -47,9 +51,8 @@ def expand(clip: Clip, max_silent_frames: int) -> list[TurnSample]:
 _Item = Turn | tuple[int, int]  # a turn, or the first and last frame of a silent run
 
 
-def _timeline(clip: Clip, max_silent_frames: int) -> list[_Item]:
+def _timeline(clip: Clip, runs: list[tuple[int, int]]) -> list[_Item]:
     """Turns and silent runs in the order of the sequence."""
-    runs = list(_silent_runs(clip, max_silent_frames))
     items: list[_Item] = []
     for turn in clip.turns:
         # A silent run comes before a turn that stands at a later frame. One that starts at the turn's own frame comes
@@ -60,14 +63,18 @@ def _timeline(clip: Clip, max_silent_frames: int) -> list[_Item]:
     return [*items, *runs]
 
 
-def _silent_runs(clip: Clip, max_silent_frames: int) -> Iterator[tuple[int, int]]:
+def _held(turn: Turn, max_event_frames: int) -> range:
+    """The frames of an active turn's sample."""
+    assert turn.start_frame is not None and turn.end_frame is not None
+    return range(max(turn.start_frame, turn.end_frame - max_event_frames + 1), turn.end_frame + 1)
+
+
+def _silent_runs(clip: Clip, max_silent_frames: int, max_event_frames: int) -> Iterator[tuple[int, int]]:
     active, cuts = set[int](), set[int]()
     for turn in clip.turns:
-        if turn.start_frame is None or turn.end_frame is None:
-            continue
         if turn.role in ACTIVE_ROLES:
-            active.update(range(turn.start_frame, turn.end_frame + 1))
-        else:
+            active.update(_held(turn, max_event_frames))
+        elif turn.end_frame is not None:
             cuts.add(turn.end_frame)
     start: int | None = None
     for frame in range(clip.start_frame, clip.end_frame + 1):
@@ -85,18 +92,6 @@ def _kind(item: _Item) -> Kind:
         return "silent"
     assert item.role in ("dst_update", "assistant")
     return item.role
-
-
-def _first(item: _Item) -> int:
-    first = item.start_frame if isinstance(item, Turn) else item[0]
-    assert first is not None
-    return first
-
-
-def _last(item: _Item) -> int:
-    last = item.end_frame if isinstance(item, Turn) else item[1]
-    assert last is not None
-    return last
 
 
 def _next(item: _Item | None) -> Next:

@@ -16,7 +16,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.storage import Folder
 from pipeline.shards.sample import TurnSample, turn_record
 
-FORMAT = "prospect.shards/1"
+FORMAT = "prospect.shards/2"
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 
@@ -57,6 +57,7 @@ SCHEMA = pa.schema(
         ("clip", _CLIP),  # a clip's first sample; else null
         ("turns_before", _TURNS),  # user and system turns since the sample before
         ("target", pa.string()),  # text of the target; null when silent
+        ("target_start", pa.int64()),  # first frame of its turn's range, which may lie before the sample's
         ("trailing", _TURNS),
     ]
 )
@@ -138,6 +139,7 @@ def index_row(sample: TurnSample, since: int, shard: str, members: Sequence[Writ
         "clip": _clip_record(clip) if sample.sample_idx == 0 else None,
         "turns_before": [turn_record(turn) for turn in sample.history[since:]],
         "target": sample.target.text if sample.target else None,
+        "target_start": sample.target.start_frame if sample.target else None,
         "trailing": [turn_record(turn) for turn in sample.trailing],
     }
 
@@ -172,7 +174,11 @@ def read_manifest(folder: Folder) -> dict[str, Any]:
             f"{folder}/{MANIFEST}: cannot be read ({error}); build the shards again with --force"
         ) from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise ProspectError(f"{folder}/{MANIFEST}: expected format {FORMAT!r}; build the shards again with --force")
+        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+        raise ProspectError(
+            f"{folder}/{MANIFEST}: found format {str(found)[:80]!r}, expected {FORMAT!r}; build the shards again: "
+            "prospect build-shards --force"
+        )
     try:
         _Manifest.model_validate(manifest)
     except ValidationError as error:

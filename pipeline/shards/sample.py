@@ -16,7 +16,7 @@ from pipeline.annotations.clips import Clip, Role, Turn, clip_from, clip_header,
 from pipeline.annotations.dst import State
 from pipeline.errors import ProspectError
 
-FORMAT = "prospect.turn/1"
+FORMAT = "prospect.turn/2"
 Kind = Literal["dst_update", "assistant", "silent"]
 KINDS: tuple[Kind, ...] = ("dst_update", "assistant", "silent")
 Next = Literal["dst_update", "assistant", "user", "system", "silent", "end"]
@@ -31,7 +31,7 @@ class TurnSample:
     num_samples: int  # of the clip
     sample_idx: int  # in the clip, from 0
     kind: Kind
-    start_frame: int  # inclusive
+    start_frame: int  # inclusive; of an active turn with a long range later than the turn's own
     end_frame: int  # inclusive; an active turn stands here
     dst_state: tuple[State, ...]  # before this turn, one a step
     history: tuple[Turn, ...]  # every earlier turn of the clip
@@ -83,7 +83,7 @@ def encode(sample: TurnSample) -> bytes:
         "initial_state": list(zip(ids, clip.initial_state, strict=True)),
         "dst_state": list(zip(ids, sample.dst_state, strict=True)),
         "history": [turn_record(turn) for turn in sample.history],
-        "target": {"role": sample.target.role, "text": sample.target.text} if sample.target else None,
+        "target": _target_record(sample.target) if sample.target else None,
         "labels": sample.labels,
         "next": sample.next,
         "trailing": [turn_record(turn) for turn in sample.trailing],
@@ -105,7 +105,8 @@ def decode(data: bytes, where: str) -> TurnSample:
         record = orjson.loads(data)
         if record["format"] != FORMAT:
             raise ProspectError(
-                f"{where}: found format {record['format']!r}, expected {FORMAT!r}; build the shards again"
+                f"{where}: found format {record['format']!r}, expected {FORMAT!r}; build the shards again: "
+                "prospect build-shards --force"
             )
         return _from_record(record)
     except ProspectError:
@@ -141,6 +142,11 @@ def turn_record(turn: Turn) -> dict[str, Any]:
     return {"role": turn.role, "text": turn.text, "start_frame": turn.start_frame, "end_frame": turn.end_frame}
 
 
+def _target_record(turn: Turn) -> dict[str, Any]:
+    """The target's turn; it stands at the sample's end_frame."""
+    return {"role": turn.role, "text": turn.text, "start_frame": turn.start_frame}
+
+
 def turn_from_record(record: dict[str, Any]) -> Turn:
     return Turn(record["role"], record["text"], record["start_frame"], record["end_frame"])
 
@@ -155,7 +161,7 @@ def _from_record(record: dict[str, Any]) -> TurnSample:
     target = None
     if record["target"]:
         role: Role = record["target"]["role"]
-        target = Turn(role, record["target"]["text"], start_frame, end_frame)
+        target = Turn(role, record["target"]["text"], record["target"]["start_frame"], end_frame)
     turns = (*history, *((target,) if target else ()), *trailing)
     clip = clip_from(
         about,

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.annotations.clips import Clip, decode_clip, encode_clip, prompt_text, read_raw_clips
 from pipeline.annotations.files import annotation_file, other_annotations
+from pipeline.annotations.ranges import count_ranges
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import Problem
 from pipeline.io.engine import Engine
@@ -33,6 +34,7 @@ class Options:
     """What changes the bytes of a build."""
 
     max_silent_frames: int = 32
+    max_event_frames: int = 8
     embed_frames: bool = False
     max_shard_bytes: int = 256 * 1024 * 1024
     max_shard_samples: int = 4096
@@ -55,6 +57,7 @@ class Scan:
     problems: list[Problem] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)  # of --on-invalid skip, for the manifest
     num_clips: int = 0  # read, valid or not
+    ranges: Counter[str] = field(default_factory=Counter)  # `count_ranges` of the valid clips
 
 
 def scan_split(
@@ -89,6 +92,7 @@ def scan_split(
                 scan.shards.append(ShardRange(start, file.tell()))
                 start, samples, size = file.tell(), 0, 0
             samples, size = samples + checked.num_samples, size + checked.num_bytes
+            scan.ranges.update(checked.ranges)
             file.write(checked.line)
         if samples:
             scan.shards.append(ShardRange(start, file.tell()))
@@ -119,6 +123,7 @@ class _Checked:
     line: bytes = b""
     num_samples: int = 0
     num_bytes: int = 0
+    ranges: Counter[str] = field(default_factory=Counter)
 
 
 def _batches(source: Path, options: Options, roots: tuple[Path, ...]) -> Iterator[_Batch]:
@@ -150,9 +155,8 @@ def _check_batch(batch: _Batch) -> list[_Checked]:
             checked.append(_Checked(video, part, problems, *_identity_of(raw, batch.dataset)))
             continue
         line = encode_clip(clip) + b"\n"
-        checked.append(
-            _Checked(video, part, [], clip.id, clip_key(clip), line, *_weigh(clip, batch.options, batch.roots))
-        )
+        weight = _weigh(clip, batch.options, batch.roots)
+        checked.append(_Checked(video, part, [], clip.id, clip_key(clip), line, *weight, count_ranges(clip)))
     return checked
 
 
@@ -196,6 +200,7 @@ def check_splits(
         total.problems += scan.problems
         total.skipped += scan.skipped
         total.num_clips += scan.num_clips
+        total.ranges.update(scan.ranges)
     return total
 
 
@@ -243,7 +248,7 @@ def _check_identity(
 
 def _weigh(clip: Clip, options: Options, roots: Sequence[Path]) -> tuple[int, int]:
     """Samples and, estimated, bytes of the clip in a shard."""
-    samples = expand(clip, options.max_silent_frames)
+    samples = expand(clip, options.max_silent_frames, options.max_event_frames)
     fixed = 1500 + 2 * len(prompt_text(clip.steps, clip.state)) + len(clip.frames_file) + 40 * len(clip.steps)
     lengths = [len(turn.text.encode()) + 70 for turn in clip.turns]
     size = sum(fixed + 7 * len(sample.frames) + sum(lengths[: len(sample.history) + 1]) for sample in samples)

@@ -261,8 +261,11 @@ def _check_clip(file: str, samples: list[TurnSample], verified: Verified) -> Non
     """The samples make a clip, and that clip makes these samples."""
     try:
         clip = rebuild_clip(samples)
-        longest = max((len(sample.frames) for sample in samples if sample.kind == "silent"), default=1)
-        again = expand(clip, longest)
+        longest = [
+            max((len(sample.frames) for sample in samples if (sample.kind == "silent") == silent), default=1)
+            for silent in (True, False)
+        ]
+        again = expand(clip, *longest)
     except ValueError as error:
         verified.add(file, samples[0].clip.id, "clip", str(error), "all samples of a clip, one after the other")
         return

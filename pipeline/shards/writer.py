@@ -45,6 +45,7 @@ def write_shard(
     name: str,
     clips: Iterable[tuple[Clip, FrameFile | None]],
     max_silent_frames: int,
+    max_event_frames: int,
     digest: str = "",
 ) -> ShardInfo:
     """Write FOLDER/NAME and, into the folder `rows`, its index rows.
@@ -64,7 +65,7 @@ def write_shard(
                 covered = 0
                 if frames and clip.frames_file not in frames_files:
                     frames_files[clip.frames_file] = FramesSource.of(frames.path, clip.frames_file)
-                for sample in expand(clip, max_silent_frames):
+                for sample in expand(clip, max_silent_frames, max_event_frames):
                     members = [_append(tar, member, data) for member, data in _members(sample, frames)]
                     table.append(index_row(sample, covered, name, members))
                     covered = covered_turns(sample)

@@ -76,13 +76,14 @@ def validate(
     from dataclasses import asdict
 
     from pipeline.annotations.files import annotated
+    from pipeline.annotations.ranges import ranges_line
     from pipeline.shards.scan import check_splits
 
     with clear_errors():
         with progress_bar() as show, open_engine(engine, workers, ray_address) as running:
             scan = check_splits(data_root, annotated(data_root, dataset, split), frames_root, running, show)
         if json:
-            about = {"clips": scan.num_clips, "clips_with_problems": len(scan.skipped)}
+            about = {"clips": scan.num_clips, "clips_with_problems": len(scan.skipped), "ranges": scan.ranges}
             print_json(about | {"problems": [asdict(problem) for problem in scan.problems]})
             raise typer.Exit(1 if scan.problems else 0)
         if scan.problems:
@@ -92,6 +93,7 @@ def validate(
             fix = f"{len(scan.skipped)} of {scan.num_clips} clips affected; correct them, or leave them out: "
             raise InvalidInput(scan.problems, fix + shlex.join(again))
         tell(f"{scan.num_clips} clip{'s' if scan.num_clips != 1 else ''}, no problems")
+        tell(ranges_line(scan.ranges))
 
 
 @imports.command("proassist")

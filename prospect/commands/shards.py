@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pipeline.annotations.ranges import ranges_line
 from pipeline.errors import InvalidInput, ProspectError
 from prospect.commands.options import (
     CORES,
@@ -48,6 +50,9 @@ def build_shards(
     ray_address: RayAddress = None,
     embed_frames: Annotated[bool, typer.Option(help="Copy the frames into the shards.")] = False,
     max_silent_frames: Annotated[int, typer.Option(min=1, help="Longest run of silent frames in one sample.")] = 32,
+    max_event_frames: Annotated[
+        int, typer.Option(min=1, help="Frames of an update's or utterance's sample: the last of its range.")
+    ] = 8,
     max_shard_mb: Annotated[int, typer.Option(min=1)] = 256,
     max_shard_samples: Annotated[int, typer.Option(min=1)] = 4096,
     on_invalid: Annotated[
@@ -66,6 +71,7 @@ def build_shards(
 
     options = Options(
         max_silent_frames=max_silent_frames,
+        max_event_frames=max_event_frames,
         embed_frames=embed_frames,
         max_shard_bytes=max_shard_mb * 1024 * 1024,
         max_shard_samples=max_shard_samples,
@@ -248,6 +254,7 @@ def _print_build(folder: str, manifest: dict[str, Any], up_to_date: bool) -> Non
     note = "nothing to do, already built: " if up_to_date else ""
     clips, samples = counted(manifest["num_clips"], "clip"), counted(manifest["num_samples"], "sample")
     tell(f"{note}{folder}: {clips}, {samples} ({kinds}) in {counted(len(manifest['shards']), 'shard')}")
+    tell(f"  {ranges_line(Counter(manifest['ranges']))}")
     if manifest["skipped"]:
         reasons = ", ".join(f"{name} {count}" for name, count in manifest["skipped_by_field"].items())
         tell(

@@ -158,7 +158,7 @@ def clip_starts(index: pl.DataFrame) -> list[int]:
 
 def clips_of(index: pl.DataFrame) -> Iterator[Clip]:
     """Rebuild each clip from its index rows alone."""
-    columns = ("clip_id", "clip", "kind", "start_frame", "end_frame", "target", "turns_before", "trailing")
+    columns = ("clip_id", "clip", "kind", "end_frame", "target", "target_start", "turns_before", "trailing")
     starts = clip_starts(index)
     for first, end in pairwise(starts):
         rows = index[first:end].select(columns).to_dicts()
@@ -166,7 +166,7 @@ def clips_of(index: pl.DataFrame) -> Iterator[Clip]:
         for row in rows:
             turns += map(turn_from_record, row["turns_before"])
             if row["target"] is not None:
-                turns.append(Turn(row["kind"], row["target"], row["start_frame"], row["end_frame"]))
+                turns.append(Turn(row["kind"], row["target"], row["target_start"], row["end_frame"]))
         turns += map(turn_from_record, rows[-1]["trailing"])
         yield _clip(rows[0]["clip_id"], rows[0]["clip"], turns)
 

@@ -24,7 +24,8 @@ from prospect.data.index import Split
 from prospect.data.negatives import is_kept, jitter_of, rate_at
 from prospect.data.order import Request
 from prospect.data.sequences import part_of, part_sequence
-from prospect.layout import Tokens, TokenSequence, turn_sequence
+from prospect.layout import Tokens, TokenSequence
+from prospect.turn_layout import turn_sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ class SequenceReader(Dataset[Item | ProspectError]):
         clip = sample.clip
         keep = self.sampling.keep(request, clip.id) if self.sampling else (lambda frame: True)
         if self.data.packing == "turn":
-            return turn_sequence(self.tokens, sample, planned["following"], keep)
+            margin = self.data.event_margin
+            return turn_sequence(self.tokens, sample, planned["following"], keep, planned["next_event"], margin)
         part = part_of(planned)
         jitter = self.sampling.jitter(request, clip.id) if self.sampling and self.sampling.event_jitter else None
         sequence = part_sequence(clip, part, self.tokens, self.data, jitter)

@@ -29,6 +29,7 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "last_frame": pl.Int64,
     "state": pl.List(pl.String),  # before the part, one a step (`clip`)
     "following": pl.String,  # role of the active turn after the target at the same frame (`turn`), or null
+    "next_event": pl.Int64,  # frame of the first active turn after the sample (`turn`), or null
     "num_tokens": pl.Int64,  # `turn`: with every silent frame kept
 }
 
@@ -91,7 +92,7 @@ def part_sequence(
     clip: Clip, part: Part, tokens: Tokens, data: DataConfig, jitter: Callable[[int], int] | None = None
 ) -> TokenSequence:
     """Lay out a part of a clip as a run learns it, every decision labelled."""
-    return clip_sequence(tokens, as_learned(clip, data.dst), part, jitter)
+    return clip_sequence(tokens, as_learned(clip, data.dst), part, jitter, data.event_margin)
 
 
 def _parts(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: DataConfig) -> list[dict[str, Any]]:
@@ -104,6 +105,7 @@ def _parts(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: 
             "last_frame": part.last_frame,
             "state": list(part.state),
             "following": None,
+            "next_event": None,
             "num_tokens": part.num_tokens,
         }
         for part in parts_of(clip, tokens, data)
@@ -116,6 +118,7 @@ def _turns(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: 
     per_frame = len(tokens.frame.ids)
     rows = []
     records = samples.select("shard", "key", "kind", "start_frame", "end_frame", "turns_before").to_dicts()
+    next_events = _next_events(records)
     for position, (sample, after) in enumerate(zip(records, [*records[1:], None], strict=True)):
         text += sum(next(lengths) for _ in sample["turns_before"])
         if sample["kind"] in ACTIVE_ROLES:
@@ -136,7 +139,19 @@ def _turns(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: 
                 "last_frame": sample["end_frame"],
                 "state": [],
                 "following": after["kind"] if after and follows else None,
+                "next_event": next_events[position],
                 "num_tokens": num_tokens,
             }
         )
     return rows
+
+
+def _next_events(samples: list[dict[str, Any]]) -> list[int | None]:
+    """The frame of the first active turn after each sample of a clip."""
+    coming: list[int | None] = []
+    event = None
+    for sample in reversed(samples):
+        coming.append(event)
+        if sample["kind"] in ACTIVE_ROLES:
+            event = sample["end_frame"]
+    return coming[::-1]

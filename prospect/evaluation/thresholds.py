@@ -146,6 +146,5 @@ def _labelled(prediction: ClipPrediction, head: Head) -> Iterator[tuple[float, b
     role = "dst_update" if is_update else "assistant"
     clip = as_learned(prediction.clip, prediction.settings.get("dst", True))
     for group, record in zip(frame_groups(clip), prediction.frames, strict=True):
-        if group.after or group.is_silent:
-            p = record.p_update if is_update else record.p_speak
-            yield p, bool(group.after) and group.after[0].role == role
+        p = record.p_update if is_update else record.p_speak
+        yield p, bool(group.after) and group.after[0].role == role

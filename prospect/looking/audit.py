@@ -23,7 +23,8 @@ from pipeline.progress import Progress, unwatched
 from pipeline.shards.reader import of_split, read_clips_of
 from pipeline.shards.sample import TurnSample, rebuild_clip
 from prospect.config import Config
-from prospect.data.index import clips_of
+from prospect.data.classes import one_sided
+from prospect.data.index import Split, clips_of
 from prospect.data.order import Request
 from prospect.data.reader import SequenceReader
 from prospect.data.sequences import sequence_table
@@ -32,7 +33,8 @@ from prospect.looking.pieces import Piece, cut, text_of
 from prospect.setup import Blueprint, open_split
 
 CHECKS = {
-    "labels": "each decision's label: positive at the last frame of an event's range, and nowhere else",
+    "classes": "positives and negatives of each head that is trained",
+    "labels": "each decision's label: positive at the last frame of an event's range, silence at every other",
     "contradictions": "no decision with two labels; what a label announces comes next",
     "targets": "text and <end_of_utterance> of updates and utterances supervised, nothing else",
     "images": "<image> tokens as many as the model's, ids inside its vocabulary",
@@ -74,12 +76,21 @@ def audit_run(config: Config, blueprint: Blueprint, dataset: str, split: str, pr
     table = sequence_table(shards, blueprint.tokens, data)
     reader = SequenceReader(shards, table, blueprint.tokens, data, blueprint.config.vision_config.image_size, None)
     try:
-        annotations = annotation_file(data.root, dataset, split)
+        annotations, note = annotation_file(data.root, dataset, split), ""
     except ProspectError as error:
-        audited = audit(reader, blueprint, None, progress)
-        audited.notes.append(f"not compared with annotations: {error}")
-        return audited
-    return audit(reader, blueprint, valid_clips(annotations), progress)
+        annotations, note = None, f"not compared with annotations: {error}"
+    audited = audit(reader, blueprint, valid_clips(annotations) if annotations else None, progress)
+    audited.notes += [note] if note else []
+    if not data.mix:  # of a mix, another dataset may have them
+        _check_classes(config, shards, audited)
+    return audited
+
+
+def _check_classes(config: Config, shards: Split, audited: Audit) -> None:
+    audited.looked_at["classes"] += 1
+    for found, fix in one_sided(config, [shards]):
+        expected = f"both classes of each head that is trained ({fix})"
+        audited.violations["classes"].append(Problem("classes", str(shards.folder), "", "turns", found, expected))
 
 
 def audit_table(audited: Audit, dataset: str, split: str) -> Table:
@@ -187,7 +198,7 @@ def _audit_clip(
             (piece.role, piece.text) for piece in pieces[1:] if piece.role and (by_clip or _is_target(sequence, piece))
         ]
     _check_whole(clip, reader.data.packing, frames, texts, audited)
-    expected = _expected_labels(clip)
+    expected = _expected_labels(clip, reader.data.event_margin)
     for place in sorted(expected.keys() | labels.keys()):
         what = f"decision at frame {place[0]}" + (f" after its block {place[1]}" if place[1] else "")
         seen = labels.get(place, [])
@@ -293,18 +304,17 @@ def _check_whole(
     audited.check("truncation", clip, "texts", texts, expected)
 
 
-def _expected_labels(clip: Clip) -> dict[tuple[int, int], Decision]:
+def _expected_labels(clip: Clip, event_margin: int) -> dict[tuple[int, int], Decision]:
     """(frame, active blocks at it so far) -> the label of that decision, from the clip alone."""
     labels: dict[tuple[int, int], Decision] = {}
     for frame in range(clip.start_frame, clip.end_frame + 1):
         events = [turn.role for turn in clip.turns if turn.role in ACTIVE_ROLES and turn.end_frame == frame]
-        inside = any(
-            turn.start_frame is not None and turn.end_frame is not None and turn.start_frame <= frame <= turn.end_frame
+        is_unsure = any(
+            turn.role in ACTIVE_ROLES and turn.end_frame is not None and 0 < turn.end_frame - frame <= event_margin
             for turn in clip.turns
-            if turn.role in ACTIVE_ROLES
         )
-        if inside and not events:
-            continue  # an earlier frame of an event's range: no label
+        if is_unsure and not events:
+            continue
         for place, role in enumerate([*events, None]):
             labels[frame, place] = (int(role == "dst_update"), int(role == "assistant"))
     return labels

@@ -21,6 +21,7 @@ SCHEMA = {
     "start_frame": pl.Int64,
     "end_frame": pl.Int64,
     "target": pl.String,
+    "target_start": pl.Int64,
     "fps": pl.Float64,
 }
 BINS, BAR = 8, 40  # of a histogram; characters of its longest bar
@@ -29,12 +30,16 @@ BINS, BAR = 8, 40  # of a histogram; characters of its longest bar
 def statistics(shards: Sequence[ShardFile]) -> dict[str, Any]:
     """Give counts and distributions over all samples of `shards`.
 
-    `frames` counts each frame of a clip once, `silent` those in no active turn's range; words are split at spaces.
+    `frames` counts each frame of a clip once, `silent_frames` those at which nothing stands, and the ranges are those
+    of `pipeline.annotations.ranges`; words are split at spaces.
     """
     samples = _samples(shards)
     clips = samples.group_by("clip_id", maintain_order=True).agg(
         frames=pl.col("end_frame").max() - pl.col("start_frame").min() + 1,
-        silent=(pl.col("end_frame") - pl.col("start_frame") + 1).filter(pl.col("kind") == "silent").sum(),
+        silent=pl.col("end_frame").max()
+        - pl.col("start_frame").min()
+        + 1
+        - pl.col("end_frame").filter(pl.col("target").is_not_null()).n_unique(),
         seconds=(pl.col("end_frame").max() - pl.col("start_frame").min() + 1) / pl.col("fps").first(),
         updates=pl.col("target").filter(pl.col("kind") == "dst_update").str.count_matches("->", literal=True).sum(),
         utterances=(pl.col("kind") == "assistant").sum(),
@@ -51,6 +56,7 @@ def statistics(shards: Sequence[ShardFile]) -> dict[str, Any]:
         "frames": frames,
         "silent_frames": silent,
         "silence_ratio": round(silent / frames, 4),
+        **_ranges(samples),
         "seconds": round(float(clips["seconds"].sum()), 1),
         "distributions": {
             "frames a clip": _distribution(clips["frames"]),
@@ -71,6 +77,8 @@ def statistics_view(record: dict[str, Any]) -> Group:
         counts.add_row(f"  {kind}", f"{count:,}")
     counts.add_row("frames", f"{record['frames']:,} ({record['seconds'] / 60:,.1f} minutes)")
     counts.add_row("silent frames", f"{record['silent_frames']:,} (silence ratio {record['silence_ratio']:.3f})")
+    counts.add_row("events' ranges", f"{record['event_ranges']:,}")
+    counts.add_row("  from the end of the one before", f"{record['contiguous_ranges']:,}")
     table = Table("", "min", "mean", "median", "p95", "max", title="distributions")
     for name, values in record["distributions"].items():
         table.add_row(name, *(f"{values[key]:g}" for key in ("min", "mean", "median", "p95", "max")))
@@ -96,12 +104,22 @@ def _samples(shards: Sequence[ShardFile]) -> pl.DataFrame:
             "start_frame": sample.start_frame,
             "end_frame": sample.end_frame,
             "target": sample.target.text if sample.target else None,
+            "target_start": sample.target.start_frame if sample.target else None,
             "fps": float(sample.clip.fps),
         }
         for shard in shards
         for sample, _ in read_samples(shard)
     ]
     return pl.DataFrame(rows, schema=SCHEMA)
+
+
+def _ranges(samples: pl.DataFrame) -> dict[str, int]:
+    """How many ranges events have, and how many begin where the one before ended."""
+    ranges = samples.filter(pl.col("target").is_not_null()).unique(
+        ["clip_id", "target_start", "end_frame"], maintain_order=True
+    )
+    gap = pl.col("target_start") - pl.col("end_frame").shift().over("clip_id")
+    return {"event_ranges": len(ranges), "contiguous_ranges": ranges.select(gap.is_between(0, 1).sum()).item()}
 
 
 def _distribution(series: pl.Series) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from rich.text import Text
 
-from pipeline.annotations.clips import ACTIVE_ROLES
 from pipeline.shards.sample import TurnSample, rebuild_clip
 from prospect.config import DataConfig
 from prospect.data.sequences import part_sequence, parts_of
@@ -22,8 +21,8 @@ from prospect.layout import (
     LM_TARGET,
     Tokens,
     TokenSequence,
-    turn_sequence,
 )
+from prospect.turn_layout import turn_sequence
 
 TARGETS = {CONTEXT: "dim", LM_TARGET: "green", DST_TARGET: "magenta"}
 NAMES = {CONTEXT: "context", LM_TARGET: "lm", DST_TARGET: "dst_gen"}
@@ -39,11 +38,10 @@ def sequence_of(sample: TurnSample, clip: Sequence[TurnSample], tokens: Tokens, 
     `clip` is all samples of its clip. Silent frames are all labelled, as in validation; training draws from them.
     """
     if data.packing == "turn":
-        following = next((s for s in clip if s.sample_idx == sample.sample_idx + 1), None)
-        at_once = following and following.kind in ACTIVE_ROLES and following.end_frame == sample.end_frame
-        return turn_sequence(
-            tokens, sample, following.target.role if following and following.target and at_once else None
-        )
+        coming = next((s.target for s in clip if s.sample_idx > sample.sample_idx and s.target), None)
+        next_event = coming.end_frame if coming else None
+        following = coming.role if coming and sample.target and next_event == sample.end_frame else None
+        return turn_sequence(tokens, sample, following, next_event=next_event, event_margin=data.event_margin)
     whole = rebuild_clip(clip)
     parts = parts_of(whole, tokens, data)
     part = next(part for part in parts if part.first_frame <= sample.end_frame <= part.last_frame)

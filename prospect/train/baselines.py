@@ -25,10 +25,10 @@ class _Event:
     is_start: bool
 
 
-def baselines(train: list[Clip], evaluated: list[Clip]) -> dict[str, dict[str, float | None]]:
+def baselines(train: list[Clip], evaluated: list[Clip], event_margin: int = 0) -> dict[str, dict[str, float | None]]:
     """Give metrics by name of the baseline: `majority` and `history_only`."""
     majority = Counter(event.text for event in _events(train)).most_common(1)
-    gap = _best_gap(train)
+    gap = _best_gap(train, event_margin)
     return {
         "majority": {
             "should_update_dst_f1_at_frame": 0.0,  # silence, the majority at frames, finds no event
@@ -36,7 +36,7 @@ def baselines(train: list[Clip], evaluated: list[Clip]) -> dict[str, dict[str, f
             **_exact_match(evaluated, majority[0][0] if majority else None),
         },
         "history_only": {
-            "should_update_dst_f1_at_frame": _timing_f1(evaluated, gap),
+            "should_update_dst_f1_at_frame": _timing_f1(evaluated, gap, event_margin),
             "when_to_speak_f1_at_frame": None,
             **_exact_match(evaluated, None),
         },
@@ -74,12 +74,12 @@ def _events(clips: Iterable[Clip]) -> Iterable[_Event]:
                 state = state_after(state, [turn])
 
 
-def _timing(clips: list[Clip]) -> tuple[np.ndarray, np.ndarray]:
+def _timing(clips: list[Clip], event_margin: int) -> tuple[np.ndarray, np.ndarray]:
     """For each labelled frame: frames since the last dst_update (or the clip's start), and whether one is due."""
     since, due = [], []
     for clip in clips:
         last = clip.start_frame
-        for group in frame_groups(clip):
+        for group in frame_groups(clip, event_margin):
             if group.after or group.is_silent:
                 since.append(group.frame - last)
                 due.append(bool(group.after) and group.after[0].role == "dst_update")
@@ -88,15 +88,15 @@ def _timing(clips: list[Clip]) -> tuple[np.ndarray, np.ndarray]:
     return np.array(since, dtype=np.int64), np.array(due, dtype=bool)
 
 
-def _best_gap(clips: list[Clip]) -> int:
+def _best_gap(clips: list[Clip], event_margin: int) -> int:
     """The rule's waiting time, in frames: fires when that many have passed; the best on `clips`."""
-    since, due = _timing(clips)
+    since, due = _timing(clips, event_margin)
     gaps = range(int(since.max(initial=0)) + 1)
     return max(gaps, key=lambda gap: _f1(since >= gap, due) or 0.0, default=0)
 
 
-def _timing_f1(clips: list[Clip], gap: int) -> float | None:
-    since, due = _timing(clips)
+def _timing_f1(clips: list[Clip], gap: int, event_margin: int) -> float | None:
+    since, due = _timing(clips, event_margin)
     return _f1(since >= gap, due)
 
 

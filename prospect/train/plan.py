@@ -13,6 +13,7 @@ from rich.table import Table
 
 from pipeline.annotations.clips import prompt_text
 from prospect.config import Config
+from prospect.data.classes import one_sided
 from prospect.data.index import Split, clips_of
 from prospect.data.sequences import cached_table, part_of, part_sequence
 from prospect.layout import IGNORE
@@ -65,7 +66,7 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
     prediction = predict(blueprint.config, config, shapes)
     gpu_bytes = _gpu_bytes(gpu_gb)
     longest = max((clip.end_frame - clip.start_frame + 1) / clip.fps for clip in clips)
-    problems = []
+    problems = [f"found {what}: {fix}" for what, fix in one_sided(config, splits)]
     if prediction.peak + OVERHEAD > gpu_bytes:
         problems.append(
             f"needs {prediction.peak / 1e9:.1f} GB and some {OVERHEAD / 1e9:.1f} GB beside its tensors, the GPU has "

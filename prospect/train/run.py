@@ -27,6 +27,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.storage import write_atomically, write_json
 from prospect.config import Config
 from prospect.config_file import dump_config, load_config
+from prospect.data.classes import refuse_one_sided
 from prospect.data.index import Split, clips_of
 from prospect.data.order import ORDER_VERSION, Order, make_order
 from prospect.data.reader import Readers, Sampling, SequenceReader
@@ -85,6 +86,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
         if not overwrite and not resume:
             place.refuse_other_run()
         splits = {name: open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
+        refuse_one_sided(config, splits[config.data.train_split])
         with place.prepared(overwrite, resume):
             trainer, run_log, checkpoint = _set_up(config, splits, resume, watcher, ranks.is_main_process)
     try:
@@ -280,7 +282,10 @@ def _beside(config: Config, splits: Mapping[str, list[Split]], untrained: dict[s
     training = _clips(splits[config.data.train_split])
     beside: dict[str, Any] = {
         "untrained": untrained,
-        "baselines": {name: baselines(training, _clips(splits[name])) for name in config.data.eval_splits},
+        "baselines": {
+            name: baselines(training, _clips(splits[name]), config.data.event_margin)
+            for name in config.data.eval_splits
+        },
     }
     num_skipped = count_skipped(config.folder)
     return beside | ({"num_skipped": num_skipped} if num_skipped else {})

@@ -1,5 +1,7 @@
 """The layout against hand-worked sequences: text, labels decision by decision, targets, parts."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,58 +11,17 @@ from pipeline.errors import ProspectError
 from pipeline.shards.expand import expand
 from prospect.layout import (
     IGNORE,
-    Tokens,
-    TokenSequence,
     as_learned,
     clip_sequence,
     cut_parts,
     frame_groups,
     jittered,
-    turn_sequence,
 )
 from tests.helpers.clips import ASSEMBLY, clip_in, clips
-from tests.helpers.fakes import clip_texts, make_clip, pieces, word_tokenizer
+from tests.helpers.fakes import clip_texts, make_clip, pieces
+from tests.helpers.layouts import CLIP, decisions, setup, whole
 
 END = ["<end_of_utterance>", "\n"]
-
-
-def setup(clip, tokens_per_frame=1, frame_wrap="none"):
-    tokenizer = word_tokenizer(clip_texts(clip))
-    return tokenizer, Tokens(tokenizer, tokens_per_frame, frame_wrap)
-
-
-def whole(tokens, clip):
-    (part,) = cut_parts(tokens, clip, 10**6, 10**3)
-    sequence = clip_sequence(tokens, clip, part)
-    assert len(sequence) == part.num_tokens
-    return sequence
-
-
-def decisions(sequence: TokenSequence, tokenizer) -> list[tuple[str, int, int]]:
-    """(what the decision follows, update, speak) for every labelled position."""
-    found, frame = [], iter(sequence.frames)
-    at = ""
-    for position, token in enumerate(pieces(tokenizer, sequence.ids)):
-        if sequence.at_frame[position]:
-            at = str(next(frame))
-        elif token == "\n":
-            at = pieces(tokenizer, sequence.ids[:position])[-2].strip()
-        if sequence.update_labels[position] != IGNORE:
-            assert sequence.speak_labels[position] != IGNORE
-            found.append((at, sequence.update_labels[position], sequence.speak_labels[position]))
-    return found
-
-
-CLIP = make_clip(
-    [
-        Turn("system", "be kind", None, None),
-        Turn("user", "hi <image>", 1, 2),
-        Turn("dst_update", "S1->start", 1, 2),
-        Turn("assistant", "go on", 1, 2),
-        Turn("dst_update", "S1->complete, S2->start", 4, 5),
-    ],
-    frames=(0, 6),
-)
 
 
 def test_the_whole_sequence_reads_as_designed():
@@ -105,11 +66,12 @@ def test_decisions_are_sequential():
     tokenizer, tokens = setup(CLIP)
     assert decisions(whole(tokens, CLIP), tokenizer) == [
         ("0", 0, 0),
-        # frame 1 is in the range of the turns at 2: no label
+        ("1", 0, 0),  # in the range of the turns at 2, at which they stand: not yet
         ("2", 1, 0),
         ("S1->start", 0, 1),
         ("on", 0, 0),
         ("3", 0, 0),
+        ("4", 0, 0),
         ("5", 1, 0),
         ("S2->start", 0, 0),
         ("6", 0, 0),
@@ -119,10 +81,10 @@ def test_decisions_are_sequential():
 def test_silent_frames_are_marked_for_sampling_and_nothing_else():
     _, tokens = setup(CLIP)
     sequence = whole(tokens, CLIP)
-    assert [frame for frame in sequence.silent_frame if frame >= 0] == [0, 3, 6]
+    assert [frame for frame in sequence.silent_frame if frame >= 0] == [0, 1, 3, 4, 6]
     sequence.drop_decisions(lambda frame: frame == 3)
     labelled = [i for i, label in enumerate(sequence.update_labels) if label != IGNORE]
-    assert len(labelled) == 8 - 2
+    assert len(labelled) == 10 - 4
     assert sequence.frames == [0, 1, 2, 3, 4, 5, 6], "an unsampled frame stays in the context"
 
 
@@ -144,11 +106,35 @@ def test_frame_wrap_of_the_pretraining():
     assert {sequence.ids[i] for i in at_frame} == {tokens.frame.ids[-1]} and sequence.update_labels[at_frame[0]] == 0
 
 
+@pytest.mark.parametrize(("margin", "unlabelled"), [(0, []), (1, ["1", "4"]), (2, ["0", "1", "3", "4"])])
+def test_the_frames_of_the_margin_before_an_event_have_no_label(margin, unlabelled):
+    tokenizer, tokens = setup(CLIP)
+    found = decisions(whole(tokens, CLIP, margin), tokenizer)
+    assert found == [d for d in decisions(whole(tokens, CLIP), tokenizer) if d[0] not in unlabelled]
+
+
+def test_an_event_within_the_margin_of_another_keeps_its_label():
+    clip = make_clip([Turn("dst_update", "S1->start", 2, 2), Turn("assistant", "go", 3, 3)], frames=(0, 4))
+    tokenizer, tokens = setup(clip)
+    assert decisions(whole(tokens, clip, 2), tokenizer) == [
+        ("2", 1, 0), ("S1->start", 0, 0), ("3", 0, 1), ("go", 0, 0), ("4", 0, 0),
+    ]  # fmt: skip
+
+
+def test_ranges_without_gaps_leave_every_frame_but_the_events_silent():
+    turns = [Turn("dst_update", "S1->start", 0, 4), Turn("dst_update", "S1->complete", 4, 9)]
+    clip = make_clip(turns, frames=(0, 9))
+    _, tokens = setup(clip)
+    silent = [frame for frame in whole(tokens, clip).silent_frame if frame >= 0]
+    assert silent == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
 def test_an_earlier_frame_of_a_range_is_labelled_when_a_block_follows_it():
     clip = make_clip([Turn("dst_update", "S1->start", 2, 3), Turn("assistant", "go", 1, 5)], frames=(0, 6))
     tokenizer, tokens = setup(clip)
     assert decisions(whole(tokens, clip), tokenizer) == [
-        ("0", 0, 0), ("3", 1, 0), ("S1->start", 0, 0), ("5", 0, 1), ("go", 0, 0), ("6", 0, 0),
+        ("0", 0, 0), ("1", 0, 0), ("2", 0, 0), ("3", 1, 0), ("S1->start", 0, 0), ("4", 0, 0), ("5", 0, 1),
+        ("go", 0, 0), ("6", 0, 0),
     ]  # fmt: skip
 
 
@@ -156,22 +142,22 @@ def test_a_clip_of_real_size_worked_by_hand():
     clip = clip_in(ASSEMBLY)
     tokenizer, tokens = setup(clip)
     sequence = whole(tokens, clip)
-    expected = [("195", 1, 0), ("S1->start", 0, 1), ("first.", 0, 0)]
-    expected += [(str(f), 0, 0) for f in range(196, 212)]
+    expected = [("193", 0, 0), ("194", 0, 0), ("195", 1, 0), ("S1->start", 0, 1), ("first.", 0, 0)]
+    expected += [(str(f), 0, 0) for f in range(196, 214)]
     expected += [("214", 1, 0), ("S1->complete", 1, 0), ("S2->start", 0, 1), ("wheels.", 0, 0)]
-    expected += [(str(f), 0, 0) for f in range(215, 224)]
+    expected += [(str(f), 0, 0) for f in range(215, 226)]
     expected += [("226", 0, 1), ("clicks.", 0, 0)]
-    expected += [(str(f), 0, 0) for f in range(227, 260)]
+    expected += [(str(f), 0, 0) for f in range(227, 262)]
     expected += [("262", 0, 1), ("one.", 0, 0)]
-    expected += [(str(f), 0, 0) for f in range(263, 303)]
+    expected += [(str(f), 0, 0) for f in range(263, 305)]
     expected += [("305", 1, 0), ("S2->complete", 1, 0), ("S3->start", 0, 1), ("in.", 0, 0)]
-    expected += [(str(f), 0, 0) for f in range(306, 369)]
+    expected += [(str(f), 0, 0) for f in range(306, 371)]
     expected += [("371", 1, 0), ("S3->complete", 1, 0), ("S4->start", 0, 1), ("tightly.", 0, 0)]
-    expected += [(str(f), 0, 0) for f in range(372, 394)]
+    expected += [(str(f), 0, 0) for f in range(372, 396)]
     expected += [("396", 1, 0), ("S4->complete", 1, 0), ("S5->start", 0, 1), ("needed.", 0, 0)]
-    expected += [(str(f), 0, 0) for f in range(397, 423)]
+    expected += [(str(f), 0, 0) for f in range(397, 425)]
     expected += [("425", 1, 0), ("S5->complete", 1, 0), ("S6->start", 0, 1), ("rolls!", 0, 0)]
-    expected += [(str(f), 0, 0) for f in range(426, 449)]
+    expected += [(str(f), 0, 0) for f in range(426, 451)]
     expected += [("451", 1, 0), ("S6->complete", 0, 0)]
     assert decisions(sequence, tokenizer) == expected
     assert sequence.frames == list(range(193, 452))
@@ -188,6 +174,21 @@ def test_a_clip_of_real_size_worked_by_hand():
     assert words[first - 2 : first] == ["<image>", "<image>"], "the user's words come before frame 195"
     assert "".join(words[first : words.index("DST:")]) == f"User: {user}<end_of_utterance>\n<image>"
     assert words[-4:] == ["DST:", " S6->complete", *END]
+
+
+def test_the_clip_of_real_size_without_gaps_between_its_ranges_is_learned_as_before():
+    """As in the annotation author's newer files: each turn begins where the one before ended."""
+    clip = clip_in(ASSEMBLY)
+    ends = sorted({turn.end_frame for turn in clip.turns if turn.end_frame is not None})
+    before = dict(zip(ends, [clip.start_frame, *ends], strict=False))
+    turns = [
+        turn if turn.end_frame is None else replace(turn, start_frame=before[turn.end_frame]) for turn in clip.turns
+    ]
+    gapless = replace(clip, turns=tuple(turns))
+    tokenizer, tokens = setup(clip)
+    assert decisions(whole(tokens, gapless), tokenizer) == decisions(whole(tokens, clip), tokenizer)
+    silent = [sample for sample in expand(gapless, 32, 8) if sample.kind == "silent"]
+    assert sum(len(sample.frames) for sample in silent) == 259 - 2 * 8 - 6 * 8 - (195 - 193 + 1)
 
 
 def test_parts_are_cut_without_looking_ahead_and_carry_the_state():
@@ -231,44 +232,6 @@ def test_parts_hold_every_frame_turn_and_decision_once_and_fit(clip, extra):
     assert targets == [i for i, k in zip(one.ids, one.target_kind, strict=True) if k]
 
 
-@settings(max_examples=150, deadline=None)
-@given(clips(), st.integers(1, 6))
-def test_turn_packing_learns_each_decision_and_target_of_the_clip_once(clip, max_silent_frames):
-    tokenizer, tokens = setup(clip)
-    samples = expand(clip, max_silent_frames)
-    found, targets = [], []
-    for sample, after in zip(samples, [*samples[1:], None], strict=True):
-        same_frame = after and after.target and after.end_frame == sample.end_frame
-        sequence = turn_sequence(tokens, sample, after.kind if same_frame else None)
-        found += decisions(sequence, tokenizer)
-        targets += [i for i, k in zip(sequence.ids, sequence.target_kind, strict=True) if k]
-        assert set(sequence.frames) == set(sample.frames)
-    one = whole(tokens, clip)
-    assert sorted(found) == sorted(decisions(one, tokenizer))
-    assert targets == [i for i, k in zip(one.ids, one.target_kind, strict=True) if k]
-
-
-def test_turn_packing_leaves_unsampled_frames_out():
-    tokenizer, tokens = setup(CLIP)
-    silent = expand(CLIP, 32)[0]
-    assert (silent.start_frame, silent.end_frame) == (0, 0)
-    last = expand(CLIP, 32)[-1]
-    kept = turn_sequence(tokens, last, None, keep=lambda frame: False)
-    assert kept.frames == [] and not any(label != IGNORE for label in kept.update_labels)
-    text = "".join(pieces(tokenizer, kept.ids))
-    assert text.endswith("DST: S1->complete, S2->start<end_of_utterance>\n"), "earlier turns stay as text"
-
-
-def test_turn_packing_puts_same_frame_turns_at_their_places():
-    tokenizer, tokens = setup(CLIP)
-    sample = next(s for s in expand(CLIP, 32) if s.kind == "assistant")
-    text = "".join(pieces(tokenizer, turn_sequence(tokens, sample, None).ids))
-    assert text.endswith(
-        "System: be kind<end_of_utterance>\n<image>User: hi <image><end_of_utterance>\n<image>"
-        "DST: S1->start<end_of_utterance>\nAssistant: go on<end_of_utterance>\n"
-    )
-
-
 # Events at 2 (update, utterance), 5 and 7; a user line at 8.
 MOVABLE = make_clip(
     [
@@ -292,8 +255,8 @@ def moved(shift: dict[int, int]):
 
 
 UNMOVED = [
-    ("0", 0, 0), ("2", 1, 0), ("S1->start", 0, 1), ("on", 0, 0), ("3", 0, 0), ("5", 1, 0), ("S1->complete", 0, 0),
-    ("6", 0, 0), ("7", 0, 1), ("done", 0, 0), ("8", 0, 0), ("9", 0, 0),
+    ("0", 0, 0), ("1", 0, 0), ("2", 1, 0), ("S1->start", 0, 1), ("on", 0, 0), ("3", 0, 0), ("4", 0, 0), ("5", 1, 0),
+    ("S1->complete", 0, 0), ("6", 0, 0), ("7", 0, 1), ("done", 0, 0), ("8", 0, 0), ("9", 0, 0),
 ]  # fmt: skip
 
 
@@ -303,16 +266,16 @@ def test_without_a_shift_nothing_is_moved():
 
 def test_a_late_event_is_announced_and_learned_where_it_stands():
     found, targets, sequence = moved({2: 1})
-    assert found[:5] == [("0", 0, 0), ("3", 1, 0), ("S1->start", 0, 1), ("on", 0, 0), ("5", 1, 0)], "2 has no label"
-    assert found[5:] == UNMOVED[6:] and " S1->start" in targets
+    assert found[:6] == [("0", 0, 0), ("1", 0, 0), ("3", 1, 0), ("S1->start", 0, 1), ("on", 0, 0), ("4", 0, 0)]
+    assert found[6:] == UNMOVED[7:] and " S1->start" in targets, "2 has no label"
     assert 3 not in sequence.silent_frame, "no longer a silent frame, hence not sampled"
 
 
 def test_an_early_event_is_context_and_silence_is_due_at_its_own_frame():
     found, targets, sequence = moved({5: -1})
-    assert found[:5] == UNMOVED[:5]
-    assert found[5:7] == [("S1->complete", 0, 0), ("5", 0, 0)], "4 has no label; at 5 it was said already"
-    assert found[7:] == UNMOVED[7:]
+    assert found[:6] == UNMOVED[:6]
+    assert found[6:8] == [("S1->complete", 0, 0), ("5", 0, 0)], "4 has no label; at 5 it was said already"
+    assert found[8:] == UNMOVED[9:]
     assert " S1->complete" not in targets and " S1->start" in targets
     assert 5 not in sequence.silent_frame, "always learned, whatever the negative rate"
 
@@ -349,5 +312,5 @@ def test_without_dst_only_speech_is_left_and_no_progress_in_the_prompt():
     assert [turn.text for turn in clip.turns] == ["Take it."]
     assert "Current Progress" not in prompt_text(clip.steps, clip.state)
     groups = frame_groups(clip)
-    assert [group.is_silent for group in groups] == [True, False, False, True, True, True]
+    assert [group.is_silent for group in groups] == [True, True, False, True, True, True]
     assert [[turn.role for turn in group.after] for group in groups] == [[], [], ["assistant"], [], [], []]

@@ -14,10 +14,12 @@ from tests.helpers.clips import ASSEMBLIES, clip_in, clips
 from tests.helpers.fakes import make_clip
 
 
-def rows(clip: Clip, max_silent_frames: int = 32) -> list[tuple[str, int, int, str | None, str]]:
+def rows(
+    clip: Clip, max_silent_frames: int = 32, max_event_frames: int = 8
+) -> list[tuple[str, int, int, str | None, str]]:
     return [
         (s.kind, s.start_frame, s.end_frame, s.target.text if s.target else None, s.next)
-        for s in expand(clip, max_silent_frames)
+        for s in expand(clip, max_silent_frames, max_event_frames)
     ]
 
 
@@ -42,7 +44,7 @@ def test_silent_runs_are_cut_at_turns_ranges_and_length():
     ]
 
 
-def test_a_frame_in_any_active_range_is_never_silent():
+def test_a_frame_in_any_active_sample_is_never_silent():
     clip = make_clip([Turn("dst_update", "S1->start", 3, 4), Turn("assistant", "go on", 1, 6)], frames=(0, 7))
     assert rows(clip) == [
         ("silent", 0, 0, None, "dst_update"),
@@ -50,6 +52,19 @@ def test_a_frame_in_any_active_range_is_never_silent():
         ("assistant", 1, 6, "go on", "silent"),
         ("silent", 7, 7, None, "end"),
     ]
+
+
+def test_a_long_range_gives_its_last_frames_to_the_event_and_the_others_to_silence():
+    clip = make_clip([Turn("dst_update", "S1->start", 0, 9), Turn("assistant", "good", 9, 20)], frames=(0, 20))
+    assert rows(clip, max_event_frames=3) == [
+        ("silent", 0, 6, None, "dst_update"),
+        ("dst_update", 7, 9, "S1->start", "silent"),
+        ("silent", 10, 17, None, "assistant"),
+        ("assistant", 18, 20, "good", "end"),
+    ]
+    samples = expand(clip, 32, 3)
+    assert samples[1].target == Turn("dst_update", "S1->start", 0, 9), "the turn keeps its own range"
+    assert rebuild_clip([decode(encode(sample), "test") for sample in samples]) == clip
 
 
 def test_state_and_history_are_those_before_the_turn():
@@ -63,7 +78,7 @@ def test_state_and_history_are_those_before_the_turn():
         frames=(1, 3),
         initial=("in_progress", "not_started"),
     )
-    first, second, silent = expand(clip, 32)
+    first, second, silent = expand(clip, 32, 8)
     assert first.dst_state == ("in_progress", "not_started")
     assert [turn.text for turn in first.history] == ["be kind", "ok?"]
     assert second.dst_state == ("completed", "not_started")
@@ -77,7 +92,7 @@ def test_a_clip_without_turns_is_silent():
 
 
 def test_a_system_turn_after_the_clip_trails():
-    samples = expand(make_clip([Turn("system", "bye", 12, 13)], frames=(0, 1)), 32)
+    samples = expand(make_clip([Turn("system", "bye", 12, 13)], frames=(0, 1)), 32, 8)
     assert [turn.text for turn in samples[-1].trailing] == ["bye"]
     assert samples[-1].next == "system"
 
@@ -101,9 +116,9 @@ def test_a_clip_of_real_size_has_its_turns_at_their_frames(annotations):
 
 
 @settings(max_examples=300, deadline=None)
-@given(clips(), st.integers(1, 6))
-def test_a_clip_is_rebuilt_from_its_samples(clip, max_silent_frames):
-    samples = expand(clip, max_silent_frames)
+@given(clips(), st.integers(1, 6), st.integers(1, 8))
+def test_a_clip_is_rebuilt_from_its_samples(clip, max_silent_frames, max_event_frames):
+    samples = expand(clip, max_silent_frames, max_event_frames)
     decoded = [decode(encode(sample), "test") for sample in samples]
     assert rebuild_clip(decoded) == clip
     assert [json.loads(encode(sample)) for sample in decoded] == [json.loads(encode(sample)) for sample in samples]
@@ -116,6 +131,6 @@ def test_a_clip_is_rebuilt_from_its_samples(clip, max_silent_frames):
 
 
 def test_rebuilding_notices_a_missing_sample():
-    samples = expand(make_clip([Turn("assistant", "hi", 3, 4)]), 32)
+    samples = expand(make_clip([Turn("assistant", "hi", 3, 4)]), 32, 8)
     with pytest.raises(ProspectError, match=r"expected 0\.\.2 of one clip"):
         rebuild_clip([samples[0], samples[2]])

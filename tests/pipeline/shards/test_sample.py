@@ -11,7 +11,7 @@ from tests.helpers.fakes import make_clip
 
 def test_the_record_has_the_designs_keys_in_order():
     clip = make_clip([Turn("user", "naïve?", 0, 1), Turn("dst_update", "S1->start", 3, 4)], frames=(0, 6))
-    _, _, sample, _ = expand(clip, 32)
+    _, _, sample, _ = expand(clip, 32, 8)
     record = json.loads(encode(sample))
     assert list(record) == [
         "format", "clip", "sample_idx", "kind", "start_frame", "end_frame", "prompt", "steps", "initial_state",
@@ -20,7 +20,7 @@ def test_the_record_has_the_designs_keys_in_order():
     assert list(record["clip"]) == [
         "id", "dataset", "video_uid", "clip_idx", "fps", "start_frame", "end_frame", "num_samples",
     ]  # fmt: skip
-    assert record["target"] == {"role": "dst_update", "text": "S1->start"}
+    assert record["target"] == {"role": "dst_update", "text": "S1->start", "start_frame": 3}
     assert record["labels"] == {"should_update_dst": 1, "when_to_speak": 0}
     assert record["history"] == [{"role": "user", "text": "naïve?", "start_frame": 0, "end_frame": 1}]
     assert record["dst_state"] == [["S1", "not_started"], ["S2", "not_started"]]
@@ -30,7 +30,7 @@ def test_the_record_has_the_designs_keys_in_order():
 
 def test_key_is_readable_unique_and_short():
     clip = make_clip(clip_id="a.b/c é" + "x" * 100)
-    key = expand(clip, 32)[0].key
+    key = expand(clip, 32, 8)[0].key
     assert key.startswith("a_b_c__xxxx") and key.endswith("-0000")
     assert len(key) == 40 + 1 + 8 + 1 + 4
     assert clip_key(clip) != clip_key(make_clip(clip_id="a.b/c é" + "x" * 99))
@@ -40,8 +40,12 @@ def test_key_is_readable_unique_and_short():
     ("data", "message"),
     [
         (b"{", "shard a: not a turn sample"),
-        (b'{"format": "other/1"}', "shard a: found format 'other/1', expected 'prospect.turn/1'"),
-        (b'{"format": "prospect.turn/1"}', "shard a: found no key 'clip'"),
+        (b'{"format": "other/1"}', "shard a: found format 'other/1', expected 'prospect.turn/2'"),
+        (
+            b'{"format": "prospect.turn/1"}',
+            "shard a: found format 'prospect.turn/1', expected .*; build the shards again: prospect build-shards --force",
+        ),
+        (b'{"format": "prospect.turn/2"}', "shard a: found no key 'clip'"),
         (b"[]", "shard a: not a turn sample"),
     ],
 )

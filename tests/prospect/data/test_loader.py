@@ -34,7 +34,7 @@ def test_clips_are_rebuilt_from_the_index_as_from_the_shards(root):
     clips = list(clips_of(split.index))
     ends = [i for i, after in enumerate([*split.index["sample_idx"][1:], 0]) if after == 0]
     assert [split.sample(row).clip for row in ends] == clips and len(clips) == 3
-    assert [s.key for clip in clips for s in expand(clip, 4)] == split.index["key"].to_list()
+    assert [s.key for clip in clips for s in expand(clip, 4, 8)] == split.index["key"].to_list()
 
 
 def test_clip_packing_plans_one_sequence_a_clip_and_loads_each_frame_once(root, tokenizer, monkeypatch):

@@ -95,17 +95,17 @@ def test_the_best_pairs_are_distinct_and_near_a_half():
     assert len(set(pairs)) == 3 and pairs[1][1] == 0.9 and pairs[1][0] in (0.28, 0.62)
 
 
-def test_reliability_leaves_unlabelled_frames_out():
-    """Frame 3 is inside the first event's range; 4 and 8 are positives at .9 and .7; two others say .7."""
-    one = forced({3: [(1.0, 1.0)], 4: [(0.9, 0.1), (0.6, 0.1), (0.1, 0.8), (0.01, 0.01)], 8: [(0.7, 0.1), (0.0, 0.0)], 20: [(0.7, 0.0)]})  # fmt: skip
+def test_reliability_takes_each_frame_by_its_first_decision():
+    """Frame 3 is inside the first event's range, hence silent; 4 and 8 are positives at .9 and .7, 20 says .7."""
+    one = forced({3: [(0.9, 1.0)], 4: [(0.9, 0.1), (0.6, 0.1), (0.1, 0.8), (0.01, 0.01)], 8: [(0.7, 0.1), (0.0, 0.0)], 20: [(0.7, 0.0)]})  # fmt: skip
     found = reliability([one])["should_update_dst"]
     low, mid, high = found["bins"]
-    assert low == [pytest.approx(0.001), 0.0, 26] and mid == [pytest.approx(0.7), 0.5, 2] and high == [0.9, 1.0, 1]
-    assert found["ece"] == pytest.approx((26 * 0.001 + 2 * 0.2 + 0.1) / 29)
+    assert low == [pytest.approx(0.001), 0.0, 26] and mid == [pytest.approx(0.7), 0.5, 2] and high == [0.9, 0.5, 2]
+    assert found["ece"] == pytest.approx((26 * 0.001 + 2 * 0.2 + 2 * 0.4) / 30)
 
 
 def test_of_a_model_without_dst_one_head_is_calibrated():
-    """Frame 4's first decision is the utterance's; 3 is inside its range, 8 is silent."""
+    """Frame 4's first decision is the utterance's; all others are silent."""
     spoken = {4: [(0.9, 0.8), (0.9, 0.1)]}
     records = []
     for frame in range(30):
@@ -116,5 +116,5 @@ def test_of_a_model_without_dst_one_head_is_calibrated():
     assert swept_heads([one]) == ("when_to_speak",) and swept_heads([forced({})]) == HEADS
     assert best_pairs(None, sweep([one], "when_to_speak"), 2) == [(0.5, 0.5), (0.5, 0.82)]
     found = reliability([one])
-    assert found["when_to_speak"]["bins"] == [[pytest.approx(0.001), 0.0, 28], [pytest.approx(0.8), 1.0, 1]]
+    assert found["when_to_speak"]["bins"] == [[pytest.approx(0.001), 0.0, 29], [pytest.approx(0.8), 1.0, 1]]
     assert list(found) == ["when_to_speak"]

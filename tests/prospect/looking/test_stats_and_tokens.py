@@ -26,7 +26,7 @@ def split(tmp_path_factory) -> Path:
 
 
 def test_statistics_by_hand(split):
-    """Clip v0 has 18 frames at 2 a second, 4..6 and 10..12 of them in events; v1 has 18 silent ones at 4 a second."""
+    """Clip v0 has 18 frames at 2 a second, with events at 6 (from 4 on) and 12 (from 10 on); v1 has 18 silent ones at 4 a second."""
     found = statistics(shards_at(str(split)))
     distributions = found.pop("distributions")
     assert found == {
@@ -35,8 +35,10 @@ def test_statistics_by_hand(split):
         "samples": 12,
         "kinds": {"dst_update": 2, "assistant": 1, "silent": 9},
         "frames": 36,
-        "silent_frames": 30,
-        "silence_ratio": 0.8333,
+        "silent_frames": 34,
+        "silence_ratio": 0.9444,
+        "event_ranges": 2,
+        "contiguous_ranges": 0,
         "seconds": 13.5,
     }
     updates = distributions["updates a clip"]
@@ -56,7 +58,7 @@ def test_statistics_by_hand(split):
 def test_a_shard_and_its_split_give_the_same_statistics(split):
     whole = statistics(shards_at(str(split)))
     parts = [statistics(shards_at(str(path))) for path in sorted(split.glob("*.tar"))]
-    for name in ("clips", "samples", "frames", "silent_frames", "seconds"):
+    for name in ("clips", "samples", "frames", "silent_frames", "event_ranges", "seconds"):
         assert sum(part[name] for part in parts) == whole[name]
 
 
@@ -78,19 +80,23 @@ def test_the_token_view_shows_what_is_trained(split):
         for row in rows
         if row["when_to_speak"] is not None
     ]
-    assert [label[1:] for label in labelled][:5] == [(0, 0), (0, 0), (1, 0), (0, 1), (0, 0)]
+    assert [label[1:] for label in labelled][:5] == [(0, 0), (0, 0), (0, 0), (0, 0), (1, 0)]
     spoken = "".join(p for p, row in zip(pieces(tokenizer, sequence.ids), rows, strict=True) if row["target"] == "lm")
     assert spoken == " Well begun.<end_of_utterance>"
     text = token_view(sequence, tokenizer, tokens.image)
-    assert "[frame 6](1,0)" in text.plain and "[frame 4][frame 5][frame 6]" in text.plain
+    assert "[frame 6](1,0)" in text.plain and "[frame 4](0,0)[frame 5](0,0)[frame 6](1,0)" in text.plain
     assert f"{len(sequence)} tokens, 18 frames of 2 <image> tokens" in text.plain
     styles = {text.plain[span.start : span.end]: str(span.style) for span in text.spans}
-    assert (
-        styles["[frame 6]"] == "white on red"
-        and styles["[frame 3]"] == "white on blue"
-        and styles["[frame 4]"] == "white on grey37"
-    )
+    assert styles["[frame 6]"] == "white on red" and styles["[frame 4]"] == "white on blue"
     assert styles[" begun."] == "green" and styles[" S1->start"] == "magenta"
+
+
+def test_the_token_view_shows_the_margins_frames_without_a_label(split):
+    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0002", split, event_margin=1)
+    text = token_view(sequence, tokenizer, tokens.image)
+    assert "[frame 4](0,0)[frame 5][frame 6](1,0)" in text.plain
+    styles = {text.plain[span.start : span.end]: str(span.style) for span in text.spans}
+    assert styles["[frame 5]"] == "white on grey37"
 
 
 def test_a_small_window_shows_the_part_where_the_sample_ends(split):
@@ -101,4 +107,7 @@ def test_a_small_window_shows_the_part_where_the_sample_ends(split):
 def test_turn_packing_shows_the_samples_own_sequence(split):
     sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0001", split, packing="turn")
     assert sequence.frames == [4, 5, 6]
-    assert "[frame 6](1,0)DST: S1->start<end_of_utterance>⏎(0,1)" in token_view(sequence, tokenizer, tokens.image).plain
+    assert (
+        "[frame 4](0,0)[frame 5](0,0)[frame 6](1,0)DST: S1->start<end_of_utterance>⏎(0,1)"
+        in token_view(sequence, tokenizer, tokens.image).plain
+    )
