@@ -211,7 +211,9 @@ class DSTSmolVLM(SmolVLMWithFrames):
         return text.norm(hidden)
 
     def _decision_logits(self, hidden: Tensor) -> Tensor:
-        """(..., D) to (..., 2, 2): head (update, speak), class."""
+        """(..., D) to (..., 2, 2): head (update, speak), class; in the heads' dtype, which LoRA leaves at float32 over
+        a base in bf16."""
+        hidden = hidden.to(self.should_update_dst.weight.dtype)
         return torch.stack([self.should_update_dst(hidden), self.when_to_speak(hidden)], -2)
 
     def recompute_activations(self) -> None:

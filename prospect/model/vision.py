@@ -20,7 +20,7 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
         return ProspectSettings.of(self.config)
 
     def encode_frames(self, frames: Tensor) -> Tensor:
-        """Encode uint8 frames (F, 3, S, S): (F, K, D) in the model's dtype. Every frame is kept, black or grey.
+        """Encode uint8 frames (F, 3, S, S): (F, K, D) in the projection's dtype. Every frame is kept, black or grey.
 
         At the native K this is the parent's path to the bit (for F up to `vision_chunk`). The tower is run without
         gradient when nothing in it is trained. F = 0 gives (0, K, D), with gradients of zero for DDP's sake.
@@ -39,7 +39,9 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
         trained = any(parameter.requires_grad for parameter in self.model.vision_model.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
             chunks = [self._native_tokens(chunk, settings) for chunk in frames.split(settings.vision_chunk)]
-        features: Tensor = self.model.connector.modality_projection(torch.cat(chunks))  # (F, K, D)
+        projection = self.model.connector.modality_projection
+        tokens = torch.cat(chunks).to(projection.proj.weight.dtype)  # trained beside LoRA: float32 over a base in bf16
+        features: Tensor = projection(tokens)  # (F, K, D)
         return features[:num_frames]
 
     def _native_tokens(self, frames: Tensor, settings: ProspectSettings) -> Tensor:

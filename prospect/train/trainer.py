@@ -211,6 +211,10 @@ class ProspectTrainer(Trainer):
         self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
+    def _autocast(self) -> torch.autocast:
+        """The precision of training: the Trainer gives it to a model's forward, but only once training began."""
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.config.train.bf16)
+
     def evaluate_split(self, split: str) -> dict[str, Any]:
         """Give teacher-forced metrics of one of `eval_readers`, over every sequence once, without generation."""
         known = self._evaluated.get((split, self.state.global_step))
@@ -225,7 +229,7 @@ class ProspectTrainer(Trainer):
         with torch.inference_mode():
             for batch in self._loader(reader, MicroBatches(lambda: iter(batches), len(batches)), learns=False):
                 moved = self._prepare_inputs(batch)
-                with self.compute_loss_context_manager():
+                with self._autocast():
                     terms.add(moved, self.model(**_model_inputs(moved)))
         self.model.train(was_training)
         total = MetricTerms()

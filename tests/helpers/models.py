@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.model.presets import toy_config, toy_tokenizer
+from prospect.model.presets import _SIZES, TOY_VOCAB_SIZE, smolvlm2_config, toy_config, toy_tokenizer
 
 TEXTS = ["Now pick up the red circle.", "DST: S1->complete, S2->start", "Well done, put it down."] * 4
 TOKENIZER = toy_tokenizer(TEXTS)
@@ -61,3 +61,23 @@ def row_of(batch, row, tokens_per_frame=1):
     length = int(batch["attention_mask"][row].sum())
     frames = batch["frames"].split(per_row)[row]
     return {k: v[row : row + 1, :length] for k, v in batch.items() if k != "frames"} | {"frames": frames}
+
+
+def shaped_as(size):
+    """A preset of tiny layers that has what tells the published size apart: its ratio of heads, pixel shuffle, untied
+    embeddings; 16 tokens a frame."""
+    scale = _SIZES[size].scale_factor
+    _, _, heads, key_value_heads, _ = _SIZES[size].text
+    ratio = heads // key_value_heads
+
+    def config(tokenizer):
+        shaped = smolvlm2_config(tokenizer, size)
+        text, vision = shaped.text_config, shaped.vision_config
+        text.hidden_size, text.intermediate_size, text.num_hidden_layers = 16 * 2 * ratio, 64, 2
+        text.num_attention_heads, text.num_key_value_heads, text.head_dim = 2 * ratio, 2, 16
+        text.vocab_size = TOY_VOCAB_SIZE
+        vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers = 32, 64, 1
+        vision.num_attention_heads, vision.image_size, vision.patch_size = 2, 16 * scale, 4
+        return shaped
+
+    return config

@@ -10,7 +10,7 @@ from prospect.config import LoraSettings
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.export import export
 from prospect.model.lora import add_lora
-from tests.helpers.models import as_pixels, load, make_batch
+from tests.helpers.models import as_pixels, load, make_batch, random_frames
 
 SMALL = LoraSettings(rank=2, alpha=4, targets=("q_proj", "down_proj"))
 
@@ -55,6 +55,29 @@ def test_what_is_trained_on_a_bf16_base_is_float32(checkpoints):
     model = add_lora(load(checkpoints["toy"], dtype="bfloat16"), SMALL, freeze_connector=False)
     assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("freeze_connector", [True, False])
+def test_a_bf16_base_runs_without_autocast_too(checkpoints, freeze_connector):
+    """README's main config ended before its first step: its heads are float32, what reaches them is bfloat16."""
+    batch = make_batch([40, 30])
+    model = add_lora(load(checkpoints["toy"], dtype="bfloat16"), SMALL, freeze_connector=freeze_connector)
+    with torch.no_grad():
+        plain = model.eval()(**batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            automatic = model(**batch)
+    assert plain.decision_logits.dtype == torch.float32, "the heads decide in their own precision"
+    torch.testing.assert_close(plain.sums, automatic.sums, rtol=0.05, atol=0.05)
+    model.train()(**batch).sums.sum().backward()
+
+
+def test_a_checkpoint_streams_in_bf16(adapter):
+    _, folder = adapter
+    model = load(folder, dtype="bfloat16")
+    with torch.no_grad():
+        hidden = model.extend(torch.tensor([[1, 10, 4]]), random_frames(1), model.new_cache())
+        p_update, p_speak = model.decide(hidden[0, -1])
+    assert 0 < p_update < 1 and 0 < p_speak < 1
 
 
 def test_an_unknown_target_is_refused(checkpoints):
