@@ -99,6 +99,12 @@ def test_the_token_view_shows_the_margins_frames_without_a_label(split):
     assert styles["[frame 5]"] == "white on grey37"
 
 
+def test_without_dst_the_token_view_has_no_update_blocks(split):
+    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0002", split, dst=False)
+    shown = token_view(sequence, tokenizer, tokens.image).plain
+    assert "DST:" not in shown and "[frame 6](0,1)Assistant:" in shown
+
+
 def test_a_small_window_shows_the_part_where_the_sample_ends(split):
     sequence, _, _ = tokens_of("v0-c000-8d619e48-0004", split, max_seq_len=90)
     assert sequence.frames[-1] >= 12 > sequence.frames[0] > 2
