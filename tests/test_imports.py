@@ -19,7 +19,7 @@ LEVELS = (  # from the top; a module imports its own package and those of lower 
     {"prospect.layout", "prospect.config", "prospect.runs"},
     {"pipeline.importers", "pipeline.toyworld"},
     {"pipeline.shards"},
-    {"pipeline.annotations", "pipeline.io"},
+    {"pipeline.annotations", "pipeline.io", "pipeline.video"},
     {"pipeline.errors", "pipeline.progress"},
 )
 TERMINAL = re.compile(r"\b(typer\b|Console\(|rich\.(live|progress|prompt)\b|print\(|getpass|input\()")

@@ -5,6 +5,7 @@ Both IPC formats are read (*stream*, which HF `datasets` writes, and *file*). Th
 """
 
 import base64
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,7 @@ from pipeline.errors import ProspectError
 
 BASE64 = "^[A-Za-z0-9+/]*={0,2}$"
 COLUMNS = ("frame", "frames", "image", "images")
+SHAPE = (b"frames.height", b"frames.width")  # keys of the schema's metadata (docs/data-formats.md)
 MAX_OPEN_FILES = 64  # memory-mapped files kept open per process
 
 
@@ -39,6 +41,7 @@ class FrameFile:
                 f"frame; write it again"
             ) from None
         self._column, self._is_text = _images(path, table)
+        self.shape = _shape(table.schema.metadata or {})  # height, width of the video as shown; None: not told
 
     def __len__(self) -> int:
         return len(self._column)
@@ -103,6 +106,11 @@ def _images(path: Path, table: pa.Table) -> tuple[pa.ChunkedArray, bool]:
             "'bytes' of bytes"
         )
     return column, False
+
+
+def _shape(metadata: dict[bytes, bytes]) -> tuple[int, int] | None:
+    sides = [metadata.get(key, b"") for key in SHAPE]
+    return (int(sides[0]), int(sides[1])) if all(re.fullmatch(rb"[1-9]\d{0,6}", side) for side in sides) else None
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -118,11 +118,33 @@ def import_proassist(
 
 @app.command()
 def extract_frames(
-    videos: Annotated[list[Path], typer.Argument(help="Video files, in any container that FFmpeg reads.")],
-    out: Annotated[Path, typer.Option(help="Folder of the frames files, VIDEO.arrow each.")],
+    videos: Annotated[
+        list[Path], typer.Argument(help="Video files, in any container that FFmpeg reads, or folders of them.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the frames files, NAME.arrow each.")],
     fps: Annotated[float, typer.Option(min=0.01, max=1000, help="Frames a second.")] = 2,
     size: Annotated[int, typer.Option(min=16, max=4096, help="Pixels a side; frames are squares.")] = 384,
     quality: Annotated[int, typer.Option(min=1, max=100, help="Of the JPEGs.")] = 90,
+    name: Annotated[
+        str,
+        typer.Option(help="NAME by {stem}, {parent}, {grandparent} and {parents}, e.g. '{parent}__{stem}'."),
+    ] = "{stem}",
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="A JSON list of lists of NAMEs: each list is one video in parts, named by its first."),
+    ] = None,
+    turn: Annotated[
+        Literal["0", "90", "180", "270"], typer.Option(help="Degrees counter-clockwise, of the upright picture.")
+    ] = "0",
+    crop: Annotated[bool, typer.Option("--crop", help="Keep the square in the middle; else the whole is squeezed.")] = (
+        False
+    ),
+    max_gap: Annotated[
+        float, typer.Option(min=1, help="Seconds without a new picture, before a video counts as damaged.")
+    ] = 300,
+    allow_short: Annotated[
+        bool, typer.Option("--allow-short", help="Take videos that end before the end that they state.")
+    ] = False,
     workers: Workers = CORES,
     force: Annotated[bool, typer.Option(help="Make frames files again that are there.")] = False,
 ) -> None:
@@ -130,17 +152,23 @@ def extract_frames(
 
     JPEG frames at a constant rate.
     """
-    from pipeline.importers.video import Settings, extract_frames
+    from pipeline.importers.video import extract_frames
+    from pipeline.importers.video_names import sources_of
     from pipeline.io.engine import LocalEngine
+    from pipeline.video.settings import Settings
 
     with clear_errors():
+        settings = Settings(fps, size, quality, int(turn), crop, max_gap, allow_short)
+        sources = sources_of(videos, name, groups)
         with progress_bar() as show, LocalEngine(workers) as engine:
-            outcomes = extract_frames(videos, out, Settings(fps, size, quality), engine, show, force)
+            outcomes = extract_frames(sources, out, settings, engine, show, force)
         broken = [outcome for outcome in outcomes if outcome.error]
         for outcome in outcomes:
             if not outcome.error:
                 what = "there already" if outcome.kept else "written"
-                tell(f"{out / outcome.video.stem}.arrow: {outcome.rows} frames, {what}")
+                note = f" (note: {outcome.note})" if outcome.note else ""
+                tell(f"{out / outcome.source.name}.arrow: {outcome.rows} frames, {what}{note}")
         if broken:
-            lines = "".join(f"\n  {outcome.video}: {outcome.error}" for outcome in broken)
+            places = (" + ".join(str(video) for video in outcome.source.videos) for outcome in broken)
+            lines = "".join(f"\n  {place}: {one.error}" for place, one in zip(places, broken, strict=True))
             raise ProspectError(f"{len(broken)} of {len(outcomes)} videos have no frames file:{lines}")

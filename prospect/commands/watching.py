@@ -41,7 +41,9 @@ STDIN = "-"
 
 @app.command()
 def stream(
-    source: Annotated[Path, typer.Argument(help="A video, an .arrow file, or a folder of images.")],
+    source: Annotated[
+        str, typer.Argument(help="A video, an .arrow file, a folder of images, a camera (/dev/video0 or 0), or a URL.")
+    ],
     checkpoint: Checkpoint,
     steps: Annotated[Path | None, typer.Option(help="The task: a list of id and name, or lines `S1: name`.")] = None,
     clip: Annotated[
@@ -58,6 +60,10 @@ def stream(
         typer.Option(min=0, help="First frame. Inside a clip: with the state there; earlier user lines are dropped."),
     ] = None,
     end: Annotated[int | None, typer.Option(min=0, help="Last frame (inclusive).")] = None,
+    follow: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Of a folder: wait for new images; seconds without one after which it ends."),
+    ] = None,
     realtime: Annotated[bool, typer.Option(help="Pace the frames at --fps; else as fast as it goes.")] = False,
     out: Annotated[Path | None, typer.Option(help="JSON lines, one a frame.")] = None,
     video: Annotated[Path | None, typer.Option(help="A film of it (.mp4), state and utterances drawn.")] = None,
@@ -89,7 +95,7 @@ def stream(
         lines = sys.stdin if script == STDIN else Path(script) if script else None
         rate = task.fps if fps is None else fps
         outputs = Outputs(_board, out, video)
-        tell(stream_live(source, checkpoint, task, lines, rate, realtime, outputs, overrides))
+        tell(stream_live(source, checkpoint, task, lines, rate, realtime, outputs, overrides, follow))
 
 
 @contextmanager

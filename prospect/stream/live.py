@@ -10,10 +10,10 @@ from typing import IO
 from pipeline.errors import ProspectError
 from pipeline.io.storage import beginning
 from prospect.runs import find_checkpoint
+from prospect.stream.endless import SourceLost, check_source, is_endless, open_source, told
 from prospect.stream.lines import Lines, script_lines
 from prospect.stream.load import Overrides, load_streamer
 from prospect.stream.player import FORMAT, Played, RunFile, Summary, play
-from prospect.stream.sources import frames_of
 from prospect.stream.streamer import StreamSettings
 from prospect.stream.task import Task
 from prospect.stream.video_out import VideoWriter, check_name
@@ -29,7 +29,7 @@ class Outputs:
 
 
 def stream_live(
-    source: Path,
+    source: Path | str,
     checkpoint: str,
     task: Task,
     script: Path | IO[str] | None,
@@ -37,52 +37,64 @@ def stream_live(
     realtime: bool,
     outputs: Outputs,
     overrides: Overrides,
+    follow_s: float | None = None,
 ) -> str:
-    """Stream `source` to its end; the figures in one line, and in another what of the script came too late.
+    """Stream `source` to its end, or one without an end (`endless.py`) to Ctrl-C.
+
+    Gives the figures in one line, and in another what of the script came too late.
 
     Args:
         script: user lines, a file of `SECONDS TEXT`, or where they are typed while it plays.
+        follow_s: of a folder: wait for new images, and end where none came for so many seconds.
 
     Raises:
         ProspectError: anything named is missing or broken. What was streamed until then stays in `run_file`, which is
             opened with the first frame; a video that is not complete is removed.
+        SourceLost: a source without an end broke off; what was streamed until then stays, the video too.
     """
-    if not source.exists():
-        raise ProspectError(f"{source}: no such file or folder, expected a video, an .arrow file or a folder of images")
+    check_source(source, follow_s)
     checkpoint = find_checkpoint(checkpoint)
-    inputs = [source, Path(checkpoint), *task.files, *([script] if isinstance(script, Path) else [])]
+    inputs = [Path(source), Path(checkpoint), *task.files, *([script] if isinstance(script, Path) else [])]
     _check_outputs(inputs, outputs)
     known = script_lines(script) if isinstance(script, Path) else []
     streamer = load_streamer(checkpoint, overrides)
     lines = Lines(task.turns, known, fps, task.first_frame)
     if script and not isinstance(script, Path):
         lines.listen(script)
-    frames = frames_of(source, fps, streamer.model.config.vision_config.image_size, task.first_frame, task.last_frame)
+    size = streamer.model.config.vision_config.image_size
+    frames = open_source(source, fps, size, task.first_frame, task.last_frame, follow_s)
     header = {
-        "source": str(source), "checkpoint": checkpoint, "fps": fps,
+        "source": told(source), "checkpoint": checkpoint, "fps": fps,
         "settings": asdict(streamer.settings), "steps": [asdict(step) for step in task.steps], "state": task.state,
     }  # fmt: skip
     summary = Summary(fps, realtime)
-    run_file = None
+    run_file, ended_by = None, None
     with ExitStack() as stack:
         video = stack.enter_context(VideoWriter(outputs.video, task, streamer.settings, fps)) if outputs.video else None
         show = stack.enter_context(outputs.board(task, streamer.settings))
         began = time.monotonic()
-        for played in play(streamer, frames, task, lines, fps, realtime=realtime):
-            summary.add(played)
-            show(played)
-            if outputs.run_file:
-                if run_file is None:
-                    run_file = RunFile(outputs.run_file, header)
-                    stack.callback(run_file.close)
-                run_file.add(played)
-            if video:
-                video.add(played)
+        try:
+            for played in play(streamer, frames, task, lines, fps, realtime=realtime):
+                summary.add(played)
+                show(played)
+                if outputs.run_file:
+                    if run_file is None:
+                        run_file = RunFile(outputs.run_file, header)
+                        stack.callback(run_file.close)
+                    run_file.add(played)
+                if video:
+                    video.add(played)
+        except (SourceLost, KeyboardInterrupt) as error:
+            if not is_endless(source, follow_s) or not summary.num_frames:
+                raise
+            ended_by = error  # and the files are whole
         summary.seconds = time.monotonic() - began
-    told = summary.text()
+    if isinstance(ended_by, SourceLost):
+        raise ended_by
+    text = summary.text()
     if lines.script_left:
-        told += f"\nnote: lines of --script that are timed after the last frame, and were not said: {lines.script_left}"
-    return told
+        text += f"\nnote: lines of --script that are timed after the last frame, and were not said: {lines.script_left}"
+    return text
 
 
 def _check_outputs(inputs: Sequence[Path], outputs: Outputs) -> None:

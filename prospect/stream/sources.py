@@ -1,7 +1,7 @@
-"""Where a stream's frames come from.
+"""Where a stream's frames come from: a video, an .arrow file, a folder of images (`endless.py`: what has no end).
 
-Frames are JPEG or PNG bytes, as frames files hold them: a video is read by the importer that makes frames files, so
-that the model meets the pixels that it was trained on.
+Frames are JPEG or PNG bytes, as frames files hold them: a video is read by the code that makes frames files
+(`pipeline/video/`), so that the model meets the pixels that it was trained on.
 """
 
 import queue
@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import ProspectError
-from pipeline.importers.video import Settings, jpegs_of
 from pipeline.io.frame_store import open_frames
+from pipeline.video.rows import rows_of
+from pipeline.video.settings import Settings
+from pipeline.video.source import Place, file_place, reason_of
 
 Item = TypeVar("Item")
 IMAGES = (".jpg", ".jpeg", ".png")
@@ -38,21 +40,60 @@ def frames_of(source: Path, fps: float, size: int, first: int, last: int | None)
         ProspectError: no such source, nothing in it, or it breaks off; frames before that are given.
     """
     if source.is_dir():
-        paths = sorted((p for p in source.iterdir() if p.suffix.lower() in IMAGES), key=_natural)
+        paths = images_in(source)
         if not paths:
             raise ProspectError(f"{source}: found no images, expected files of {', '.join(IMAGES)}")
         _check_reaches(source, len(paths), first)
         numbers = range(len(paths))[first : None if last is None else last + 1]
         yield from (SourceFrame(paths[number].read_bytes(), f"{paths[number]}, frame {number}") for number in numbers)
-    elif not source.is_file():
-        raise ProspectError(f"{source}: no such file or folder, expected a video, an .arrow file or a folder of images")
-    elif source.suffix == ".arrow":
+    elif source.suffix == ".arrow" and source.is_file():
         frames = open_frames(source)
         _check_reaches(source, len(frames), first)
         numbers = range(len(frames))[first : None if last is None else last + 1]
-        yield from (SourceFrame(frames.read(number), f"{source} frame {number}") for number in numbers)
+        aspect = frames.shape[1] / frames.shape[0] if frames.shape else None
+        yield from (SourceFrame(frames.read(number), f"{source} frame {number}", aspect) for number in numbers)
     else:
-        yield from _of_video(source, Settings(fps, size), first, last)
+        try:
+            place = file_place(source)
+        except ProspectError:
+            raise ProspectError(
+                f"{source}: no such file or folder, expected a video, an .arrow file or a folder of images"
+            ) from None
+        yield from video_frames(str(source), place, Settings(fps, size), first, last)
+
+
+def video_frames(
+    source: str, place: Place, settings: Settings, first: int, last: int | None, end: str = "a whole video"
+) -> Iterator[SourceFrame]:
+    """Read frames first..last of what PyAV opens.
+
+    Args:
+        end: what was expected, for the message where it breaks off.
+
+    Raises:
+        ProspectError: it cannot be opened, or breaks off; frames before that are given.
+    """
+    import av
+
+    count = 0
+    try:
+        with rows_of([place], settings) as rows:
+            aspect = rows.shape[1] / rows.shape[0]
+            for number, jpeg in enumerate(rows.jpegs):
+                if last is not None and number > last:
+                    return
+                count = number + 1
+                if number >= first:
+                    yield SourceFrame(jpeg, f"{source} frame {number}", aspect)
+    except (av.FFmpegError, ProspectError) as error:
+        where = f"after frame {count - 1}" if count else "at its beginning"
+        raise ProspectError(f"{source}: breaks off {where} ({reason_of(error, place)}), expected {end}") from None
+    _check_reaches(source, count, first)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """List the images of a folder in natural order: frame2 before frame10."""
+    return sorted((path for path in folder.iterdir() if path.suffix.lower() in IMAGES), key=natural)
 
 
 def ahead(make: Callable[[], Iterator[Item]], depth: int = 4) -> Iterator[Item]:
@@ -91,45 +132,12 @@ def ahead(make: Callable[[], Iterator[Item]], depth: int = 4) -> Iterator[Item]:
         stop.set()
 
 
-def _of_video(source: Path, settings: Settings, first: int, last: int | None) -> Iterator[SourceFrame]:
-    import av
-
-    av.logging.set_level(av.logging.PANIC)
-    count = 0
-    try:
-        aspect = _aspect(source)
-        for number, jpeg in enumerate(jpegs_of(source, settings)):
-            if last is not None and number > last:
-                return
-            count = number + 1
-            if number >= first:
-                yield SourceFrame(jpeg, f"{source} frame {number}", aspect)
-    except (av.FFmpegError, ProspectError) as error:
-        reason = error.strerror if isinstance(error, av.FFmpegError) else error
-        place = f"after frame {count - 1}" if count else "at its beginning"
-        raise ProspectError(f"{source}: breaks off {place} ({reason}), expected a whole video") from None
-    _check_reaches(source, count, first)
-
-
-def _aspect(video: Path) -> float | None:
-    """Width / height of a video as it is shown: upright, of square pixels."""
-    import av
-
-    with av.open(str(video)) as container:
-        stream = next(iter(container.streams.video), None)
-        frame = next(container.decode(stream), None) if stream else None
-        if stream is None or frame is None:
-            return None
-        aspect = float(frame.width * (stream.sample_aspect_ratio or 1) / frame.height)
-        return 1 / aspect if frame.rotation % 180 else aspect
-
-
-def _check_reaches(source: Path, count: int, first: int) -> None:
+def _check_reaches(source: Path | str, count: int, first: int) -> None:
     if count <= first:
         raise ProspectError(f"{source}: found {count} frames, expected more than {first}")
 
 
-def _natural(path: Path) -> list[tuple[int, int | str]]:
+def natural(path: Path) -> list[tuple[int, int | str]]:
     """frame2 before frame10."""
     pieces = re.split(r"(\d+)", path.name)
     return [(0, int(piece)) if piece.isdigit() else (1, piece) for piece in pieces]

@@ -5,7 +5,6 @@ Frames keep the shape in which they were filmed. The file appears under its name
 
 import textwrap
 from contextlib import ExitStack
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
@@ -15,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from pipeline.errors import ProspectError
 from pipeline.io.images import open_image
 from pipeline.io.storage import LocalFolder
+from pipeline.video.clock import exact_rate
 from prospect.stream.board import event_line, steps_shown
 from prospect.stream.player import Played
 from prospect.stream.sources import SourceFrame
@@ -82,7 +82,7 @@ class VideoWriter:
             partial = stack.enter_context(LocalFolder(self._path.parent).new_file(self._path.name))
             self._container = stack.enter_context(av.open(str(partial), "w", format=FORMATS[self._path.suffix.lower()]))
             codec = next(codec for codec in CODECS if codec in av.codecs_available)
-            stream = self._container.add_stream(codec, rate=Fraction(self._fps).limit_denominator(1000))
+            stream = self._container.add_stream(codec, rate=exact_rate(self._fps))
             assert isinstance(stream, av.VideoStream)
             stream.width, stream.height, stream.pix_fmt = SIDE + PANEL, SIDE, "yuv420p"
             self._stream = stream

@@ -1,7 +1,6 @@
 """Videos made here, of constant and variable rate, upright and turned, whole and broken, to frames files."""
 
 import io
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,9 +10,11 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ProspectError
-from pipeline.importers.video import Settings, at_constant_rate, extract_frames
+from pipeline.importers.video import extract_frames
+from pipeline.importers.video_names import sources_of
 from pipeline.io.engine import LocalEngine
 from pipeline.io.frame_store import FrameFile
+from pipeline.video.settings import Settings
 from tests.helpers.videos import write_video
 
 
@@ -24,29 +25,9 @@ def greys(path: Path) -> list[int]:
     return [round(p.mean() / 20) for p in pixels]
 
 
-def extract(videos, out, engine=None, settings=Settings(size=32), force=False):  # noqa: B008
-    return extract_frames(videos, out, settings, engine or LocalEngine(), lambda *args: None, force)
-
-
-def test_rows_show_what_a_viewer_sees():
-    half = Fraction(1, 2)
-    shown = [
-        (Fraction(0), half, "a"),
-        (Fraction(2, 5), half, "b"),
-        (Fraction(3, 5), half, "c"),
-        (Fraction(3, 2), Fraction(1, 10), "d"),
-    ]
-    assert list(at_constant_rate(shown, 2)) == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]
-    late = [(Fraction(100), Fraction(1), "a"), (Fraction(101), Fraction(1), "b")]
-    assert list(at_constant_rate(late, 2)) == [(0, "a"), (1, "a"), (2, "b"), (3, "b")], "counted from the first frame"
-    assert list(at_constant_rate([(Fraction(7), Fraction(0), "a")], 2)) == [(0, "a")]
-    assert list(at_constant_rate([], 2)) == []
-
-
-def test_thirds_of_a_second_lose_no_row():
-    shown = [(Fraction(i, 30), Fraction(1, 30), i) for i in range(300)]
-    rows = list(at_constant_rate(shown, 3))
-    assert rows == [(k, 10 * k) for k in range(30)]
+def extract(videos, out, engine=None, settings=Settings(size=32), force=False, name="{stem}", groups=None):  # noqa: B008
+    sources = sources_of(videos, name, groups)
+    return extract_frames(sources, out, settings, engine or LocalEngine(), lambda *args: None, force)
 
 
 def test_a_constant_rate_video(tmp_path):
@@ -83,7 +64,10 @@ def test_other_settings_are_refused(tmp_path):
     video = write_video(tmp_path / "v.mp4", list(range(0, 1000, 100)))
     extract([video], tmp_path)
     (outcome,) = extract([video], tmp_path, settings=Settings(size=16))
-    assert "was made from another video or with other settings; --force makes it again" in outcome.error
+    assert (
+        "was made from another video, with other settings or by an earlier version; --force makes it again"
+        in outcome.error
+    )
     (outcome,) = extract([video], tmp_path, settings=Settings(size=16), force=True)
     assert outcome.error == "" and Image.open(io.BytesIO(FrameFile(tmp_path / "v.arrow").read(0))).size == (16, 16)
 
@@ -121,7 +105,7 @@ def test_broken_videos_are_reported_and_the_others_go_on(tmp_path):
     names = ["text.mp4", "short.mp4", "sound.wav", "nowhere.mp4", "good.mp4"]
     outcomes = extract([tmp_path / name for name in names], tmp_path / "out")
     errors = [outcome.error for outcome in outcomes]
-    assert "Invalid data" in errors[0] and "Invalid data" in errors[1]
+    assert errors[0] == errors[1] == "cannot be read (Invalid data found when processing input)"
     assert errors[2] == "has no video stream" and "No such file" in errors[3] and errors[4] == ""
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.arrow"]
 
@@ -138,27 +122,48 @@ def test_a_video_cut_short_is_reported(tmp_path):
 
 
 def test_two_videos_for_one_file_are_refused(tmp_path):
-    with pytest.raises(ProspectError, match=r"a/v\.mp4 and b/v\.mkv would both become out/v\.arrow"):
+    with pytest.raises(ProspectError, match=r"a/v\.mp4 and b/v\.mkv would both become v\.arrow; name .* --name"):
         extract([Path("a/v.mp4"), Path("b/v.mkv")], Path("out"))
 
 
-def test_a_turned_video_comes_out_upright(tmp_path):
-    """The left half is white; a display matrix says: turn it by 90 degrees."""
-    pixels = np.zeros((48, 64, 3), np.uint8)
-    pixels[:, :32] = 255
-    plain = tmp_path / "plain.mp4"
-    with av.open(str(plain), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(10):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        container.mux(stream.encode(None))
-    data = bytearray(plain.read_bytes())
-    unit = [0x00010000, 0, 0, 0, 0x00010000, 0, 0, 0, 0x40000000]
-    place = data.index(b"".join(v.to_bytes(4, "big") for v in unit), data.index(b"tkhd"))
-    quarter = [0, 0x00010000, 0, 0xFFFF0000, 0, 0, 0, 0, 0x40000000]  # clockwise
-    data[place : place + 36] = b"".join(v.to_bytes(4, "big") for v in quarter)
-    (tmp_path / "turned.mp4").write_bytes(data)
-    extract([tmp_path / "turned.mp4"], tmp_path / "out")
-    image = np.asarray(Image.open(io.BytesIO(FrameFile(tmp_path / "out" / "turned.arrow").read(0))).convert("L"))
-    assert image[:12].mean() > 200 and image[-12:].mean() < 50, "the left is on top now"
+def test_the_shape_in_which_a_video_is_shown_stands_in_its_frames_file(tmp_path):
+    """64 x 48 pixels; a rerun keeps it."""
+    video = write_video(tmp_path / "v.mp4", list(range(0, 1000, 100)))
+    for kept in (False, True):
+        (outcome,) = extract([video], tmp_path)
+        assert outcome.kept is kept
+    schema = pa.ipc.open_stream(tmp_path.joinpath("v.arrow").read_bytes()).schema
+    assert (schema.metadata[b"frames.height"], schema.metadata[b"frames.width"]) == (b"48", b"64")
+    assert FrameFile(tmp_path / "v.arrow").shape == (48, 64)
+    extract([video], tmp_path, settings=Settings(size=32, turn=90), force=True)
+    assert FrameFile(tmp_path / "v.arrow").shape == (64, 48)
+    extract([video], tmp_path, settings=Settings(size=32, crop=True), force=True)
+    assert FrameFile(tmp_path / "v.arrow").shape == (48, 48)
+
+
+def test_a_frames_file_of_an_earlier_clock_is_made_again_only_by_force(tmp_path):
+    """Its rows may be others."""
+    video = write_video(tmp_path / "v.mp4", list(range(0, 1000, 100)))
+    extract([video], tmp_path)
+    table = pa.ipc.open_stream(tmp_path.joinpath("v.arrow").read_bytes()).read_all()
+    earlier = table.replace_schema_metadata({k: v for k, v in table.schema.metadata.items() if k != b"frames.clock"})
+    with pa.ipc.new_stream(tmp_path / "v.arrow", earlier.schema) as writer:
+        writer.write_table(earlier)
+    (outcome,) = extract([video], tmp_path)
+    assert "or by an earlier version; --force" in outcome.error
+
+
+def test_parts_of_one_video_are_joined(tmp_path):
+    """Two seconds and one, as Ego4D's groups; the file has the first one's name."""
+    write_video(tmp_path / "a.mp4", list(range(0, 2000, 100)))
+    write_video(tmp_path / "b.mp4", list(range(0, 1000, 100)))
+    write_video(tmp_path / "c.mp4", list(range(0, 1000, 100)))
+    (tmp_path / "groups.json").write_text('[["a", "b"]]')
+    outcomes = extract([tmp_path], tmp_path / "out", groups=tmp_path / "groups.json")
+    assert [(outcome.source.name, outcome.rows) for outcome in outcomes] == [("a", 6), ("c", 2)]
+    assert greys(tmp_path / "out" / "a.arrow") == [0, 5, 10, 15 % 12, 1, 6], "the second from 1.901 s on"
+
+
+def test_a_gap_is_told(tmp_path):
+    (outcome,) = extract([write_video(tmp_path / "v.mp4", [0, 100, 20_000, 20_100])], tmp_path / "out")
+    assert (outcome.error, outcome.note[:22]) == ("", "no new picture for 19.")

@@ -3,11 +3,13 @@
 import json
 from contextlib import nullcontext
 
+import av
 import pytest
 from typer.testing import CliRunner
 
 from pipeline.errors import ProspectError
 from prospect.commands.app import app
+from prospect.stream.endless import SourceLost
 from prospect.stream.live import Outputs, stream_live
 from prospect.stream.load import Overrides
 from prospect.stream.player import FORMAT
@@ -31,9 +33,9 @@ def live(model, tokens, images, monkeypatch):
     silent = with_bias(model, -9, -9)
     monkeypatch.setattr("prospect.stream.live.load_streamer", lambda checkpoint, overrides: streamer(silent, tokens))
 
-    def stream(out=None, video=None, script=None, task=TASK, source=images):
-        outputs = Outputs(lambda task, settings: nullcontext(lambda played: None), out, video)
-        return stream_live(source, "c", task, script, 2, False, outputs, Overrides())
+    def stream(out=None, video=None, script=None, task=TASK, source=images, follow_s=None, look=lambda played: None):
+        outputs = Outputs(lambda task, settings: nullcontext(look), out, video)
+        return stream_live(source, "c", task, script, 2, False, outputs, Overrides(), follow_s)
 
     return stream
 
@@ -107,3 +109,42 @@ def test_frames_come_at_the_clips_rate(tmp_path, monkeypatch, options, fps):
     done = CliRunner().invoke(app, ["stream", "x", "--checkpoint", "c", *named])
     assert done.exit_code == 0, done.output
     assert asked[0][4] == fps
+
+
+def frames_in(path):
+    with av.open(str(path)) as container:
+        return len(list(container.decode(video=0)))
+
+
+def test_what_came_before_a_source_was_lost_is_kept(live, images, tmp_path):
+    """The third image of a folder that grows is never whole."""
+    (images / "f2.jpg").write_bytes(jpeg(2)[:100])
+    out, film = tmp_path / "run.jsonl", tmp_path / "o.mp4"
+    with pytest.raises(SourceLost, match=r"f2\.jpg: is no whole image after 0\.1 s"):
+        live(out, film, follow_s=0.1)
+    assert len(out.read_text().splitlines()) == 3 and frames_in(film) == 2
+
+
+def test_a_source_that_never_came_leaves_nothing(live, tmp_path):
+    out, film = tmp_path / "run.jsonl", tmp_path / "o.mp4"
+    with pytest.raises(SourceLost, match=r"^rtsp://me:\*\*\*@127\.0\.0\.1:1/x: breaks off at its beginning"):
+        live(out, film, source="rtsp://me:secret@127.0.0.1:1/x")
+    assert not out.exists() and not film.exists()
+
+
+@pytest.mark.parametrize("follow_s", [None, 60])
+def test_ctrl_c_ends_what_has_no_end_and_breaks_off_what_has(live, tmp_path, follow_s):
+    out, film = tmp_path / "run.jsonl", tmp_path / "o.mp4"
+
+    def look(played):
+        if played.record.frame == 2:
+            raise KeyboardInterrupt
+
+    if follow_s is None:
+        with pytest.raises(KeyboardInterrupt):
+            live(out, film, look=look)
+        assert not film.exists()
+    else:
+        assert live(out, film, look=look, follow_s=follow_s).startswith("3 frames in ")
+        assert frames_in(film) == 2, "the third was not shown"
+    assert len(out.read_text().splitlines()) == 3
