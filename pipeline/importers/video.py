@@ -63,8 +63,6 @@ def extract_frames(
 
 def _extract(task: _Task) -> Outcome:
     """Runs in a worker."""
-    import av
-
     name = f"{task.source.name}.arrow"
     try:
         places = [file_place(video) for video in task.source.videos]
@@ -78,8 +76,6 @@ def _extract(task: _Task) -> Outcome:
                 with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
                     count = _write(rows, task.settings, writer)
             return Outcome(task.source, count, note=rows.gaps.text())
-    except av.FFmpegError as error:
-        return Outcome(task.source, 0, error=f"cannot be read ({error.strerror})")
     except (ProspectError, IsADirectoryError, PermissionError) as error:
         return Outcome(task.source, 0, error=str(error))
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from pipeline.errors import ProspectError
 from pipeline.io.storage import plain_name
 
-SUFFIXES = frozenset(
-    [".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"]
-)
+SUFFIXES = (
+    ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv",
+    ".ts", ".vob", ".webm", ".wmv",
+)  # fmt: skip
 PLACEHOLDERS = ("stem", "parent", "grandparent", "parents")
 
 
@@ -59,7 +60,7 @@ def _videos(path: Path) -> list[tuple[Path, tuple[str, ...]]]:
         if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
     ]
     if not found:
-        raise ProspectError(f"{path}: found no videos in this folder, expected files of {', '.join(sorted(SUFFIXES))}")
+        raise ProspectError(f"{path}: found no videos in this folder, expected files of {', '.join(SUFFIXES)}")
     return [(video, video.parent.relative_to(path).parts) for video in sorted(found)]
 
 

@@ -83,4 +83,5 @@ def _cropped(picture: Picture, size: int) -> np.ndarray:
 
 def _scaled(frame: Any, width: int, height: int) -> np.ndarray:
     """(height, width, 3), as stored."""
-    return frame.reformat(width, height, format="rgb24", interpolation="LANCZOS").to_ndarray()
+    # threads of its own, made anew for each picture, would outlive it
+    return frame.reformat(width, height, format="rgb24", interpolation="LANCZOS", threads=1).to_ndarray()

@@ -27,9 +27,8 @@ def rows_of(places: Sequence[Place], settings: Settings) -> Iterator[Rows]:
     """Open videos, each to be shown after the one before.
 
     Raises:
-        ProspectError: here or while the rows are read: one has no video, or is cut short or damaged (once everything
-            before that was given).
-        av.FFmpegError: likewise, it cannot be read.
+        ProspectError: here or while the rows are read: one cannot be read, has no video, or is cut short or damaged
+            (once everything before that was given).
     """
     gaps = Gaps(settings.max_gap_s)
     spans = one_after_another(_spans(place, settings, gaps) for place in places)

@@ -65,8 +65,8 @@ class Video:
             ProspectError: it has no pictures, or ends well before the end that it states.
         """
         usual = 1 / Fraction(self.stream.average_rate or self.stream.guessed_rate or 25)
-        for packet in self.container.demux():
-            if packet.stream_index == self.stream.index:
+        for packet in self._packets():
+            if packet.stream is self.stream and not _is_void(packet):
                 for frame in packet.decode():
                     yield self._shown(frame, usual)
             elif packet.stream.type == "audio" and packet.pts is not None:
@@ -81,10 +81,16 @@ class Video:
         assert self.start is not None
         return self.sound_end - self.start if self.sound_end > self.picture_end + MIN_SOUND_ALONE_S else Fraction(0)
 
+    def _packets(self) -> Iterator[Any]:
+        """Of the pictures and the sound, and at the end those that flush the decoders."""
+        try:
+            yield from self.container.demux(self.stream, *self.container.streams.audio)
+        except IndexError:
+            return  # PyAV, after ours were flushed: it has no name for streams that appeared on the way
+
     def _shown(self, frame: Any, usual: Fraction) -> tuple[Fraction, Fraction, Picture]:
-        if frame.pts is None:
-            raise ProspectError("has frames without timestamps")
-        time = frame.pts * frame.time_base
+        # a picture that is told no time, as all of a raw .h264, follows the one before
+        time = self.picture_end if frame.pts is None else frame.pts * frame.time_base
         duration = (frame.duration or 0) * frame.time_base or usual
         if self.start is None:
             self.start = time
@@ -105,41 +111,46 @@ class Video:
             )
 
 
-def reason_of(error: Exception, place: Place) -> str:
-    """Say why a video could not be opened or read on, in a few words."""
-    import av
-
-    if isinstance(error, av.ExitError) and place.patience_s is not None:
-        return f"nothing came for {place.patience_s:g} s"
-    return str(error.strerror) if isinstance(error, av.FFmpegError) else str(error)
-
-
 @contextmanager
 def opened(place: Place) -> Iterator[Video]:
     """Open a video.
 
     Raises:
-        ProspectError: it has no video stream, or is a file that names others.
-        av.FFmpegError: it cannot be read.
+        ProspectError: it cannot be opened or, while the block runs, read on; it has no video stream.
     """
     import av
 
     try:
-        container = av.open(
+        with _container(place) as container:
+            streams = [stream for stream in container.streams.video if not _is_cover(stream)]
+            if not streams:
+                raise ProspectError("has no video stream")
+            streams[0].thread_type = "AUTO"
+            start = container.start_time
+            # before 0 there is nothing that a player would show: what encoders of sound put in front
+            yield Video(container, streams[0], None if start is None else max(Fraction(start, 1_000_000), Fraction(0)))
+    except av.ExitError:
+        raise ProspectError(f"nothing came for {place.patience_s or 0:g} s") from None
+    except av.FFmpegError as error:  # some are OSErrors too, and would be taken for a full disk
+        raise ProspectError(f"cannot be read: {error.strerror}") from None
+
+
+def _container(place: Place) -> Any:
+    import av
+
+    try:
+        return av.open(
             place.name, format=place.format, options=place.options, metadata_errors="replace", timeout=place.patience_s
         )
     except av.ArgumentError:
         if "format_whitelist" not in place.options:
             raise
         raise ProspectError("is a playlist, or another format that names other files; expected a video") from None
-    with container:
-        streams = [stream for stream in container.streams.video if not _is_cover(stream)]
-        if not streams:
-            raise ProspectError("has no video stream")
-        streams[0].thread_type = "AUTO"
-        start = container.start_time
-        # before 0 there is nothing that a player would show: what encoders of sound put in front
-        yield Video(container, streams[0], None if start is None else max(Fraction(start, 1_000_000), Fraction(0)))
+
+
+def _is_void(packet: Any) -> bool:
+    """Of a damaged file: the decoder would take it for the end."""
+    return packet.size == 0 and (packet.pts is not None or packet.dts is not None)
 
 
 def _is_cover(stream: Any) -> bool:

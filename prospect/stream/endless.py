@@ -41,8 +41,8 @@ def check_source(source: Path | str, follow_s: float | None = None) -> None:
     if _place(source) is None:
         if not Path(source).exists():
             raise ProspectError(
-                f"{told(source)}: no such file or folder, expected a video, an .arrow file, a folder of images, a camera "
-                "(/dev/video0, or its number) or a URL"
+                f"{told(source)}: no such file or folder, expected a video, an .arrow file, a folder of images, "
+                "a camera (/dev/video0, or its number) or a URL"
             )
         if follow_s is not None and not Path(source).is_dir():
             raise ProspectError(f"--follow {follow_s:g}: found a file, {source}, expected a folder of images")

@@ -16,7 +16,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.frame_store import open_frames
 from pipeline.video.rows import rows_of
 from pipeline.video.settings import Settings
-from pipeline.video.source import Place, file_place, reason_of
+from pipeline.video.source import Place, file_place
 
 Item = TypeVar("Item")
 IMAGES = (".jpg", ".jpeg", ".png")
@@ -73,8 +73,6 @@ def video_frames(
     Raises:
         ProspectError: it cannot be opened, or breaks off; frames before that are given.
     """
-    import av
-
     count = 0
     try:
         with rows_of([place], settings) as rows:
@@ -85,9 +83,9 @@ def video_frames(
                 count = number + 1
                 if number >= first:
                     yield SourceFrame(jpeg, f"{source} frame {number}", aspect)
-    except (av.FFmpegError, ProspectError) as error:
+    except ProspectError as error:
         where = f"after frame {count - 1}" if count else "at its beginning"
-        raise ProspectError(f"{source}: breaks off {where} ({reason_of(error, place)}), expected {end}") from None
+        raise ProspectError(f"{source}: breaks off {where} ({error}), expected {end}") from None
     _check_reaches(source, count, first)
 
 

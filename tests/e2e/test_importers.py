@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from pipeline.io.frame_store import FrameFile
 from tests.helpers.command import TINY, fail, succeed
 from tests.helpers.fakes import write_frames
 from tests.helpers.prepared import prepared, second_part
@@ -47,10 +48,26 @@ def test_videos_become_frames_files_and_a_broken_one_is_named(tmp_path):
     (tmp_path / "b.mp4").write_text("no video")
     arguments = ("extract-frames", "a.mp4", "b.mp4", "--out", "frames", "--fps", 1, "--size", 64)
     message = fail(tmp_path, *arguments)
-    assert "1 of 2 videos have no frames file:" in message and "b.mp4: [Errno" in message
+    assert "1 of 2 videos have no frames file:" in message and "b.mp4: cannot be read: Invalid data" in message
     assert [p.name for p in (tmp_path / "frames").iterdir()] == ["a.arrow"]
     (tmp_path / "b.mp4").unlink()
     assert "frames/a.arrow: 3 frames, there already" in succeed(tmp_path, *arguments[:2], *arguments[3:])
+
+
+def test_a_folder_of_cameras_is_named_turned_and_cropped(tmp_path):
+    """As ProAssist does Assembly101; the second camera is cut short, and taken as far as it goes only by an option."""
+    for camera in ("one", "two"):
+        (tmp_path / "videos" / camera).mkdir(parents=True)
+        write_video(tmp_path / "videos" / camera / "HMC.mkv", list(range(0, 20_000, 100)))
+    cut = tmp_path / "videos" / "two" / "HMC.mkv"
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    arguments = ("extract-frames", "videos", "--out", "frames", "--size", 64, "--turn", 90, "--crop")
+    assert "would both become HMC.arrow" in fail(tmp_path, *arguments)
+    arguments = (*arguments, "--name", "{parent}__{stem}")
+    assert "videos/two/HMC.mkv: is cut short" in fail(tmp_path, *arguments)
+    told = succeed(tmp_path, *arguments, "--allow-short")
+    assert "frames/one__HMC.arrow: 40 frames, there already" in told and "frames/two__HMC.arrow: " in told
+    assert FrameFile(tmp_path / "frames" / "one__HMC.arrow").shape == (48, 48)
 
 
 def test_an_import_that_fails_leaves_nothing(tmp_path):

@@ -105,7 +105,7 @@ def test_broken_videos_are_reported_and_the_others_go_on(tmp_path):
     names = ["text.mp4", "short.mp4", "sound.wav", "nowhere.mp4", "good.mp4"]
     outcomes = extract([tmp_path / name for name in names], tmp_path / "out")
     errors = [outcome.error for outcome in outcomes]
-    assert errors[0] == errors[1] == "cannot be read (Invalid data found when processing input)"
+    assert errors[0] == errors[1] == "cannot be read: Invalid data found when processing input"
     assert errors[2] == "has no video stream" and "No such file" in errors[3] and errors[4] == ""
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["good.arrow"]
 

@@ -4,6 +4,7 @@ import io
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,3 +117,20 @@ def test_a_shape_too_narrow_to_crop_is_refused(tmp_path):
     with pytest.raises(ProspectError, match="has pictures of 3840 x 64 pixels, expected a shape that can be cropped"):
         first(path, crop=True)
     assert first(path)[1] == (64, 3840)
+
+
+def test_colours_are_those_of_the_videos_colour_space(tmp_path):
+    """Green of BT.709, as HD video has it: Y 173, Cb 42, Cr 26 by its matrix."""
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.colorspace = 1  # BT.709
+        frame = av.VideoFrame(64, 64, "yuv420p")
+        for plane, value in zip(frame.planes, (173, 42, 26), strict=True):
+            plane.update(bytes([value]) * plane.buffer_size)
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    with rows_of([file_place(path)], Settings(size=64)) as rows:
+        red, green, blue = np.asarray(Image.open(io.BytesIO(next(rows.jpegs))))[32, 32].tolist()
+    assert red < 8 and green > 247 and blue < 8

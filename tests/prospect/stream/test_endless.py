@@ -114,7 +114,9 @@ def test_a_lost_connection_is_told_after_the_frames_that_came(tmp_path, server):
     [("http://127.0.0.1:1/v.mp4", "Connection refused"), ("rtsp://127.0.0.1:1/v", "Connection refused")],
 )
 def test_a_server_that_is_not_there_is_told_at_once(url, reason):
-    with pytest.raises(SourceLost, match=rf"^{url}: breaks off at its beginning \({reason}\), expected more of it$"):
+    with pytest.raises(
+        SourceLost, match=rf"^{url}: breaks off at its beginning \(cannot be read: {reason}\), expected more of it$"
+    ):
         next(open_source(url, 2, 32, 0, None))
 
 
@@ -158,7 +160,9 @@ def test_a_server_that_falls_silent_is_given_up(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("source", ["/dev/video97", "97"])
 def test_a_camera_that_is_not_there_is_told(source):
-    with pytest.raises(SourceLost, match=rf"^{source}: breaks off at its beginning \(No such file or directory\)"):
+    with pytest.raises(
+        SourceLost, match=rf"^{source}: breaks off at its beginning \(cannot be read: No such file or directory\)"
+    ):
         next(open_source(source, 2, 32, 0, None))
 
 

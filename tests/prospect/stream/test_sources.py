@@ -1,6 +1,10 @@
 import io
 import json
+import os
 import struct
+import subprocess
+import sys
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,11 +12,16 @@ from PIL import Image
 
 from pipeline.annotations.clips import Step, Turn
 from pipeline.errors import InvalidInput, ProspectError
+from pipeline.importers.video import extract_frames
+from pipeline.importers.video_names import sources_of
+from pipeline.io.engine import LocalEngine
+from pipeline.video.settings import Settings
 from prospect.stream.lines import Lines, script_lines
 from prospect.stream.sources import SourceFrame, ahead, frames_of
 from prospect.stream.task import task_of, task_of_clip, task_of_steps
 from tests.helpers.fakes import jpeg, raw_clip, write_frames
-from tests.helpers.videos import video
+from tests.helpers.places import ROOT
+from tests.helpers.videos import film, video
 
 
 def test_an_arrow_file_gives_the_frames_asked_for(tmp_path):
@@ -59,6 +68,40 @@ def test_a_video_remembers_its_shape_beside_its_square_frames(tmp_path):
     assert frame.aspect == 2.0 and Image.open(io.BytesIO(frame.data)).size == (32, 32)
 
 
+def test_frames_files_of_videos_remember_their_shape_too(tmp_path):
+    """Of 128 x 64 pixels."""
+    settings = Settings(size=32)
+    extract_frames(
+        sources_of([video(tmp_path / "v.mp4", 1, width=128)], "{stem}", None),
+        tmp_path,
+        settings,
+        LocalEngine(),
+        lambda *_: None,
+    )
+    assert [frame.aspect for frame in frames_of(tmp_path / "v.arrow", 2, 32, 0, None)] == [2.0, 2.0]
+
+
+def test_early_closes_of_a_video_end(tmp_path):
+    """In another process, as what hangs there ends by no signal; its codec's thread is at work when it is closed."""
+    path = film(tmp_path / "v.mp4", [Fraction(i, 10) for i in range(60)], codec="libx264")
+    closes = """
+import sys
+from pathlib import Path
+from prospect.stream.sources import ahead, frames_of
+for number in range(60):
+    frames = ahead(lambda: frames_of(Path(sys.argv[1]), 2, 32, 0, number % 4))
+    for taken, _ in enumerate(frames):
+        if taken == number % 3:
+            break
+    frames.close()
+print("ended")
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", closes, str(path)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+    assert (done.stdout, done.stderr, done.returncode) == ("ended\n", "", 0)
+
+
 MATRIX = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)  # of an MP4 track: as it is
 
 
@@ -97,7 +140,7 @@ def test_a_video_that_breaks_off_is_named_after_what_it_has(tmp_path):
     path.write_text("no video")
     with pytest.raises(
         ProspectError,
-        match=r"v\.mkv: breaks off at its beginning \(Invalid data found when processing input\), expected",
+        match=r"v\.mkv: breaks off at its beginning \(cannot be read: Invalid data found when processing input\), expected",
     ):
         list(frames_of(path, 2, 32, 0, None))
 
