@@ -104,6 +104,9 @@ def test_joined_segments_are_all_there(tmp_path):
     joined = tmp_path / "joined.ts"
     joined.write_bytes(part * 3)
     assert numbers(joined) == ([*range(0, 60, 5)] * 3, "")
+    loud = film(tmp_path / "b.ts", every(10, 6), sound=(0, 5.9)).read_bytes()
+    joined.write_bytes(loud * 2)
+    assert numbers(joined) == ([*range(0, 60, 5)] * 2, "")
 
 
 def test_videos_given_as_one_follow_each_other(tmp_path):

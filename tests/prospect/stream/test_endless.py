@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ProspectError
+from pipeline.video.settings import Settings
+from pipeline.video.source import Place
 from prospect.stream import endless
 from prospect.stream.endless import SourceLost, _growing, check_source, is_endless, open_source, told
-from prospect.stream.sources import frames_of
+from prospect.stream.sources import frames_of, video_frames
 from tests.helpers.fakes import jpeg
 from tests.helpers.servers import Server
 from tests.helpers.videos import film, video
@@ -164,6 +166,14 @@ def test_a_camera_that_is_not_there_is_told(source):
         SourceLost, match=rf"^{source}: breaks off at its beginning \(cannot be read: No such file or directory\)"
     ):
         next(open_source(source, 2, 32, 0, None))
+
+
+def test_a_device_without_an_end_gives_the_frames_asked_for():
+    """FFmpeg's test picture, in the place of a camera: a device, opened by the format's name."""
+    camera = Place("testsrc=rate=10:size=128x64", format="lavfi", patience_s=5)
+    frames = list(video_frames("camera", camera, Settings(2, 32), 1, 4))
+    assert [frame.where for frame in frames] == [f"camera frame {number}" for number in range(1, 5)]
+    assert {frame.aspect for frame in frames} == {2.0} and len({frame.data for frame in frames}) == 4
 
 
 def test_sources_are_checked_before_they_are_opened(tmp_path, monkeypatch):
