@@ -7,6 +7,8 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from pipeline.errors import ProspectError
 from pipeline.io.images import ERRORS, open_image
@@ -23,11 +25,32 @@ class SourceLost(ProspectError):
     """What had no end of its own has broken off; what was streamed until then is whole."""
 
 
+class Ending:
+    """Ends the stream of a source without an end at Ctrl-C, or where it is lost, so that what is kept of it is whole.
+
+    A context manager, inside those of the files; `lost` is to be raised after them.
+    """
+
+    def __init__(self, is_endless: bool) -> None:
+        self.has_frames = False
+        self.lost: SourceLost | None = None
+        self._is_endless = is_endless
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> bool:
+        if not (self._is_endless and self.has_frames and isinstance(error, SourceLost | KeyboardInterrupt)):
+            return False
+        self.lost = error if isinstance(error, SourceLost) else None
+        return True
+
+
 def is_endless(source: Path | str, follow_s: float | None) -> bool:
     return follow_s is not None or _place(source) is not None
 
 
-def told(source: Path | str) -> str:
+def told_source(source: Path | str) -> str:
     """Give a source as it may be told and stored: a URL without its password."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", str(source))
 
@@ -41,13 +64,13 @@ def check_source(source: Path | str, follow_s: float | None = None) -> None:
     if _place(source) is None:
         if not Path(source).exists():
             raise ProspectError(
-                f"{told(source)}: no such file or folder, expected a video, an .arrow file, a folder of images, "
+                f"{told_source(source)}: no such file or folder, expected a video, an .arrow file, a folder of images, "
                 "a camera (/dev/video0, or its number) or a URL"
             )
         if follow_s is not None and not Path(source).is_dir():
             raise ProspectError(f"--follow {follow_s:g}: found a file, {source}, expected a folder of images")
     elif follow_s is not None:
-        raise ProspectError(f"--follow {follow_s:g}: found {told(source)}, expected a folder of images")
+        raise ProspectError(f"--follow {follow_s:g}: found {told_source(source)}, expected a folder of images")
 
 
 def open_source(
@@ -65,7 +88,7 @@ def open_source(
     place = _place(source)
     if place:
         try:
-            yield from video_frames(told(source), place, Settings(fps, size), first, last, "more of it")
+            yield from video_frames(told_source(source), place, Settings(fps, size), first, last, "more of it")
         except ProspectError as error:
             raise SourceLost(str(error)) from None
     elif follow_s is not None:
@@ -88,7 +111,9 @@ def _place(source: Path | str) -> Place | None:
     if not found:
         return None
     if scheme.lower() not in SCHEMES:
-        raise ProspectError(f"{told(text)}: found a URL of {scheme!r}, expected one of {', '.join(SCHEMES)}, or a path")
+        raise ProspectError(
+            f"{told_source(text)}: found a URL of {scheme!r}, expected one of {', '.join(SCHEMES)}, or a path"
+        )
     options = {"protocol_whitelist": PROTOCOLS}
     if scheme.lower() == "rtsp":
         options["rtsp_transport"] = "tcp"  # by UDP, what is lost on the way is lost in the pictures

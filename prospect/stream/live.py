@@ -10,7 +10,7 @@ from typing import IO
 from pipeline.errors import ProspectError
 from pipeline.io.storage import beginning
 from prospect.runs import find_checkpoint
-from prospect.stream.endless import SourceLost, check_source, is_endless, open_source, told
+from prospect.stream.endless import Ending, check_source, is_endless, open_source, told_source
 from prospect.stream.lines import Lines, script_lines
 from prospect.stream.load import Overrides, load_streamer
 from prospect.stream.player import FORMAT, Played, RunFile, Summary, play
@@ -39,9 +39,7 @@ def stream_live(
     overrides: Overrides,
     follow_s: float | None = None,
 ) -> str:
-    """Stream `source` to its end, or one without an end (`endless.py`) to Ctrl-C.
-
-    Gives the figures in one line, and in another what of the script came too late.
+    """Stream `source` to its end; the figures in one line, and in another what of the script came too late.
 
     Args:
         script: user lines, a file of `SECONDS TEXT`, or where they are typed while it plays.
@@ -64,37 +62,33 @@ def stream_live(
     size = streamer.model.config.vision_config.image_size
     frames = open_source(source, fps, size, task.first_frame, task.last_frame, follow_s)
     header = {
-        "source": told(source), "checkpoint": checkpoint, "fps": fps,
+        "source": told_source(source), "checkpoint": checkpoint, "fps": fps,
         "settings": asdict(streamer.settings), "steps": [asdict(step) for step in task.steps], "state": task.state,
     }  # fmt: skip
     summary = Summary(fps, realtime)
-    run_file, ended_by = None, None
+    run_file, ending = None, Ending(is_endless(source, follow_s))
     with ExitStack() as stack:
         video = stack.enter_context(VideoWriter(outputs.video, task, streamer.settings, fps)) if outputs.video else None
         show = stack.enter_context(outputs.board(task, streamer.settings))
+        stack.push(ending)
         began = time.monotonic()
-        try:
-            for played in play(streamer, frames, task, lines, fps, realtime=realtime):
-                summary.add(played)
-                show(played)
-                if outputs.run_file:
-                    if run_file is None:
-                        run_file = RunFile(outputs.run_file, header)
-                        stack.callback(run_file.close)
-                    run_file.add(played)
-                if video:
-                    video.add(played)
-        except (SourceLost, KeyboardInterrupt) as error:
-            if not is_endless(source, follow_s) or not summary.num_frames:
-                raise
-            ended_by = error  # and the files are whole
-        summary.seconds = time.monotonic() - began
-    if isinstance(ended_by, SourceLost):
-        raise ended_by
-    text = summary.text()
+        for played in play(streamer, frames, task, lines, fps, realtime=realtime):
+            summary.add(played)
+            show(played)
+            if outputs.run_file:
+                if run_file is None:
+                    run_file = RunFile(outputs.run_file, header)
+                    stack.callback(run_file.close)
+                run_file.add(played)
+            if video:
+                video.add(played)
+            summary.seconds, ending.has_frames = time.monotonic() - began, True
+    if ending.lost:
+        raise ending.lost
+    told = summary.text()
     if lines.script_left:
-        text += f"\nnote: lines of --script that are timed after the last frame, and were not said: {lines.script_left}"
-    return text
+        told += f"\nnote: lines of --script that are timed after the last frame, and were not said: {lines.script_left}"
+    return told
 
 
 def _check_outputs(inputs: Sequence[Path], outputs: Outputs) -> None:

@@ -58,12 +58,8 @@ class Summary:
         self.restarts += played.record.is_restart
         self.most_lag_s = max(self.most_lag_s, played.lag_s)
 
-    @property
-    def num_frames(self) -> int:
-        return len(self.silent_s) + len(self.acting_s)
-
     def text(self) -> str:
-        count = self.num_frames
+        count = len(self.silent_s) + len(self.acting_s)
         rate = count / self.seconds if self.seconds else 0.0
         latencies = [
             f"{name} {1000 * np.quantile(values, 0.5):.1f}/{1000 * np.quantile(values, 0.95):.1f} ms"

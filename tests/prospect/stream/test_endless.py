@@ -11,7 +11,7 @@ from pipeline.errors import ProspectError
 from pipeline.video.settings import Settings
 from pipeline.video.source import Place
 from prospect.stream import endless
-from prospect.stream.endless import SourceLost, _growing, check_source, is_endless, open_source, told
+from prospect.stream.endless import SourceLost, _growing, check_source, is_endless, open_source, told_source
 from prospect.stream.sources import frames_of, video_frames
 from tests.helpers.fakes import jpeg
 from tests.helpers.servers import Server
@@ -122,7 +122,7 @@ def test_a_server_that_is_not_there_is_told_at_once(url, reason):
         next(open_source(url, 2, 32, 0, None))
 
 
-def test_a_page_that_is_not_there_is_told(server):
+def test_a_page_that_is_not_there_is_told_source(server):
     with pytest.raises(SourceLost, match=r"v\.mp4: breaks off at its beginning \(.*404 Not Found\)"):
         next(open_source(f"{server.url}/v.mp4", 2, 32, 0, None))
 
@@ -161,7 +161,7 @@ def test_a_server_that_falls_silent_is_given_up(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("source", ["/dev/video97", "97"])
-def test_a_camera_that_is_not_there_is_told(source):
+def test_a_camera_that_is_not_there_is_told_source(source):
     with pytest.raises(
         SourceLost, match=rf"^{source}: breaks off at its beginning \(cannot be read: No such file or directory\)"
     ):
@@ -195,8 +195,8 @@ def test_sources_are_checked_before_they_are_opened(tmp_path, monkeypatch):
         check_source("v.mp4", 5.0)
 
 
-def test_a_password_is_not_told():
-    assert told("rtsp://me:se:cret@cam/1?a=b:c@d") == "rtsp://me:***@cam/1?a=b:c@d"
-    assert told("http://x/a:b@c") == "http://x/a:b@c" and told(Path("a:b@c.mp4")) == "a:b@c.mp4"
+def test_a_password_is_not_told_source():
+    assert told_source("rtsp://me:se:cret@cam/1?a=b:c@d") == "rtsp://me:***@cam/1?a=b:c@d"
+    assert told_source("http://x/a:b@c") == "http://x/a:b@c" and told_source(Path("a:b@c.mp4")) == "a:b@c.mp4"
     with pytest.raises(SourceLost, match=r"^http://me:\*\*\*@127\.0\.0\.1:1/v\.mp4: breaks off"):
         next(open_source("http://me:secret@127.0.0.1:1/v.mp4", 2, 32, 0, None))
