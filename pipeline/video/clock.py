@@ -3,21 +3,30 @@
 Containers tell a time and a duration of each picture. A viewer's clock begins where the container does (sound may
 come before the picture: the first picture is shown until then), runs on where files were joined and their times step
 back, and shows a picture until the next one comes. Times are exact fractions of a second; as containers round theirs,
-to milliseconds often, a picture that comes a little after a row's time is shown in it.
+to milliseconds often, a picture that comes within their unit after a row's time is shown in it.
 """
 
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from pipeline.errors import ProspectError
 
 Item = TypeVar("Item")
-Span = tuple[Fraction, Fraction, Item]  # from, until (s), what is shown
-ROUNDING_S = Fraction(1, 500)  # of the times that containers tell
+MAX_ROUNDING_S = Fraction(1, 500)  # a larger unit of time is that of the pictures, and exact
 MAX_DISORDER_S = Fraction(1, 2)  # a time that steps back further begins a joined file
 TOLD_GAP_S = 5.0  # without a picture, before it is told
+
+
+@dataclass(frozen=True, slots=True)
+class Span(Generic[Item]):
+    """What is shown from `begin` to `until`, in seconds."""
+
+    begin: Fraction
+    until: Fraction
+    shown: Item
+    rounding: Fraction = Fraction(0)  # `until` may be told too late by so much
 
 
 @dataclass(slots=True)
@@ -60,7 +69,10 @@ def exact_rate(fps: float) -> Fraction:
 
 
 def on_one_clock(
-    pictures: Iterable[tuple[Fraction, Fraction, Item]], gaps: Gaps, sound_end: Callable[[], Fraction]
+    pictures: Iterable[tuple[Fraction, Fraction, Item]],
+    gaps: Gaps,
+    sound_end: Callable[[], Fraction],
+    time_unit: Fraction = Fraction(0),
 ) -> Generator[Span[Item], None, None]:
     """Give what is shown from 0 s on without a hole, from (time, duration, picture) in the order of showing.
 
@@ -69,10 +81,12 @@ def on_one_clock(
 
     Args:
         sound_end: when the sound ends, asked after the last picture, which is shown until then.
+        time_unit: of the times (s), to which they are rounded.
 
     Raises:
         ProspectError: a gap is too long.
     """
+    rounding = min(time_unit, MAX_ROUNDING_S)
     joined, began, last, until = Fraction(0), Fraction(0), Fraction(0), Fraction(0)
     shown: list[Item] = []
     for told, duration, picture in pictures:
@@ -83,14 +97,14 @@ def on_one_clock(
         time = max(time, last)
         gaps.add(until, time)
         if shown:
-            yield began, time, shown[0]
+            yield Span(began, time, shown[0], rounding)
             began = time
         shown, last, until = [picture], time, time + duration
         gaps.add(time, until)
     if shown:
         end = max(until, sound_end() + joined)
         gaps.add(until, end)
-        yield began, end, shown[0]
+        yield Span(began, end, shown[0], rounding)
 
 
 def one_after_another(videos: Iterable[Iterable[Span[Item]]]) -> Generator[Span[Item], None, None]:
@@ -98,8 +112,9 @@ def one_after_another(videos: Iterable[Iterable[Span[Item]]]) -> Generator[Span[
     joined = Fraction(0)
     for spans in videos:
         end = Fraction(0)
-        for begin, end, item in spans:
-            yield begin + joined, end + joined, item
+        for span in spans:
+            end = span.until
+            yield replace(span, begin=span.begin + joined, until=end + joined)
         joined += end
 
 
@@ -109,11 +124,12 @@ def at_constant_rate(spans: Iterable[Span[Item]], rate: Fraction) -> Generator[t
     Shown from 0, 0.4, 0.6 and 1.5 s, until 1.6 s, at 2 a second: rows 0, 1 and 2 are the first, the second and the
     third; row 3 the last. There is always a row of the last one, if there is any.
     """
-    row, tolerance, shown = 0, min(ROUNDING_S, 1 / (4 * rate)), list[Item]()
-    for _, until, item in spans:
-        shown = [item]
-        while row / rate < until - tolerance:
-            yield row, item
+    row, shown = 0, list[Item]()
+    for span in spans:
+        shown = [span.shown]
+        end = span.until - min(span.rounding, 1 / (4 * rate))
+        while row / rate < end:
+            yield row, span.shown
             row += 1
     if shown and not row:
         yield 0, shown[0]

@@ -7,6 +7,7 @@ pixels that it was trained on.
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import chain
 
 from pipeline.video.clock import Gaps, Span, at_constant_rate, exact_rate, on_one_clock, one_after_another
@@ -43,7 +44,9 @@ def rows_of(places: Sequence[Place], settings: Settings) -> Iterator[Rows]:
 
 def _spans(place: Place, settings: Settings, gaps: Gaps) -> Generator[Span[Picture], None, None]:
     with opened(place) as video:
-        yield from on_one_clock(video.pictures(settings.allow_short), gaps, video.sound_after)
+        yield from on_one_clock(
+            video.pictures(settings.allow_short), gaps, video.sound_after, Fraction(video.stream.time_base)
+        )
 
 
 def _jpegs(rows: Iterator[tuple[int, Picture]], settings: Settings) -> Iterator[bytes]:

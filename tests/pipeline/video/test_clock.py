@@ -3,7 +3,7 @@ from fractions import Fraction
 import pytest
 
 from pipeline.errors import ProspectError
-from pipeline.video.clock import Gaps, at_constant_rate, exact_rate, on_one_clock, one_after_another
+from pipeline.video.clock import Gaps, Span, at_constant_rate, exact_rate, on_one_clock, one_after_another
 
 
 def pictures(*times, duration=1):
@@ -14,28 +14,45 @@ def pictures(*times, duration=1):
 def spans(shown, max_gap_s=100.0, sound_end=0):
     gaps = Gaps(max_gap_s)
     found = list(on_one_clock(shown, gaps, lambda: Fraction(sound_end)))
-    return [(float(begin), float(until), name) for begin, until, name in found], gaps.text()
+    return [(float(span.begin), float(span.until), span.shown) for span in found], gaps.text()
+
+
+def shown_until(*times, rounding=0):
+    """Numbered pictures, one after another from 0, each until its time."""
+    begins = [Fraction(0), *times]
+    return [
+        Span(begin, Fraction(time), i, Fraction(rounding))
+        for i, (begin, time) in enumerate(zip(begins, times, strict=False))
+    ]
 
 
 def rows(shown, fps):
-    return [name for _, name in at_constant_rate(shown, exact_rate(fps))]
+    return [number for _, number in at_constant_rate(shown, exact_rate(fps))]
 
 
 def test_rows_show_what_a_viewer_sees():
-    shown = [(0, Fraction(2, 5), "a"), (0, Fraction(3, 5), "b"), (0, Fraction(3, 2), "c"), (0, Fraction(8, 5), "d")]
-    assert list(at_constant_rate(shown, Fraction(2))) == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]
-    assert list(at_constant_rate([(0, Fraction(0), "a")], Fraction(2))) == [(0, "a")]
+    shown = shown_until(Fraction(2, 5), Fraction(3, 5), Fraction(3, 2), Fraction(8, 5))
+    assert list(at_constant_rate(shown, Fraction(2))) == [(0, 0), (1, 1), (2, 2), (3, 3)]
+    assert list(at_constant_rate(shown_until(0), Fraction(2))) == [(0, 0)]
     assert list(at_constant_rate([], Fraction(2))) == []
 
 
 def test_thirds_of_a_second_lose_no_row():
-    shown = [(Fraction(i, 30), Fraction(i + 1, 30), i) for i in range(300)]
-    assert rows(shown, 3) == [10 * k for k in range(30)]
+    assert rows(shown_until(*(Fraction(i + 1, 30) for i in range(300))), 3) == [10 * k for k in range(30)]
 
 
 def test_times_rounded_to_milliseconds_give_each_picture_once():
-    shown = [(0, Fraction(round(1000 * (i + 1) / 30), 1000), i) for i in range(300)]
-    assert rows(shown, 30) == list(range(300))
+    rounded = [Fraction(round(1000 * (i + 1) / 30), 1000) for i in range(300)]
+    assert rows(shown_until(*rounded, rounding=Fraction(1, 1000)), 30) == list(range(300))
+    assert rows(shown_until(*rounded), 30)[:6] == [0, 1, 1, 3, 4, 4], "by the times alone"
+
+
+def test_a_picture_that_comes_later_than_its_rounding_is_not_shown_yet():
+    """1 ms and 1.1 ms after row 1."""
+    shown = shown_until(Fraction(501, 1000), Fraction(1), rounding=Fraction(1, 1000))
+    assert rows(shown, 2) == [0, 1]
+    shown = shown_until(Fraction(5011, 10_000), Fraction(1), rounding=Fraction(1, 1000))
+    assert rows(shown, 2) == [0, 0]
 
 
 def test_a_rate_is_the_one_that_its_number_stands_for():
@@ -46,7 +63,7 @@ def test_a_rate_is_the_one_that_its_number_stands_for():
 
 
 def test_pictures_at_a_broadcast_rate_give_each_once():
-    shown = [(0, Fraction(1001 * (i + 1), 30_000), i) for i in range(3000)]
+    shown = shown_until(*(Fraction(1001 * (i + 1), 30_000) for i in range(3000)))
     assert rows(shown, 29.97002997) == rows(shown, 29.97) == list(range(3000))
 
 
@@ -88,5 +105,6 @@ def test_gaps_are_told_and_long_ones_refused():
 
 
 def test_videos_are_shown_one_after_another():
-    one = [(Fraction(0), Fraction(2), "a"), (Fraction(2), Fraction(3), "b")]
-    assert list(one_after_another([one, one])) == [(0, 2, "a"), (2, 3, "b"), (3, 5, "a"), (5, 6, "b")]
+    one = shown_until(2, 3)
+    joined = list(one_after_another([one, one]))
+    assert [(span.begin, span.until, span.shown) for span in joined] == [(0, 2, 0), (2, 3, 1), (3, 5, 0), (5, 6, 1)]
