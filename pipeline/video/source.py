@@ -16,6 +16,7 @@ from pipeline.errors import ProspectError
 from pipeline.video.picture import Picture
 
 MAX_MISSING_S = 2.0  # of a video's end, before it counts as cut short
+MAX_PIXELS = 64_000_000  # of a picture; one of 8K has 33 million
 MIN_SOUND_ALONE_S = 1  # after the last picture; a shorter rest is how sound is padded
 OPENS_OTHERS = {  # formats of files that name others, which would be read, and of devices
     "alsa", "concat", "dash", "fbdev", "hls", "image2", "imf", "kmsgrab", "lavfi", "oss", "rtp", "rtsp", "sap", "sdp",
@@ -125,7 +126,11 @@ def opened(place: Place) -> Iterator[Video]:
             streams = [stream for stream in container.streams.video if not _is_cover(stream)]
             if not streams:
                 raise ProspectError("has no video stream")
-            streams[0].thread_type = "AUTO"
+            codec = streams[0].codec_context
+            if codec.width * codec.height > MAX_PIXELS:
+                raise ProspectError(f"has pictures of {codec.width} x {codec.height} pixels, more than {MAX_PIXELS}")
+            codec.options = {"max_pixels": str(MAX_PIXELS)}  # for those that it has further on
+            codec.thread_type = "AUTO"
             start = container.start_time
             # before 0 there is nothing that a player would show: what encoders of sound put in front
             yield Video(container, streams[0], None if start is None else max(Fraction(start, 1_000_000), Fraction(0)))

@@ -133,18 +133,21 @@ def _growing(
     An image that does not decode is being written; the ones after it wait for it.
     """
     number, newest = 0, list[tuple[int, int | str]]()
+    new: list[Path] = []  # seen, and not given yet
     waiting_since = clock()
     while last is None or number <= last:
-        path = next((path for path in images_in(folder) if natural(path) > newest), None)
-        data = _whole(path) if path else None
-        if path and data:
+        new = new or [path for path in images_in(folder) if natural(path) > newest]
+        data = _whole(new[0]) if new else None
+        if data:
+            path = new.pop(0)
             if number >= first:
                 yield SourceFrame(data, f"{path}, frame {number}")
             number, newest, waiting_since = number + 1, natural(path), clock()
         elif clock() - waiting_since < idle_s:
+            new = []  # what is being written may be taken away again
             sleep(POLL_S)
-        elif path:
-            raise SourceLost(f"{path}: is no whole image after {idle_s:g} s, expected {', '.join(IMAGES)} to decode")
+        elif new:
+            raise SourceLost(f"{new[0]}: is no whole image after {idle_s:g} s, expected {', '.join(IMAGES)} to decode")
         elif number <= first:
             raise ProspectError(f"{folder}: found {number} images within {idle_s:g} s, expected more than {first}")
         else:

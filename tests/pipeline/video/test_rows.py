@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ProspectError
+from pipeline.video import source
 from pipeline.video.rows import rows_of
 from pipeline.video.settings import Settings
 from pipeline.video.source import file_place
-from tests.helpers.videos import film, number_in
+from tests.helpers.videos import film, number_in, numbered
 
 
 def every(rate, seconds):
@@ -32,9 +33,9 @@ def fps_filter(path, rate):
     """`ffmpeg -vf fps=RATE:round=up`: rows by FFmpeg itself; rounded up, a picture is never shown before its time."""
     with av.open(str(path)) as container:
         graph = av.filter.Graph()
-        source = graph.add_buffer(template=container.streams.video[0])
+        begin = graph.add_buffer(template=container.streams.video[0])
         filtered, sink = graph.add("fps", f"fps={rate}:round=up:start_time=0"), graph.add("buffersink")
-        source.link_to(filtered)
+        begin.link_to(filtered)
         filtered.link_to(sink)
         graph.configure()
         found = []
@@ -206,6 +207,22 @@ def test_no_name_is_taken_for_a_protocol(tmp_path, monkeypatch, name):
     path = film(tmp_path / "v.mp4", every(10, 1))
     path.rename(name)
     assert numbers(Path(name))[0] == [0, 5]
+
+
+def test_pictures_too_large_for_the_memory_are_refused(tmp_path, monkeypatch):
+    """What a header claims, and what a stream has further on: two streams joined, the second of larger pictures."""
+    small, large = (
+        film(tmp_path / f"{size}.h264", every(10, 1), codec="libx264", pictures=lambda n, s=size: numbered(n, (s, 48)))
+        for size in (72, 144)
+    )
+    joined = tmp_path / "joined.h264"
+    joined.write_bytes(small.read_bytes() + large.read_bytes())
+    assert numbers(joined)[0] == [0, 2], "20 pictures at 25 a second, as none is stated"
+    monkeypatch.setattr(source, "MAX_PIXELS", 72 * 48)
+    with pytest.raises(ProspectError, match=r"^has pictures of 144 x 48 pixels, more than 3456$"):
+        numbers(large)
+    with pytest.raises(ProspectError, match=r"^cannot be read: "):
+        numbers(joined)
 
 
 def test_what_is_no_file_is_refused_at_once(tmp_path):
