@@ -221,7 +221,7 @@ class TrainConfig(Settings):
     save_steps: Positive = 500
     """Optimizer steps between checkpoints."""
     log_steps: Positive = 10
-    """Optimizer steps between logs of the losses."""
+    """Optimizer steps between logs of the losses; a checkpoint is a log too."""
     keep_checkpoints: Positive = 5
     """Checkpoints that are kept: the last so many."""
     wandb: bool = False

@@ -82,11 +82,8 @@ class MetricTerms:
     def metrics(self, loss: LossConfig) -> dict[str, float | int | None]:
         """Give the named metrics; None where there is nothing to measure (no such targets or decisions)."""
         sums, counts = (torch.from_numpy(row) for row in self.losses)
-        present = counts[0] > 0, counts[1] > 0, counts[2:4].sum() > 0, counts[4:].sum() > 0
-        names = ("lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss")
-        losses = losses_from(sums, counts, loss.balanced)
-        metrics: dict[str, float | int | None] = {"loss": total_loss(sums, counts, loss).item()}
-        metrics |= {name: losses[name].item() if here else None for name, here in zip(names, present, strict=True)}
+        total = total_loss(sums, counts, loss).item() if counts.sum() else None
+        metrics: dict[str, float | int | None] = {"loss": total, **named_losses(sums, counts, loss.balanced)}
         lm_loss = metrics["lm_loss"]
         metrics["perplexity"] = None if lm_loss is None else math.exp(min(lm_loss, 700.0))
         for head, by_scope in zip(HEADS, self.hits, strict=True):
@@ -99,6 +96,13 @@ class MetricTerms:
         metrics["num_decisions"] = int(counts[2:4].sum())
         metrics["num_dst_updates"] = int(self.exact[0, 1])
         return metrics
+
+
+def named_losses(sums: torch.Tensor, counts: torch.Tensor, balanced: bool) -> dict[str, float | None]:
+    """Give the four losses of summed terms, each (6,); None where there is no such target."""
+    present = counts[0] > 0, counts[1] > 0, counts[2:4].sum() > 0, counts[4:].sum() > 0
+    losses = losses_from(sums, counts, balanced)
+    return {name: loss.item() if here else None for (name, loss), here in zip(losses.items(), present, strict=True)}
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 HEADLINES = {  # metric: short name beside the bar
+    "loss": "loss",
     "should_update_dst_f1_at_frame": "update F1",
     "when_to_speak_f1_at_frame": "speak F1",
     "dst_gen_exact_match_start": "EM start",
@@ -142,7 +143,7 @@ class RunLog(TrainerCallback):
             line = json.dumps({"step": step, "epoch": round(epoch, 4), "split": split, **metrics})
             with (self._folder / METRICS_LOG).open("a", encoding="utf-8") as file:
                 file.write(f"{line}\n")
-        self._watcher.tell(f"step {step} {split}: loss {metrics['loss']:.4f}, {headlines(metrics)}")
+        self._watcher.tell(f"step {step} {split}: {headlines(metrics)}")
 
     def skipped(self, step: int, error: str) -> None:
         """Tell of a broken sample that was left out."""

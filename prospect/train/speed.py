@@ -73,22 +73,26 @@ def peak_flops(device_name: str) -> float | None:
 
 
 class Speed:
-    """Counts since the last log, on this rank."""
+    """Counts since the last log, on this rank; its clock starts when the first batch is asked for."""
 
     def __init__(self, flops: ModelFlops, device: torch.device) -> None:
         self._flops = flops
         self._device = device
         self._peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-        self._restart()
+        self._is_begun = False
+        self._restart(0.0)
 
-    def _restart(self) -> None:
+    def _restart(self, now: float) -> None:
         self._counts = torch.zeros(len(COUNTS), dtype=torch.float64)
         self._waited = self._elsewhere = 0.0
-        self._start = time.perf_counter()
+        self._start = now
 
     def take(self, batches: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
         """Take the batches of a step; count them, and how long they had to be waited for."""
         start = time.perf_counter()
+        if not self._is_begun:
+            self._is_begun = True
+            self._restart(start)
         taken = list(batches)
         self._waited += time.perf_counter() - start
         for batch in taken:
@@ -120,7 +124,8 @@ class Speed:
         was spent waiting for data (of this rank), peak memory in GB (of this rank), MFU; the last two on a GPU."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # once a log
-        seconds = time.perf_counter() - self._start - self._elsewhere
+        now = time.perf_counter()
+        seconds = now - self._start - self._elsewhere
         counts = sum_over_ranks(self._counts.float().to(self._device)).tolist()
         totals = dict(zip(COUNTS, counts, strict=True))
         rates = {f"{name}_per_s": totals[name] / seconds for name in ("tokens", "frames", "turns", "decisions")}
@@ -130,5 +135,5 @@ class Speed:
             rates["peak_memory_gb"] = torch.cuda.max_memory_allocated(self._device) / 1e9
         if self._peak:
             rates["mfu"] = totals["flops"] / seconds / (self._peak * num_ranks)
-        self._restart()
+        self._restart(now)
         return rates

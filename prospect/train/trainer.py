@@ -6,7 +6,8 @@ What differs from the stock Trainer, and why:
 - Every loss is divided by its count over the whole optimizer step, all micro-batches and ranks, gathered before the
   first backward: k micro-batches give the gradient of one big batch.
 - Evaluation adds up terms in the step (`metrics.py`); it splits by index, so nothing is padded, dropped or repeated.
-- Losses are logged, and looked at, without a host synchronisation per step.
+- Losses are logged, and looked at, without a host synchronisation per step: each over the targets since the last log,
+  and absent where there are none. A checkpoint is a log too, so that nothing is under way that a resumed run lacks.
 - A checkpoint is written aside and moved into its place once complete.
 """
 
@@ -29,11 +30,11 @@ from prospect.data.loader import Loader, MicroBatches, make_loader
 from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
 from prospect.data.reader import Readers
-from prospect.losses import count_targets, losses_from, total_loss
+from prospect.losses import TERMS, count_targets, total_loss
 from prospect.model.lora import without_adapter
 from prospect.runs import STAGING
 from prospect.train.arguments import training_arguments
-from prospect.train.metrics import MetricTerms
+from prospect.train.metrics import MetricTerms, named_losses
 from prospect.train.resume import DataPosition, publish
 from prospect.train.runlog import RunLog, log_skipped
 from prospect.train.speed import ModelFlops, Speed
@@ -80,15 +81,15 @@ class ProspectTrainer(Trainer):
         self.tokenizer_, self.image_processor_ = processors
         self.run_log = run_log
         self.loss_config = config.train.loss
-        self._logged: dict[str, torch.Tensor] = {}
-        self._logged_steps = 0
+        # Of the six terms, since the last log: this rank's sums, all ranks' counts.
+        self._sums, self._counts = torch.zeros(2, len(TERMS), dtype=torch.float64, device=self.args.device)
         self.speed = Speed(
             ModelFlops.of(without_adapter(model), encodes_frames=config.data.features is None), self.args.device
         )
         self._losses: list[tuple[torch.Tensor, int, list[str]]] = []  # since the last check: of which step, which keys
         self._sequences = torch.zeros(len(config.data.datasets), dtype=torch.int64)  # by dataset, since the last log
         self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
-        self.add_callback(_TrueEpoch(order.steps_per_epoch))
+        self.add_callback(_Steps(order.steps_per_epoch))
         if self.is_world_process_zero():
             shutil.rmtree(self._staging, ignore_errors=True)  # of a run that was killed
 
@@ -134,7 +135,9 @@ class ProspectTrainer(Trainer):
         counts = torch.stack(
             [count_targets(b["target_kind"], b["update_labels"], b["speak_labels"]) for b in batches]
         ).sum(0)
-        return batches, self._sum_over_ranks(counts.to(device))
+        counts = self._sum_over_ranks(counts.to(device))
+        self._counts += counts
+        return batches, counts
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         """To the device, beside what it is doing: the loader's memory is pinned."""
@@ -155,8 +158,7 @@ class ProspectTrainer(Trainer):
         # DDP averages the ranks' gradients, and the counts are already those of all ranks.
         loss = total_loss(output.sums, num_items_in_batch, self.loss_config) * self.args.world_size
         self._losses.append((loss.detach(), self.state.global_step + 1, inputs["keys"]))
-        for name, value in losses_from(output.sums.detach(), num_items_in_batch, self.loss_config.balanced).items():
-            self._logged[name] = self._logged.get(name, torch.zeros_like(value)) + value
+        self._sums += output.sums.detach()
         return loss
 
     def _check_losses(self) -> None:
@@ -177,13 +179,14 @@ class ProspectTrainer(Trainer):
         self._losses.clear()
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add, over the steps since the last log, the four losses (means), the rates of `Speed`, and each dataset's
-        share of the sequences of a mix; the negative rate."""
-        steps = self.state.global_step - self._logged_steps
-        if "loss" in logs and steps:
+        """Add, over the steps since the last log, the four losses (over their targets; absent without any), the rates
+        of `Speed`, and each dataset's share of the sequences of a mix; the negative rate. At the end, `train_loss` is
+        made that of all steps, of sessions before this one too."""
+        if "loss" in logs:
             self._check_losses()
-            mine = torch.stack([*self._logged.values()]) / steps
-            logs |= dict(zip(self._logged, self._sum_over_ranks(mine).tolist(), strict=True))
+            sums, counts = self._sum_over_ranks(self._sums).cpu(), self._counts.cpu()
+            losses = named_losses(sums, counts, self.loss_config.balanced)
+            logs |= {name: value for name, value in losses.items() if value is not None}
             logs |= self.speed.rates(self._sum_over_ranks, self.args.world_size)
             if self.config.data.mix:
                 taken = self._sum_over_ranks(self._sequences.to(self.args.device)).tolist()
@@ -193,9 +196,10 @@ class ProspectTrainer(Trainer):
             logs["negative_rate"] = rate_at(
                 self.config.data.negatives, self.state.global_step - 1, self.position.max_steps
             )
-        if "loss" in logs:
-            self._logged, self._logged_steps = {}, self.state.global_step
-            self._sequences.zero_()
+            for counted in (self._sums, self._counts, self._sequences):
+                counted.zero_()
+        if "train_loss" in logs:
+            logs["train_loss"] = _mean_loss(self.state.log_history)
         super().log(logs, start_time)
 
     # Evaluation
@@ -204,8 +208,7 @@ class ProspectTrainer(Trainer):
         """Evaluate the first evaluation split; called by the Trainer every eval_steps."""
         split = next(iter(self.eval_readers))
         self._check_losses()
-        with self.speed.elsewhere():
-            metrics = self.evaluate_split(split)
+        metrics = self.evaluate_split(split)
         named = {f"eval_{name}": value for name, value in metrics.items() if value is not None}
         self.log(named)
         self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
@@ -220,6 +223,14 @@ class ProspectTrainer(Trainer):
         known = self._evaluated.get((split, self.state.global_step))
         if known:
             return known
+        with self.speed.elsewhere():
+            metrics = self._measured(split)
+        self._evaluated[split, self.state.global_step] = metrics
+        if self.run_log:
+            self.run_log.evaluation(split, self.state.global_step, self.state.epoch or 0.0, metrics)
+        return metrics
+
+    def _measured(self, split: str) -> dict[str, Any]:
         reader = self.eval_readers[split]
         size = self.config.train.micro_batch_size
         batches = evaluation_batches(len(reader), size, self.args.process_index, self.args.world_size)
@@ -234,11 +245,7 @@ class ProspectTrainer(Trainer):
         self.model.train(was_training)
         total = MetricTerms()
         total.add_vector(self._sum_over_ranks(torch.from_numpy(terms.vector()).to(self.args.device)).cpu().numpy())
-        metrics = total.metrics(self.loss_config)
-        self._evaluated[split, self.state.global_step] = metrics
-        if self.run_log:
-            self.run_log.evaluation(split, self.state.global_step, self.state.epoch or 0.0, metrics)
-        return metrics
+        return total.metrics(self.loss_config)
 
     def _sum_over_ranks(self, values: torch.Tensor) -> torch.Tensor:
         if self.args.world_size == 1:
@@ -299,9 +306,17 @@ def _model_inputs(batch: Batch) -> Batch:
     return {name: batch[name] for name in MODEL_INPUTS if name in batch}
 
 
-class _TrueEpoch(TrainerCallback):
+def _mean_loss(history: list[dict[str, float]]) -> float:
+    """Over all steps of a run that logged each of its `loss`, the mean over the steps since the log before."""
+    logs = [(int(entry["step"]), entry["loss"]) for entry in history if "loss" in entry]
+    steps = [0, *(step for step, _ in logs)]
+    return sum(loss * (step - before) for (step, loss), before in zip(logs, steps, strict=False)) / steps[-1]
+
+
+class _Steps(TrainerCallback):
     """The Trainer counts the whole run as one epoch; its logs name the real one. It also takes up the intervals of a
-    checkpoint that it resumes: those of the settings count."""
+    checkpoint that it resumes: those of the settings count. What it keeps between two logs is in no checkpoint: each is
+    a log too."""
 
     def __init__(self, steps_per_epoch: int) -> None:
         self.steps_per_epoch = steps_per_epoch
@@ -311,3 +326,4 @@ class _TrueEpoch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         state.epoch = state.global_step / self.steps_per_epoch
+        control.should_log = control.should_log or control.should_save

@@ -1,9 +1,11 @@
 """Runs that go on, start over or are refused: nothing is lost, and nothing is changed without a word."""
 
 import json
+import re
 import shutil
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import ProspectError
 from prospect.model.dst_smolvlm import DSTSmolVLM
@@ -58,6 +60,44 @@ def test_intervals_and_workers_may_change(folder, cut, done):
     kept = run(folder, cut.name, *STEPS, "train.save_steps=4", "data.num_workers=1", resume=True)
     assert [path.name for path in checkpoints(kept.folder)] == [f"checkpoint-{n}" for n in (1, 2, 4)]
     assert [entry["loss"] for entry in logged(kept)] == [entry["loss"] for entry in logged(done)]
+
+
+TIMES = re.compile(r".*_per_s|.*_per_second|train_runtime|data_wait_share|wall_s")
+
+
+def timeless(record):
+    return {name: value for name, value in record.items() if not TIMES.fullmatch(name)}
+
+
+def scalars(run):
+    """TensorBoard's: (step, value) by name."""
+    board = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    names = timeless(dict.fromkeys(board.Tags()["scalars"]))
+    return {name: [(event.step, event.value) for event in board.Scalars(name)] for name in names}
+
+
+@pytest.mark.parametrize("killed_after", [2, 4])
+def test_every_scalar_of_a_resumed_run_is_that_of_the_whole_run(folder, killed_after):
+    """Logs, checkpoints and validations at steps of their own: 3, 6, 9; 2, 4, 6, 8, 9; 4, 8. training.md 4."""
+    settings = [
+        "train.global_batch_size=2", "train.epochs=3", "train.log_steps=3", "train.save_steps=2", "train.eval_steps=4",
+        "data.eval_splits=[train]", "data.negatives={schedule: linear, start: 0.2, end: 1.0}",
+    ]  # fmt: skip
+    whole = run(folder, f"scalars-{killed_after}", *settings)
+    cut = folder / "runs" / f"scalars-{killed_after}-cut"
+    shutil.copytree(whole.folder, cut)
+    for path in checkpoints(cut):
+        if int(path.name.partition("-")[2]) > killed_after:
+            shutil.rmtree(path)
+    (cut / "metrics.json").unlink()
+    resumed = run(folder, cut.name, *settings, resume=True)
+    assert (resumed.folder / "metrics.jsonl").read_text() == (whole.folder / "metrics.jsonl").read_text()
+    assert timeless(resumed.metrics) == timeless(whole.metrics)
+    assert [timeless(entry) for entry in logged(resumed)] == [timeless(entry) for entry in logged(whole)]
+    expected = scalars(whole)
+    assert {"loss", "lm_loss", "eval_loss", "train_loss", "total_flos", "negative_rate"} <= expected.keys()
+    assert [step for step, _ in expected["loss"]] == [2, 3, 4, 6, 8, 9], "a checkpoint is a log too"
+    assert scalars(resumed) == expected
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "trainer_state.json"])

@@ -151,7 +151,8 @@ def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):
 
 def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(folder):
     done = run(folder, "no-dst", "data.dst=false", *STEPS)
-    assert all(entry["dst_gen_loss"] == 0 for entry in logged(done)) and any(e["lm_loss"] for e in logged(done))
+    names = {name for entry in logged(done) for name in entry}
+    assert "lm_loss" in names and "dst_gen_loss" not in names, "a loss without targets is no perfect loss"
     streamer = load_streamer(str(done.folder))
     assert not streamer.settings.dst
     places = Places((f"{folder}/shards/x/train",), folder / "data")

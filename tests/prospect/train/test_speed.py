@@ -44,8 +44,9 @@ def test_cached_features_cost_no_flops():
 
 
 def test_rates_by_hand(monkeypatch):
-    """Two batches; 14 s, of which 1 was spent waiting, and 2 elsewhere, which do not count."""
-    clock = iter([0, 10, 11, 11, 13, 14, 20])  # start; take from 10 to 11; elsewhere from 11 to 13; told at 14
+    """Two batches; 14 s from the first that was asked for, of which 1 was spent waiting, and 2 elsewhere, which do not
+    count: nor does an evaluation before."""
+    clock = iter([0, 90, 100, 101, 111, 113, 114, 120])  # evaluation; take to 101; elsewhere from 111 on; told at 114
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
     model = DSTSmolVLM(with_tokens(grid_config(TOKENIZER), "x", 4))
     speed = Speed(ModelFlops.of(model), torch.device("cpu"))
@@ -55,6 +56,8 @@ def test_rates_by_hand(monkeypatch):
         "update_labels": torch.tensor([[-100, 1, 0, -100, -100, 0], [0, -100, -100, -100, -100, -100]]),
         "frames": torch.zeros(3, 3, 64, 64),
     }
+    with speed.elsewhere():
+        pass
     assert speed.take(iter([batch, batch])) == [batch, batch]
     with speed.elsewhere():
         pass

@@ -1,6 +1,7 @@
 """The Trainer subclass on three small clips: accumulation, logs, resume records. In process, a few steps each."""
 
 import json
+import time
 
 import pytest
 import yaml
@@ -10,6 +11,7 @@ from pipeline.shards.build import build_split
 from pipeline.shards.scan import Options
 from prospect.config_file import load_config
 from prospect.runs import checkpoints
+from prospect.train.metrics import MetricTerms
 from prospect.train.resume import DataPosition
 from prospect.train.run import train
 from tests.helpers.fakes import raw_clip, write_root
@@ -30,6 +32,33 @@ def test_micro_batches_give_the_loss_and_gradient_of_one_big_batch(folder):
             assert entry[name] == pytest.approx(whole[name], rel=1e-4), name
     parts = sum(whole[name] for name in ("lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"))
     assert whole["loss"] == pytest.approx(parts, rel=1e-3)
+
+
+def test_logged_losses_are_over_the_steps_that_have_such_targets(folder):
+    """A step of one turn has targets of one kind. training.md 11."""
+    settings = ["data.packing=turn", "train.global_batch_size=1", "train.micro_batch_size=1", "train.max_steps=6"]
+    one_by_one = logged(run(folder, "turns", *settings))
+    (together,) = logged(run(folder, "turns-together", *settings, "train.log_steps=6", "train.save_steps=6"))
+    for name in ("lm_loss", "dst_gen_loss"):
+        there = [entry[name] for entry in one_by_one if name in entry]
+        assert 0 < len(there) < 6 and 0 not in there, "absent, not 0, where a step has no such target"
+        assert min(there) <= together[name] <= max(there)
+    assert together["loss"] == pytest.approx(sum(entry["loss"] for entry in one_by_one) / 6, rel=1e-5)
+
+
+def test_rates_leave_out_the_evaluation_before_the_first_step(folder, monkeypatch):
+    """training.md 8: an hour passes in each evaluation."""
+    add, now, late = MetricTerms.add, time.perf_counter, [0.0]
+
+    def slow(terms, batch, output):
+        add(terms, batch, output)
+        late[0] += 3600
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
+    monkeypatch.setattr(MetricTerms, "add", slow)
+    settings = ["data.eval_splits=[train]", "train.max_steps=3", "train.global_batch_size=2", "train.eval_steps=2"]
+    entries = logged(run(folder, "rates", *settings))
+    assert late[0] >= 3600 and all(entry["tokens_per_s"] > 1 for entry in entries)
 
 
 def test_loss_weights_count(folder):
