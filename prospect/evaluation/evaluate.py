@@ -40,7 +40,7 @@ from prospect.evaluation.predict import (
 )
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
-from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled
+from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled, undefined_notes
 from prospect.evaluation.text_scores import MeteorProcess
 from prospect.runs import find_checkpoint
 from prospect.stream.context import POLICIES
@@ -198,10 +198,11 @@ class ProspectEvaluator:
                 together, datasets = pooled(scores, meteor), by_dataset(scores)
                 apart = {name: pooled(part, meteor) for name, part in datasets.items()} if len(datasets) > 1 else {}
                 rows[row] = {"all": together, "datasets": apart or dict.fromkeys(datasets, together)}
-                problems.add(together.pop("problem"))
-                problems.update(part.pop("problem") for part in apart.values())
                 if row == "model":
                     by_clip = scores
+                    self.notes += undefined_notes(together)
+                problems.add(together.pop("problem"))
+                problems.update(part.pop("problem") for part in apart.values())
         self.notes += sorted(problem for problem in problems if problem)
         settings = streamed["model"][0].settings
         metrics = {

@@ -6,6 +6,7 @@ T terms, N resamples.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,26 +16,31 @@ from prospect.evaluation.matching import FloatArray
 
 Interval = tuple[float, float]  # the 2.5 and 97.5 percentiles
 RESAMPLES = 1000
-_MOST_UNDEFINED = 0.05  # share of resamples
+MOST_UNDEFINED = 50  # resamples that an interval leaves out
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """What the resamples say of a metric."""
+
+    interval: Interval | None  # 95%; None: fewer than two clips, or the metric is undefined in too many resamples
+    num_undefined: int  # of the resamples, which are left out
 
 
 def intervals(
     terms: FloatArray, ratios: Callable[[FloatArray], Mapping[str, FloatArray]], seed: int
-) -> dict[str, Interval | None]:
+) -> dict[str, Resampled]:
     """Give the 95% percentile interval of each pooled metric.
-
-    None for fewer than two clips, and where more than 5% of the resamples leave the metric undefined; fewer are left
-    out.
 
     Args:
         terms: (C, T), a row a clip: `SpeechTerms.vector()` or `DSTTerms.vector()`.
         ratios: sums (N, T) to metrics (N): `speech_ratios` or `dst_ratios`.
     """
     draws = _draws(len(terms), seed)  # (N, C)
-    return {name: _interval(values, len(terms)) for name, values in ratios(draws @ terms).items()}
+    return {name: _resampled(values, len(terms)) for name, values in ratios(draws @ terms).items()}
 
 
-def delay_intervals(delays_s: Sequence[Sequence[float]], seed: int) -> dict[str, Interval | None]:
+def delay_intervals(delays_s: Sequence[Sequence[float]], seed: int) -> dict[str, Resampled]:
     """Give the same for the quantiles of the delays, which are `DSTTerms.delays_s` of each clip."""
     draws = _draws(len(delays_s), seed)
     clip_of = np.repeat(np.arange(len(delays_s)), [len(of_clip) for of_clip in delays_s])
@@ -44,7 +50,7 @@ def delay_intervals(delays_s: Sequence[Sequence[float]], seed: int) -> dict[str,
     interval_of = {}
     for name, share in DELAY_QUANTILES.items():
         values = [np.quantile(np.repeat(delays, drawn), share) if drawn.any() else np.nan for drawn in times]
-        interval_of[name] = _interval(np.array(values), len(delays_s))
+        interval_of[name] = _resampled(np.array(values), len(delays_s))
     return interval_of
 
 
@@ -55,9 +61,10 @@ def _draws(num_clips: int, seed: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(seed).multinomial(num_clips, np.full(num_clips, 1 / num_clips), size=RESAMPLES)
 
 
-def _interval(values: FloatArray, num_clips: int) -> Interval | None:
+def _resampled(values: FloatArray, num_clips: int) -> Resampled:
     defined = values[~np.isnan(values)]
-    if num_clips < 2 or len(defined) < (1 - _MOST_UNDEFINED) * len(values):
-        return None
+    num_undefined = len(values) - len(defined)
+    if num_clips < 2 or num_undefined > MOST_UNDEFINED:
+        return Resampled(None, num_undefined)
     low, high = np.quantile(defined, (0.025, 0.975))
-    return float(low), float(high)
+    return Resampled((float(low), float(high)), num_undefined)

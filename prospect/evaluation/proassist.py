@@ -1,7 +1,8 @@
 """The same records scored by ProAssist's own functions (`--scorer proassist`), where its package is installed.
 
 Window, matching and text scores are those of the package `mmassist`; pooling is `speech_scores`', as the package's
-lives in an evaluator that loads a model. Its matching drops a pair at zero cost (same frame, same embedding).
+lives in an evaluator that loads a model, and so is what is undefined. Its matching drops a pair at zero cost (same
+frame, same embedding).
 """
 
 import contextlib
@@ -14,7 +15,7 @@ from prospect.evaluation.events import SpeechEvent
 from prospect.evaluation.matching import DISTANCE_FACTOR, DISTANCE_POWER, SpeechMatch, SpeechPair
 from prospect.evaluation.predictions import ClipPrediction, proassist_records
 from prospect.evaluation.speech_scores import matched_texts, speech_metrics, speech_terms
-from prospect.evaluation.text_scores import TEXT_SCORES, TextScores, missing
+from prospect.evaluation.text_scores import ALIKE, TEXT_SCORES, TextScores, alike, missing
 
 
 def proassist_scores(
@@ -67,7 +68,7 @@ def proassist_scores(
 
 def _text_scores(pairs: Sequence[tuple[str, str]]) -> TextScores:
     if not pairs:
-        return TextScores(dict.fromkeys(TEXT_SCORES, 0.0), None)
+        return TextScores(dict.fromkeys(TEXT_SCORES), None)
     if problem := missing():
         return TextScores(dict.fromkeys(TEXT_SCORES), problem)
     from mmassist.eval.metrics.nlg_scorer import NLGEval
@@ -76,7 +77,9 @@ def _text_scores(pairs: Sequence[tuple[str, str]]) -> TextScores:
     hypotheses = {str(number): predicted for number, (predicted, _) in enumerate(pairs)}
     with contextlib.redirect_stdout(io.StringIO()):  # its BLEU prints its counts
         scores = NLGEval().compute_metrics(references, hypotheses)
-    return TextScores({name: float(scores[name]) for name in TEXT_SCORES}, None)
+    found: dict[str, float | None] = {name: float(scores[name]) for name in TEXT_SCORES}
+    undefined = alike(reference for _, reference in pairs)
+    return TextScores(found | {"CIDEr": None}, ALIKE) if undefined else TextScores(found, None)
 
 
 def _predicted(output: Any) -> SpeechEvent:

@@ -1,6 +1,6 @@
 """All metrics of streamed clips: measured clip by clip, pooled over any set of clips, with bootstrap intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from prospect.evaluation.dst_scores import DSTTerms, dst_metrics, dst_ratios, dst_terms
 from prospect.evaluation.events import predicted_speech, predicted_updates, reference_speech, reference_updates
-from prospect.evaluation.intervals import delay_intervals, intervals
+from prospect.evaluation.intervals import MOST_UNDEFINED, RESAMPLES, delay_intervals, intervals
 from prospect.evaluation.matching import Embed, SpeechMatch, match_speech, match_window
 from prospect.evaluation.mistakes import SPEECH_KINDS, UPDATE_KINDS, count_errors, speech_errors, update_errors
 from prospect.evaluation.predictions import ClipPrediction
@@ -48,18 +48,36 @@ def measure(predictions: Sequence[ClipPrediction], embed: Embed) -> list[ClipSco
 
 
 def pooled(scores: Sequence[ClipScores], meteor: MeteorProcess | None = None) -> dict[str, Any]:
-    """Give `metrics` over all of `scores`, their `intervals` (95%, of those that are ratios of sums), and the `problem`
+    """Give `metrics` over all of `scores`, their `intervals` (95%, of those that are ratios of sums), the
+    `undefined_resamples` that intervals leave out (of metrics that some resamples leave undefined), and the `problem`
     that kept text scores from being computed, if any."""
     texts = text_scores(matched_texts([one.match for one in scores]), meteor)
     dst = np.stack([one.dst.vector() for one in scores])  # (C, T)
     speech = np.stack([one.speech.vector() for one in scores])
-    interval_of = intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED)
-    interval_of |= delay_intervals([one.dst.delays_s for one in scores], SEED)
+    resampled = intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED)
+    resampled |= delay_intervals([one.dst.delays_s for one in scores], SEED)
     return {
         "metrics": _metrics(scores, texts),
-        "intervals": {name: list(interval) if interval else None for name, interval in interval_of.items()},
+        "intervals": {name: list(one.interval) if one.interval else None for name, one in resampled.items()},
+        "undefined_resamples": {
+            name: one.num_undefined for name, one in resampled.items() if 0 < one.num_undefined < RESAMPLES
+        },
         "problem": texts.problem,
     }
+
+
+def undefined_notes(together: Mapping[str, Any]) -> list[str]:
+    """Say what of the model's `pooled` numbers is undefined, where no `problem` says why."""
+    explained = {f"{name}{suffix}" for name in TEXT_SCORES for suffix in ("", "_w") if together["problem"]}
+    undefined = [name for name, value in together["metrics"].items() if value is None and name not in explained]
+    notes = [f"undefined, hence null, of what the model wrote: {', '.join(undefined)}"] if undefined else []
+    if resamples := together["undefined_resamples"]:
+        counts = ", ".join(f"{name} {count}" for name, count in resamples.items())
+        notes.append(
+            f"undefined in some of {RESAMPLES} resamples, which are left out of the interval (none is given beyond "
+            f"{MOST_UNDEFINED}): {counts}"
+        )
+    return notes
 
 
 def by_dataset(scores: Sequence[ClipScores]) -> dict[str, list[ClipScores]]:

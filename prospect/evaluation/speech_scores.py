@@ -1,7 +1,7 @@
 """ProAssist's metrics of what was said and when, pooled over clips, under its names.
 
 `before` counts all matched pairs: those of a semantic score above 0.5 (`num_matched`) and the others
-(`num_mismatched`). As in ProAssist every ratio of nothing is 0. C clips, T terms.
+(`num_mismatched`). A ratio of nothing is undefined (ProAssist's code calls it 0). C clips, T terms.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
+from prospect.evaluation.dst_scores import ratio, without_nan
 from prospect.evaluation.matching import FloatArray, SpeechMatch
 from prospect.evaluation.text_scores import TextScores
 
@@ -57,38 +58,36 @@ def matched_texts(matches: Sequence[SpeechMatch]) -> list[tuple[str, str]]:
 
 
 def speech_ratios(sums: FloatArray) -> dict[str, FloatArray]:
-    """Give the named ratios of summed terms: (..., T) to (...)."""
+    """Give the named ratios of summed terms: (..., T) to (...), NaN where there is nothing to divide by.
+
+    F1 is the harmonic mean of precision and recall; where one of these is undefined, 0.
+    """
     of = SpeechTerms(*np.moveaxis(sums, -1, 0))
     before = of.matched + of.mismatched
-    precision = _ratio(of.matched, before + of.redundant)
-    recall = _ratio(of.matched, before + of.missed)
     return {
-        "jaccard_index": _ratio(of.matched, before + of.missed + of.redundant),
-        "missing_rate": _ratio(of.missed, before + of.missed),
-        "redundant_rate": _ratio(of.redundant, before + of.redundant),
-        "semantic_score": _ratio(of.score_sum, of.num_scores),
-        "time_diff": _ratio(of.time_diff_sum_s, of.matched),
-        "precision": precision,
-        "recall": recall,
-        "F1": _ratio(2 * precision * recall, precision + recall),
+        "jaccard_index": ratio(of.matched, before + of.missed + of.redundant),
+        "missing_rate": ratio(of.missed, before + of.missed),
+        "redundant_rate": ratio(of.redundant, before + of.redundant),
+        "semantic_score": ratio(of.score_sum, of.num_scores),
+        "time_diff": ratio(of.time_diff_sum_s, of.matched),
+        "precision": ratio(of.matched, before + of.redundant),
+        "recall": ratio(of.matched, before + of.missed),
+        "F1": ratio(2 * of.matched, 2 * before + of.missed + of.redundant),
     }
 
 
 def speech_metrics(terms: Sequence[SpeechTerms], texts: TextScores) -> dict[str, float | int | None]:
     """Give all of ProAssist's metrics, pooled; `texts` of `matched_texts` of the same clips.
 
-    Each text score stands once more as NAME_w, times the Jaccard index; None where it could not be computed.
+    Each text score stands once more as NAME_w, times the Jaccard index. None: undefined, or could not be computed.
     """
     sums = np.sum([of_clip.vector() for of_clip in terms], axis=0) if terms else np.zeros(len(SpeechTerms.__slots__))
-    ratios = {name: float(value) for name, value in speech_ratios(sums).items()}
+    ratios = without_nan(speech_ratios(sums))
+    jaccard = ratios["jaccard_index"]
     counts = dict(zip(("num_matched", "num_mismatched", "num_missed", "num_redundant"), map(int, sums), strict=False))
     weighted = {
-        f"{name}_w": None if score is None else ratios["jaccard_index"] * score for name, score in texts.scores.items()
+        f"{name}_w": None if score is None or jaccard is None else jaccard * score
+        for name, score in texts.scores.items()
     }
     return {**ratios, **counts, **texts.scores, **weighted}
 
-
-def _ratio(part: FloatArray | float, whole: FloatArray | float) -> FloatArray:
-    """part / whole, elementwise; 0 where whole is 0."""
-    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
-    return np.divide(part, whole, out=np.zeros(whole.shape), where=whole > 0)

@@ -5,9 +5,10 @@ tokenizer would give other numbers under the same names; `TextScores.problem` sa
 called here rather than through the package, which writes a file into its own folder and a line to stderr.
 """
 
+import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -17,15 +18,19 @@ from typing import Any
 
 BLEU = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4")
 TEXT_SCORES = (*BLEU, "CIDEr", "METEOR")
+ALIKE = (
+    "no CIDEr: the matched references are one text, or all alike, and it weighs words by how few references have them, "
+    "so that nothing has a weight"
+)
 _Tokenized = dict[int, list[str]]  # number of the pair -> its one text, tokens joined by spaces
 
 
 @dataclass(frozen=True, slots=True)
 class TextScores:
-    """Scores over all pairs of a corpus; None where one could not be computed, and then why."""
+    """Scores over all pairs of a corpus; None where one is undefined or could not be computed."""
 
     scores: Mapping[str, float | None]  # of every name in TEXT_SCORES
-    problem: str | None
+    problem: str | None  # why, but where there is no pair to score
 
 
 class _Failed(Exception):
@@ -33,17 +38,16 @@ class _Failed(Exception):
 
 
 def text_scores(pairs: Sequence[tuple[str, str]], meteor: "MeteorProcess | None" = None) -> TextScores:
-    """Score (prediction, reference) pairs; all 0 without a pair, as ProAssist has it.
+    """Score (prediction, reference) pairs; all None without a pair, CIDEr where the references are `alike`.
 
     Pairs whose reference has no token but punctuation are left out.
 
     Args:
         meteor: METEOR at work for several calls; None: for this one alone.
     """
-    zero = dict.fromkeys(TEXT_SCORES, 0.0)
     none: dict[str, float | None] = dict.fromkeys(TEXT_SCORES)
     if not pairs:
-        return TextScores(zero, None)
+        return TextScores(none, None)
     if problem := missing():
         return TextScores(none, problem)
     from pycocoevalcap.bleu.bleu import Bleu
@@ -55,17 +59,27 @@ def text_scores(pairs: Sequence[tuple[str, str]], meteor: "MeteorProcess | None"
         return TextScores(none, f"no BLEU, CIDEr and METEOR: the tokenizer failed on Java ({error})")
     kept = [number for number in range(len(pairs)) if tokens[2 * number + 1]]
     if not kept:
-        return TextScores(zero, None)
+        return TextScores(none, None)
     predicted: _Tokenized = {number: [tokens[2 * number]] for number in kept}
     reference: _Tokenized = {number: [tokens[2 * number + 1]] for number in kept}
     bleu, _ = Bleu(len(BLEU)).compute_score(reference, predicted, verbose=0)
-    cider, _ = Cider().compute_score(reference, predicted)
-    scores = none | {name: float(score) for name, score in zip(BLEU, bleu, strict=True)} | {"CIDEr": float(cider)}
+    scores = none | {name: float(score) for name, score in zip(BLEU, bleu, strict=True)}
+    problem = ALIKE if alike(text for (text,) in reference.values()) else None
+    if not problem:
+        cider, _ = Cider().compute_score(reference, predicted)
+        scores["CIDEr"] = float(cider)
     try:
         with nullcontext(meteor) if meteor else MeteorProcess() as process:
-            return TextScores(scores | {"METEOR": process.score(reference, predicted)}, None)
+            return TextScores(scores | {"METEOR": process.score(reference, predicted)}, problem)
     except _Failed as error:
         return TextScores(scores, f"no METEOR: it failed on Java ({error})")
+
+
+def alike(references: Iterable[str]) -> bool:
+    """Say whether all of `references` have the same n-grams (1 to 4 words), so that CIDEr gives each the weight 0."""
+    from pycocoevalcap.cider.cider_scorer import precook
+
+    return len({frozenset(precook(" ".join(re.findall(r"\w+", text.lower())))) for text in references}) < 2
 
 
 def missing() -> str | None:

@@ -116,7 +116,7 @@ def test_a_clip_in_which_no_state_changes_says_nothing_of_the_joint_state():
     assert (together["joint_state_accuracy"], together["joint_state_at_end"]) == (0.1, 0.0)
     many = np.stack([dst_terms(one).vector() for one in (nothing_done, no_steps, silent)])
     found = intervals(many[:2], dst_ratios, 0)
-    assert found["joint_state_accuracy"] is None and found["when_to_speak_recall"] == (0.0, 0.0)
+    assert found["joint_state_accuracy"].interval is None and found["when_to_speak_recall"].interval == (0.0, 0.0)
 
 
 def test_nothing_to_measure_is_none():

@@ -116,6 +116,27 @@ def test_every_dataset_has_its_own_numbers():
     assert list(alone["datasets"]) == ["one"] and alone["datasets"]["one"] == alone["all"]
 
 
+def test_what_is_undefined_is_null_with_a_note():
+    """Nothing is said in two of four clips, which is all that is said in (2/4)^4 of the resamples."""
+    said, silent = of_dataset("one", "a", REFERENCE), of_dataset("one", "b", [(2, "S1->start")])
+    evaluator = ProspectEvaluator("c", Places(()))
+    metrics = evaluator.measure_rows({"model": [said, said, silent, silent]}, [said.clip] * 4)
+    model = metrics["rows"]["model"]["all"]
+    (count,) = {model["undefined_resamples"][name] for name in ("precision", "semantic_score", "time_diff")}
+    assert model["metrics"]["precision"] == 1 and model["intervals"]["precision"] is None and 30 < count < 95
+    assert metrics["rows"]["always_silent"]["all"]["metrics"]["precision"] is None
+    names = ("when_to_speak_precision", "redundant_rate", "semantic_score", "time_diff", "precision")
+    assert metrics["notes"] == [
+        "undefined, hence null, of what the model wrote: frames_per_s",  # these streams took no time
+        "undefined in some of 1000 resamples, which are left out of the interval (none is given beyond 50): "
+        + ", ".join(f"{name} {count}" for name in names),
+    ]
+    evaluator = ProspectEvaluator("c", Places(()))
+    notes = evaluator.measure_rows({"model": [of_dataset("one", "a", [])]}, [said.clip])["notes"]
+    assert len(notes) == 1 and notes[0].startswith("undefined, hence null, of what the model wrote: should_update_dst_pre")
+    assert "semantic_score, time_diff, precision, " in notes[0] and "jaccard_index" not in notes[0]
+
+
 def test_scores_are_parted_by_dataset():
     scores = measure([of_dataset("two", "b", []), of_dataset("one", "a", []), of_dataset("two", "c", [])], letters)
     parted = {name: [one.clip_id for one in part] for name, part in by_dataset(scores).items()}

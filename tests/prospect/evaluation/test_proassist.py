@@ -16,7 +16,7 @@ from pipeline.errors import ProspectError
 from prospect.evaluation.matching import match_speech
 from prospect.evaluation.proassist import proassist_scores
 from prospect.evaluation.speech_scores import speech_metrics, speech_terms
-from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
+from prospect.evaluation.text_scores import ALIKE, TEXT_SCORES, TextScores
 from tests.helpers.predictions import letters, prediction
 
 MODEL = SimpleNamespace(encode=letters)
@@ -129,7 +129,12 @@ def test_without_java_its_text_scores_are_none(mmassist, monkeypatch):
 
 def test_nothing_said_in_any_clip(mmassist):
     scores, problem = proassist_scores(CLIPS[1:2], MODEL)
-    assert (scores["missing_rate"], scores["METEOR"], scores["num_missed"], problem) == (1, 0, 1, None)
+    assert (scores["missing_rate"], scores["METEOR"], scores["num_missed"], problem) == (1, None, 1, None)
+
+
+def test_its_cider_of_references_that_are_all_alike_is_undefined_too(mmassist):
+    scores, problem = proassist_scores([prediction([(4, "a")], [(4, "a")], dataset="assembly101")], MODEL)
+    assert (scores["CIDEr"], scores["CIDEr_w"], scores["METEOR"], problem) == (None, None, 0.25, ALIKE)
 
 
 def test_without_the_package_an_error_says_so(monkeypatch):

@@ -68,13 +68,17 @@ def test_a_perfect_prediction():
 
 @pytest.mark.parametrize(
     ("actions", "reference", "missing_rate", "redundant_rate"),
-    [([], [(5, "a")], 1, 0), ([(5, "a")], [], 0, 1), ([], [], 0, 0)],
+    [([], [(5, "a")], 1, None), ([(5, "a")], [], None, 1), ([], [], None, None)],
 )
-def test_ratios_of_nothing_are_zero(actions, reference, missing_rate, redundant_rate):
-    found = metrics(prediction(actions, reference), texts=TextScores(dict.fromkeys(TEXT_SCORES, 0.0), None))
+def test_ratios_of_nothing_are_undefined_not_zero(actions, reference, missing_rate, redundant_rate):
+    """Precision is of what was said, recall of what was to be said; F1 and Jaccard are 0 where either is there."""
+    found = metrics(prediction(actions, reference), texts=TextScores(dict.fromkeys(TEXT_SCORES), None))
     assert (found.pop("missing_rate"), found.pop("redundant_rate")) == (missing_rate, redundant_rate)
-    assert (found.pop("num_missed"), found.pop("num_redundant")) == (missing_rate, redundant_rate)
-    assert set(found.values()) == {0}
+    assert (found.pop("num_missed"), found.pop("num_redundant")) == (missing_rate or 0, redundant_rate or 0)
+    assert (found.pop("num_matched"), found.pop("num_mismatched")) == (0, 0)
+    assert found.pop("precision") == (0 if actions else None) and found.pop("recall") == (0 if reference else None)
+    assert found.pop("F1") == found.pop("jaccard_index") == (0 if actions or reference else None)
+    assert set(found.values()) == {None}, "semantic_score, time_diff, and every text score"
 
 
 def test_clips_are_pooled_before_ratios():
@@ -88,4 +92,4 @@ def test_scores_that_are_not_there_stay_so_when_weighted():
 
 
 def test_no_clips():
-    assert speech_metrics([], HALF)["F1"] == 0.0
+    assert speech_metrics([], HALF)["F1"] is None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from prospect.evaluation.text_scores import TEXT_SCORES, MeteorProcess, text_scores
+from prospect.evaluation.text_scores import ALIKE, TEXT_SCORES, MeteorProcess, TextScores, text_scores
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
 
@@ -94,14 +94,23 @@ def java_children():
     return found
 
 
-def test_without_a_pair_all_scores_are_zero():
-    assert text_scores([]).scores == dict.fromkeys(TEXT_SCORES, 0.0)
+def test_without_a_pair_all_scores_are_undefined_not_zero():
+    assert text_scores([]) == TextScores(dict.fromkeys(TEXT_SCORES), None)
 
 
 @needs_java
-def test_without_a_token_in_any_reference_all_scores_are_zero():
-    found = text_scores([("well done", "...")])
-    assert (found.scores, found.problem) == (dict.fromkeys(TEXT_SCORES, 0.0), None)
+def test_without_a_token_in_any_reference_all_scores_are_undefined():
+    assert text_scores([("well done", "...")]) == TextScores(dict.fromkeys(TEXT_SCORES), None)
+
+
+@needs_java
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [[], [("nothing like it", "take the red wheel.")]])
+def test_cider_of_references_that_are_all_alike_is_undefined_and_said(meteor, others):
+    """training.md 10: every word's weight is log 1, and the score of a perfect answer was 0.0."""
+    found = text_scores([("take the red wheel", "Take the red wheel"), *others], meteor)
+    assert found.scores["CIDEr"] is None and found.scores["Bleu_1"] > 0.4 and found.scores["METEOR"] > 0.4
+    assert found.problem == ALIKE
 
 
 def test_without_java_the_message_names_it(monkeypatch):
@@ -138,6 +147,6 @@ def test_a_meteor_that_fails_leaves_the_other_scores(monkeypatch, tmp_path):
         "import sys\nif '-cp' in sys.argv: print(sys.stdin.read().lower(), end='')\nelse: sys.exit('heap is too large')"
     )
     monkeypatch.setenv("PATH", fake_java(tmp_path, script))
-    found = text_scores([("Take the wheel", "take the wheel")])
+    found = text_scores([("Take the wheel", "take the wheel"), ("Go", "go")])
     assert found.scores["Bleu_1"] == pytest.approx(1) and found.scores["METEOR"] is None
     assert found.problem == "no METEOR: it failed on Java (heap is too large)"
