@@ -178,10 +178,13 @@ def evaluate(
 def _print_contexts(compared: dict[str, dict[str, Any]], folder: Path, json: bool) -> None:
     from prospect.evaluation.pages.tables import context_table
 
-    if compared:
-        print_json(compared) if json else console.print(context_table(compared))
-        if not json:
-            tell(f"metrics and reports: {folder}/POLICY")
+    if compared and json:
+        print_json(compared)
+    elif compared:
+        console.print(context_table(compared))
+        for note in dict.fromkeys(note for metrics in compared.values() for note in metrics["notes"]):
+            tell(f"note: {note}")
+        tell(f"metrics and reports: {folder}/POLICY")
 
 
 def _print_evaluation(metrics: dict[str, Any], folder: Path, json: bool) -> None:

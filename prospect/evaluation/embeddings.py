@@ -2,7 +2,7 @@
 
 ProAssist's needs the hub once. A machine without it falls back, in seconds, to all-MiniLM-L6-v2, whose weights come
 with a pip package; `Embedder.note` then says so, as scores compare only between runs of one model. A model chosen by
-name is that model or an error.
+name is that model or an error. Both of these read English: `Embedder.unread` tells how much of other texts they miss.
 """
 
 import threading
@@ -18,6 +18,8 @@ from prospect.evaluation.matching import Embed
 
 PROASSIST_MODEL = "sentence-transformers/all-mpnet-base-v2"
 PACKAGED_MODEL = "all-minilm"
+MULTILINGUAL_MODEL = "sentence-transformers/paraphrase-multilingual-mpnet-base-v2"
+MOST_UNREAD = 0.1  # share of tokens; English, German, French and Turkish have 0 to .05, Russian .95, Chinese .64
 _INSTALL = "pip install 'prospect-vlm[evaluate]'"
 _BATCH_SIZE = 128  # texts
 _HUB_PATIENCE_S = 5.0  # for a first answer; loading from a hub that never answers would retry for minutes
@@ -31,6 +33,32 @@ class Embedder:
     name: str  # of the model that is really used
     model: Any  # the SentenceTransformer, for ProAssist's own scorer
     note: str | None  # set where it is not the model that was wanted: what, why, and the fix
+
+    def unread(self, texts: Sequence[str]) -> float | None:
+        """Give the share of the texts' tokens that say nothing to the model; None: no token, or it knows no unknown ones.
+
+        Those are its tokenizer's unknown token, and a letter outside ASCII that stands for itself within a word: a word
+        that is broken to its letters has no meaning left (WordPiece, the tokenizer of both models named here, does so
+        with scripts of which it was taught the letters alone).
+        """
+        tokenizer = getattr(self.model, "tokenizer", None)
+        unknown = getattr(tokenizer, "unk_token", None)
+        if tokenizer is None or unknown is None:
+            return None
+        pieces = [piece for text in dict.fromkeys(texts) for piece in tokenizer.tokenize(text)]
+        count = sum(piece == unknown or _is_letter_within(piece) for piece in pieces)
+        return count / len(pieces) if pieces else None
+
+    def unread_note(self, place: str, predicted: float | None, reference: float | None) -> str | None:
+        """Say that texts of `place` cannot be read, with the fix, where too many tokens are `unread`."""
+        if max(predicted or 0, reference or 0) <= MOST_UNREAD:
+            return None
+        return (
+            f"{place}: {self.name} cannot read {predicted or 0:.0%} of the tokens of what was predicted and "
+            f"{reference or 0:.0%} of the references' (unknown to it, or single letters): unlike texts look alike to it, "
+            "so semantic_score, F1 and all that is matched by meaning say little; pass --embedding "
+            f"{MULTILINGUAL_MODEL}, or a folder of another multilingual model"
+        )
 
 
 class _Unavailable(Exception):
@@ -103,6 +131,11 @@ def _open(name: str, device: str | None) -> Any:
         return SentenceTransformer(name, device=device)
     except (OSError, ValueError) as error:
         raise _Unavailable(_first_line(error)) from None
+
+
+def _is_letter_within(piece: str) -> bool:
+    letter = piece.removeprefix("##")
+    return letter != piece and len(letter) == 1 and not letter.isascii()
 
 
 def _failure(ask: Callable[[], object], seconds: float) -> str | None:

@@ -27,7 +27,8 @@ from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.data.images import StoredImages
 from prospect.data.index import Split
 from prospect.data.shard_cache import ShardCache
-from prospect.evaluation.embeddings import load_embedder
+from prospect.evaluation.embeddings import Embedder, load_embedder
+from prospect.evaluation.events import predicted_speech, reference_speech
 from prospect.evaluation.pages.html import write_report
 from prospect.evaluation.predict import (
     EvaluatedClip,
@@ -187,6 +188,9 @@ class ProspectEvaluator:
         embedder = load_embedder(self.embedding)
         if embedder.note:
             self.notes.append(embedder.note)
+        unread = _unread(embedder, streamed["model"])
+        notes = (embedder.unread_note(dataset, **shares) for dataset, shares in unread.items())
+        self.notes += [note for note in notes if note]
         silent = [_silent(clip) for clip in clips]
         rows: dict[str, Any] = {}
         by_clip: list[ClipScores] = []
@@ -214,6 +218,7 @@ class ProspectEvaluator:
             "settings": {name: value for name, value in settings.items() if name not in ("checkpoint", "row")},
             "scorer": self.scorer,
             "embedder": embedder.name,
+            "unread": unread,
             "rows": rows,
             "clips": [{"id": one.clip_id, "dataset": one.dataset, "metrics": clip_metrics(one)} for one in by_clip],
         }
@@ -248,6 +253,17 @@ def evaluate_contexts(
         for policy in POLICIES
     }
     return metrics if all(metrics.values()) else {}
+
+
+def _unread(embedder: Embedder, predictions: Sequence[ClipPrediction]) -> dict[str, dict[str, float | None]]:
+    """By dataset, which share of the tokens of what was `predicted` and of the `reference` the embedder cannot read."""
+    unread = {}
+    for dataset in sorted({one.clip.dataset for one in predictions}):
+        of_dataset = [one for one in predictions if one.clip.dataset == dataset]
+        said = [event.text for one in of_dataset for event in predicted_speech(one.frames)]
+        expected = [event.text for one in of_dataset for event in reference_speech(one.clip)]
+        unread[dataset] = {"predicted": embedder.unread(said), "reference": embedder.unread(expected)}
+    return unread
 
 
 def _silent(clip: Clip) -> ClipPrediction:

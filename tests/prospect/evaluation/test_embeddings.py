@@ -126,6 +126,35 @@ def test_without_the_package_the_packaged_model_is_an_error(fake, monkeypatch):
         load_embedder(PACKAGED_MODEL)
 
 
+@pytest.mark.parametrize(
+    ("text", "low", "high"),
+    [
+        ("Screw the M3x8 bolts into S1 & S2 (5 mm), naïvely!", 0, 0.05),
+        ("Befestige das Rad am Fahrgestell, bevor du weitermachst.", 0, 0.05),
+        ("把轮子装到底盘上。", 0.5, 1),
+        ("車輪をシャーシに取り付けてください。", 0.5, 1),
+        ("바퀴를 섀시에 부착하세요.", 0.5, 1),
+        ("Прикрепите колесо к шасси.", 0.5, 1),
+        ("ثبت العجلة على الهيكل.", 0.5, 1),
+        ("ติดล้อเข้ากับตัวถัง", 1, 1),
+        ("🔧🛞", 1, 1),
+    ],
+)
+def test_the_packaged_model_says_what_it_cannot_read(text, low, high):
+    """training.md 6: unlike texts in these scripts had a cosine up to 1."""
+    assert low <= load_embedder(PACKAGED_MODEL, device="cpu").unread([text]) <= high
+
+
+def test_unread_tokens_are_counted_over_all_texts(fake):
+    """One is unknown, one a letter of a word that was broken to letters, of eight."""
+    pieces = {"a b": ["a", "b"], "ж ок": ["ж", "##к"], "x y z w": ["x", "[UNK]", "##z", "w"]}
+    tokenizer = types.SimpleNamespace(unk_token="[UNK]", tokenize=pieces.__getitem__)
+    found = load_embedder()
+    assert found.unread(["a b"]) is None, "a model that does not say what it knows"
+    found.model.tokenizer = tokenizer
+    assert found.unread([*pieces]) == 2 / 8 and found.unread([]) is None
+
+
 def test_the_packaged_model_tells_like_from_unlike(monkeypatch):
     """The real weights, with no network."""
     monkeypatch.setattr(HfApi, "model_info", never_asked)

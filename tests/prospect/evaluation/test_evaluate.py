@@ -1,6 +1,7 @@
 """`ProspectEvaluator` on a toy checkpoint with random weights: which rows see what, which policies and datasets."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -135,6 +136,25 @@ def test_what_is_undefined_is_null_with_a_note():
     notes = evaluator.measure_rows({"model": [of_dataset("one", "a", [])]}, [said.clip])["notes"]
     assert len(notes) == 1 and notes[0].startswith("undefined, hence null, of what the model wrote: should_update_dst_pre")
     assert "semantic_score, time_diff, precision, " in notes[0] and "jaccard_index" not in notes[0]
+
+
+def test_a_language_that_the_embedder_cannot_read_is_told_by_dataset(monkeypatch):
+    """The model `letters` knows a to d: of the one dataset's texts it reads nothing. training.md 6."""
+    embedder = Embedder(letters, "letters", SimpleNamespace(tokenizer=SimpleNamespace(
+        unk_token="?", tokenize=lambda text: [letter if letter in "abcd" else "?" for letter in text])), None)  # fmt: skip
+    monkeypatch.setattr("prospect.evaluation.evaluate.load_embedder", lambda name: embedder)
+    model = [of_dataset("one", "a", REFERENCE), prediction([(8, "жж")], [(8, "ж")], dataset="two", clip_id="b")]
+    metrics = ProspectEvaluator("c", Places(())).measure_rows({"model": model}, [one.clip for one in model])
+    assert metrics["unread"] == {
+        "one": {"predicted": 0.0, "reference": 0.0},
+        "two": {"predicted": 1.0, "reference": 1.0},
+    }
+    assert metrics["notes"][0] == (
+        "two: letters cannot read 100% of the tokens of what was predicted and 100% of the references' (unknown to it, or single letters): "
+        "unlike texts look alike to it, so semantic_score, F1 and all that is matched by meaning say little; pass "
+        "--embedding sentence-transformers/paraphrase-multilingual-mpnet-base-v2, or a folder of another multilingual model"
+    )
+    assert not any("one: " in note for note in metrics["notes"])
 
 
 def test_scores_are_parted_by_dataset():
