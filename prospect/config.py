@@ -4,6 +4,7 @@ reads and writes them).
 Records are frozen. The text under a field is its documentation: `prospect settings` and docs/settings.md print it.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -202,8 +203,8 @@ class TrainConfig(Settings):
     """Of AdamW."""
     adam_betas: tuple[Share, Share] = (0.9, 0.999)
     """Of AdamW."""
-    warmup_steps: int = Field(default=100, ge=0)
-    """Optimizer steps over which the learning rate rises."""
+    warmup_steps: float = Field(default=0.05, ge=0)
+    """Optimizer steps over which the learning rate rises; below 1: a share of the run's."""
     lr_schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     """Course of the learning rate after the warm-up."""
     max_grad_norm: float = Field(default=1.0, gt=0)
@@ -228,6 +229,13 @@ class TrainConfig(Settings):
     """Log to Weights & Biases too (the package wandb, its own settings and environment)."""
     loss: LossConfig = LossConfig()
     """Weights of the losses."""
+
+    @field_validator("warmup_steps")
+    @classmethod
+    def _steps_or_share(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError("a whole number of steps expected, or a share below 1")
+        return value
 
 
 class Config(Settings):
@@ -278,6 +286,22 @@ class Config(Settings):
 def world_size() -> int:
     """Number of ranks, as torchrun and accelerate say it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def warmup_steps(train: TrainConfig, max_steps: int) -> int:
+    """Optimizer steps of the warm-up in a run of `max_steps`; a share is rounded up, as in transformers."""
+    return math.ceil(train.warmup_steps * max_steps if train.warmup_steps < 1 else train.warmup_steps)
+
+
+def long_warmup(train: TrainConfig, max_steps: int) -> str | None:
+    """Say that the learning rate never reaches its peak in a run of `max_steps`, with the fix; None: it does."""
+    steps = warmup_steps(train, max_steps)
+    if not 0 < max_steps <= steps:
+        return None
+    return (
+        f"train.warmup_steps {steps} is as long as the run of {max_steps} steps: the learning rate never reaches "
+        f"{train.learning_rate:g}; set a share of the run, such as train.warmup_steps=0.05, or train longer"
+    )
 
 
 def accumulation_steps(train: TrainConfig) -> int:

@@ -24,6 +24,7 @@ ASKED_AS = {  # what people call it -> what it is called here
     "num_epochs": "train.epochs",
     "num_train_epochs": "train.epochs",
     "warmup": "train.warmup_steps",
+    "warmup_ratio": "train.warmup_steps (below 1 it is a share)",
     "grad_clip": "train.max_grad_norm",
     "logging_steps": "train.log_steps",
     "save_total_limit": "train.keep_checkpoints",

@@ -78,6 +78,8 @@ def plan(
 
         plan = plan_run(settings, gpu_gb)
         print_json(asdict(plan)) if json else console.print(plan_table(plan))
+        for note in () if json else plan.notes:
+            tell(f"note: {note}")
         if plan.problems:
             raise ProspectError("\n".join(f"{config}: {problem}" for problem in plan.problems))
 

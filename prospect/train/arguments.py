@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
-from prospect.config import Config, accumulation_steps
+from prospect.config import Config, accumulation_steps, warmup_steps
 from prospect.runs import CHECKPOINTS
 
 
@@ -24,7 +24,7 @@ def training_arguments(config: Config, max_steps: int) -> TrainingArguments:
         weight_decay=train.weight_decay,
         adam_beta1=train.adam_betas[0],
         adam_beta2=train.adam_betas[1],
-        warmup_steps=train.warmup_steps,
+        warmup_steps=warmup_steps(train, max_steps),
         lr_scheduler_type=train.lr_schedule,
         max_grad_norm=train.max_grad_norm,
         bf16=train.bf16,

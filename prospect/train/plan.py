@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pipeline.annotations.clips import prompt_text
-from prospect.config import Config
+from prospect.config import Config, long_warmup, warmup_steps
 from prospect.data.classes import one_sided
 from prospect.data.index import Split, clips_of
 from prospect.data.sequences import cached_table, part_of, part_sequence
@@ -26,7 +26,7 @@ DEFAULT_GPU_GB = 24.0
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """`problems`: why the run should not be started, each with what to change."""
+    """`problems`: why the run should not be started, each with what to change; `notes`: what it will not do as meant."""
 
     prediction: Prediction
     shapes: Shapes
@@ -39,7 +39,9 @@ class RunPlan:
     steps_per_epoch: int
     steps: int
     gpu_bytes: float
+    warmup_steps: int
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
@@ -63,6 +65,7 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
     )
     steps_per_epoch = num_sequences // train.global_batch_size
     steps = steps_per_epoch * train.epochs
+    steps = min(steps, train.max_steps or steps)
     prediction = predict(blueprint.config, config, shapes)
     gpu_bytes = _gpu_bytes(gpu_gb)
     longest = max((clip.end_frame - clip.start_frame + 1) / clip.fps for clip in clips)
@@ -91,7 +94,8 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
         )
     return RunPlan(
         prediction, shapes, blueprint.tokens.tokens_per_frame, window_frames, window_s, longest, num_sequences,
-        len(clips), steps_per_epoch, min(steps, train.max_steps or steps), gpu_bytes, problems,
+        len(clips), steps_per_epoch, steps, gpu_bytes, warmup_steps(train, steps), problems,
+        [note for note in [long_warmup(train, steps)] if note],
     )  # fmt: skip
 
 
@@ -147,7 +151,7 @@ def plan_table(plan: RunPlan) -> Group:
         "a window holds": f"{plan.window_frames} frames, {plan.window_s:.0f} s of video "
         f"(longest clip: {plan.longest_s:.0f} s)",
         "sequences an epoch": f"{plan.num_sequences}, of {plan.num_clips} clips",
-        "steps": f"{plan.steps}, {plan.steps_per_epoch} an epoch",
+        "steps": f"{plan.steps}, {plan.steps_per_epoch} an epoch; warm-up over {plan.warmup_steps}",
         "largest micro-batch": f"{shapes.sequences} x {shapes.tokens} tokens, {shapes.frames} frames, "
         f"{shapes.targets} targets, {shapes.decisions} decisions each",
     }.items():

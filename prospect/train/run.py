@@ -25,7 +25,7 @@ from transformers import PrinterCallback
 from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_atomically, write_json
-from prospect.config import Config
+from prospect.config import Config, long_warmup
 from prospect.config_file import dump_config, load_config
 from prospect.data.classes import refuse_one_sided
 from prospect.data.index import Split, clips_of
@@ -265,6 +265,8 @@ def _told_of_stream(
             share = source.per_epoch / order.num_sequences
             told = f"{source.per_epoch} of {source.count} sequences an epoch ({passes:g} passes)"
             yield f"  {name}: {told}, {share:.1%} of the stream"
+    if note := long_warmup(config.train, max_steps):
+        yield f"note: {note}"
 
 
 def _out_of_memory(config: Config, error: torch.OutOfMemoryError) -> ProspectError:

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.errors import ProspectError
-from prospect.config import accumulation_steps
+from prospect.config import accumulation_steps, long_warmup, warmup_steps
 from prospect.config_file import dump_config, find_config, load_config
 from tests.helpers.places import CONFIGS
 
@@ -17,10 +17,34 @@ def test_the_plans_defaults_for_real_runs():
     config = load_config(CONFIGS / "smolvlm2-2.2b.yaml")
     train = config.train
     assert (config.data.max_seq_len, train.micro_batch_size, accumulation_steps(train)) == (4096, 2, 8)
-    assert (train.learning_rate, train.weight_decay, train.warmup_steps, train.epochs) == (1e-5, 0.01, 100, 10)
+    assert (train.learning_rate, train.weight_decay, train.warmup_steps, train.epochs) == (1e-5, 0.01, 0.05, 10)
     assert (train.bf16, train.gradient_checkpointing) == (True, True)
     assert (train.save_steps, train.eval_steps, train.log_steps, train.keep_checkpoints) == (500, 500, 10, 5)
     assert config.data.negatives.start == 0.5
+
+
+@pytest.mark.parametrize(
+    ("value", "max_steps", "steps"), [(0, 50, 0), (1, 50, 1), (60, 50, 60), (0.05, 100, 5), (0.05, 101, 6), (0.05, 3, 1)]
+)
+def test_a_warm_up_is_steps_or_a_share_of_the_run(value, max_steps, steps):
+    train = load_config(CONFIGS / "toy.yaml", [f"train.warmup_steps={value}"]).train
+    assert warmup_steps(train, max_steps) == steps
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("smolvlm2-*.yaml")), ids=lambda path: path.stem)
+def test_the_configs_for_real_runs_reach_their_peak_on_small_data_too(path):
+    """training.md 7: a warm-up of 100 steps was never over with 160 sequences or fewer."""
+    train = load_config(path).train
+    assert all(long_warmup(train, max_steps) is None for max_steps in (2, 10, 100, 10_000))
+
+
+def test_a_warm_up_as_long_as_the_run_is_told():
+    train = load_config(CONFIGS / "toy.yaml").train
+    assert long_warmup(train, 61) is None
+    assert long_warmup(train, 60) == (
+        "train.warmup_steps 60 is as long as the run of 60 steps: the learning rate never reaches 0.002; set a share of "
+        "the run, such as train.warmup_steps=0.05, or train longer"
+    )
 
 
 def test_overrides_reach_any_depth():
@@ -49,6 +73,9 @@ def test_overrides_reach_any_depth():
         ),
         ("model.lora.rnk=4", r"no setting 'model.lora.rnk'; did you mean 'model.lora.rank'\?"),
         ("model.lora.targets=[]", r"model.lora.targets: found \[\], "),
+        ("train.warmup_steps=2.5", r"train.warmup_steps: found 2.5, a whole number of steps expected, or a share below 1"),
+        ("train.warmup_steps=-0.1", r"train.warmup_steps: found -0.1, input should be greater than or equal to 0"),
+        ("train.warmup_ratio=0.1", r"no setting 'train.warmup_ratio'; did you mean 'train.warmup_steps \(below 1"),
         ("train.seed=-1", r"train.seed: found -1, input should be greater than or equal to 0"),
         ("train.adam_betas=[1.5, 0.9]", r"train.adam_betas.0: found 1.5, input should be less than 1"),
         ("data.cache_gb=.inf", r"data.cache_gb: found inf, input should be a finite number"),

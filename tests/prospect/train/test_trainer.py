@@ -16,7 +16,7 @@ from prospect.train.resume import DataPosition
 from prospect.train.run import train
 from tests.helpers.fakes import raw_clip, write_root
 from tests.helpers.places import CONFIGS
-from tests.helpers.runs import Told, logged, run
+from tests.helpers.runs import Told, config_of, logged, run
 
 
 def test_micro_batches_give_the_loss_and_gradient_of_one_big_batch(folder):
@@ -96,6 +96,21 @@ def test_resuming_with_another_stream_names_both_values(tmp_path):
     (tmp_path / "data_position.json").write_text("{")
     with pytest.raises(ProspectError, match="cannot be read"):
         saved.check_resumes(tmp_path)
+
+
+def test_a_warm_up_longer_than_the_run_is_told(folder):
+    told = Told()
+    common = ["train.epochs=1", "train.global_batch_size=2", f"data.cache={folder}/cache", "train.log_steps=1"]
+    train(config_of(folder, "cold", *common), watcher=told)
+    assert [line for line in told.lines if "warmup" in line] == [
+        "note: train.warmup_steps 60 is as long as the run of 3 steps: the learning rate never reaches 0.002; set a share "
+        "of the run, such as train.warmup_steps=0.05, or train longer"
+    ]
+    warm = Told()
+    done = train(config_of(folder, "warm", *common, "train.warmup_steps=0.5", "train.epochs=2"), watcher=warm)
+    assert not any("warmup" in line for line in warm.lines)
+    rates = [entry["learning_rate"] for entry in logged(done)]
+    assert rates[:4] == pytest.approx([0, 0.002 / 3, 0.004 / 3, 0.002]), "the peak after three of six steps"
 
 
 def test_too_few_sequences_for_a_batch_are_named_and_leave_nothing(folder):
