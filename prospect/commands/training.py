@@ -132,7 +132,8 @@ def compare(
 ) -> None:
     """Put finished runs into one table.
 
-    Beside the untrained model and the baselines that see no pixels.
+    Beside the untrained model and the baselines that see no pixels. Told: runs of other data, precision or revision
+    than the first.
     """
     from prospect.train.compare import comparison, comparison_rows
 

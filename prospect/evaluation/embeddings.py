@@ -35,7 +35,7 @@ class Embedder:
     note: str | None  # set where it is not the model that was wanted: what, why, and the fix
 
     def unread(self, texts: Sequence[str]) -> float | None:
-        """Give the share of the texts' tokens that say nothing to the model; None: no token, or it knows no unknown ones.
+        """Give the share of the texts' tokens that say nothing to the model; None: no token, or it tells of none.
 
         Those are its tokenizer's unknown token, and a letter outside ASCII that stands for itself within a word: a word
         that is broken to its letters has no meaning left (WordPiece, the tokenizer of both models named here, does so
@@ -55,8 +55,8 @@ class Embedder:
             return None
         return (
             f"{place}: {self.name} cannot read {predicted or 0:.0%} of the tokens of what was predicted and "
-            f"{reference or 0:.0%} of the references' (unknown to it, or single letters): unlike texts look alike to it, "
-            "so semantic_score, F1 and all that is matched by meaning say little; pass --embedding "
+            f"{reference or 0:.0%} of the references' (unknown to it, or single letters): unlike texts look alike to "
+            "it, so semantic_score, F1 and all that is matched by meaning say little; pass --embedding "
             f"{MULTILINGUAL_MODEL}, or a folder of another multilingual model"
         )
 

@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from prospect.data.index import Split, clip_starts, clips_of, read_split
 from prospect.data.shard_cache import ShardCache
 from prospect.evaluation.predictions import ClipPrediction, read_prediction, write_prediction
 from prospect.evaluation.replay import Row, encoded, stream_clip
+from prospect.layout import LAYOUT_VERSION
 from prospect.stream.streamer import Streamer
 
 SETTINGS = "settings.json"  # in the output folder: what the predictions there depend on
@@ -187,8 +189,16 @@ def stream_clips(
 
 
 def stream_record(checkpoint: str, streamer: Streamer) -> dict[str, Any]:
-    """Give what predictions depend on, besides the clips: the checkpoint's weights and the settings of the stream."""
-    return {"checkpoint": checkpoint, "weights": _weights(Path(checkpoint)), **asdict(streamer.settings)}
+    """Give what predictions depend on, besides the clips: the checkpoint's weights and how they are computed with, the
+    settings of the stream, and the code's layout of tokens and version."""
+    return {
+        "checkpoint": checkpoint,
+        "weights": _weights(Path(checkpoint)),
+        "precision": str(streamer.model.dtype).removeprefix("torch."),
+        "layout": LAYOUT_VERSION,
+        "prospect": version("prospect-vlm"),
+        **asdict(streamer.settings),
+    }
 
 
 def _settings(path: Path) -> dict[str, Any] | None:

@@ -90,4 +90,3 @@ def speech_metrics(terms: Sequence[SpeechTerms], texts: TextScores) -> dict[str,
         for name, score in texts.scores.items()
     }
     return {**ratios, **counts, **texts.scores, **weighted}
-

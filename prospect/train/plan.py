@@ -26,7 +26,7 @@ DEFAULT_GPU_GB = 24.0
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """`problems`: why the run should not be started, each with what to change; `notes`: what it will not do as meant."""
+    """`problems`: why the run should not be started, each with what to change; `notes`: what it will not do."""
 
     prediction: Prediction
     shapes: Shapes

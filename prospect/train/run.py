@@ -36,6 +36,7 @@ from prospect.layout import Tokens
 from prospect.runs import CONFIG, ENVIRONMENT, METRICS, METRICS_LOG, checkpoints
 from prospect.setup import load_model, open_features, open_splits
 from prospect.train.baselines import baselines
+from prospect.train.origin import origin
 from prospect.train.plan import plan_run, ways_to_fit
 from prospect.train.resume import DataPosition, check_readable, check_same_settings
 from prospect.train.runlog import RunLog, Unwatched, Watcher, count_skipped, environment
@@ -101,6 +102,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
     metrics |= _beside(config, splits, untrained)
     metrics["wall_s"] = round(time.monotonic() - started, 1)
     if ranks.is_main_process:
+        metrics["origin"] = origin(config, {name: _clips(of_split) for name, of_split in splits.items()})
         write_json(config.folder / METRICS, metrics)
     return Run(config.folder, metrics, False, ranks.is_main_process)
 

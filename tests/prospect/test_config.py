@@ -24,7 +24,8 @@ def test_the_plans_defaults_for_real_runs():
 
 
 @pytest.mark.parametrize(
-    ("value", "max_steps", "steps"), [(0, 50, 0), (1, 50, 1), (60, 50, 60), (0.05, 100, 5), (0.05, 101, 6), (0.05, 3, 1)]
+    ("value", "max_steps", "steps"),
+    [(0, 50, 0), (1, 50, 1), (60, 50, 60), (0.05, 100, 5), (0.05, 101, 6), (0.05, 3, 1)],
 )
 def test_a_warm_up_is_steps_or_a_share_of_the_run(value, max_steps, steps):
     train = load_config(CONFIGS / "toy.yaml", [f"train.warmup_steps={value}"]).train
@@ -73,7 +74,10 @@ def test_overrides_reach_any_depth():
         ),
         ("model.lora.rnk=4", r"no setting 'model.lora.rnk'; did you mean 'model.lora.rank'\?"),
         ("model.lora.targets=[]", r"model.lora.targets: found \[\], "),
-        ("train.warmup_steps=2.5", r"train.warmup_steps: found 2.5, a whole number of steps expected, or a share below 1"),
+        (
+            "train.warmup_steps=2.5",
+            r"train.warmup_steps: found 2.5, a whole number of steps expected, or a share below 1",
+        ),
         ("train.warmup_steps=-0.1", r"train.warmup_steps: found -0.1, input should be greater than or equal to 0"),
         ("train.warmup_ratio=0.1", r"no setting 'train.warmup_ratio'; did you mean 'train.warmup_steps \(below 1"),
         ("train.seed=-1", r"train.seed: found -1, input should be greater than or equal to 0"),

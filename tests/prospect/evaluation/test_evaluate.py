@@ -134,7 +134,9 @@ def test_what_is_undefined_is_null_with_a_note():
     ]
     evaluator = ProspectEvaluator("c", Places(()))
     notes = evaluator.measure_rows({"model": [of_dataset("one", "a", [])]}, [said.clip])["notes"]
-    assert len(notes) == 1 and notes[0].startswith("undefined, hence null, of what the model wrote: should_update_dst_pre")
+    assert len(notes) == 1 and notes[0].startswith(
+        "undefined, hence null, of what the model wrote: should_update_dst_pre"
+    )
     assert "semantic_score, time_diff, precision, " in notes[0] and "jaccard_index" not in notes[0]
 
 

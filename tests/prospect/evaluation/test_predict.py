@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.errors import ProspectError
+from prospect.evaluation import evaluate
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks
 from prospect.evaluation.predict import prepare_folder, remove_folder
 from prospect.evaluation.predictions import read_prediction
@@ -51,6 +52,25 @@ def test_a_prediction_of_other_settings_or_another_row_is_made_again(world, tmp_
         path.write_text(json.dumps(record | {"dst": record["dst"] | {"settings": record["dst"]["settings"] | changed}}))
         assert len(streamed(world, out)) == 1
         assert read_prediction(path).settings == record["dst"]["settings"]
+
+
+def test_an_evaluation_does_not_go_on_in_another_precision_or_layout(world, tmp_path, monkeypatch):
+    """training.md 15: the predictions of both were measured together."""
+    out = tmp_path / "out"
+    load = evaluate.load_streamer
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "load_streamer", lambda *arguments: load(*arguments, dtype="bfloat16"))
+        streamed(world, out, limit=1)
+    with pytest.raises(
+        ProspectError, match=r"made otherwise \(precision: 'bfloat16' there, 'float32' now\); pass --over"
+    ):
+        streamed(world, out)
+    streamed(world, out, overwrite=True)
+    monkeypatch.setattr("prospect.evaluation.predict.LAYOUT_VERSION", 0)
+    with pytest.raises(
+        ProspectError, match=r"made otherwise \(layout: \d+ there, 0 now\); pass --overwrite, or another"
+    ):
+        streamed(world, out)
 
 
 def test_an_unreadable_prediction_is_one_line(world, tmp_path):

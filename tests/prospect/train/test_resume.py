@@ -10,7 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipeline.errors import ProspectError
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.runs import checkpoints
-from prospect.train.compare import comparison
 from prospect.train.run import train
 from tests.helpers.runs import STEPS, config_of, logged, run
 
@@ -167,12 +166,3 @@ def test_a_run_that_saved_nothing_yet_starts_from_the_weights_of_its_settings(fo
     assert [entry["loss"] for entry in logged(seeded)] == [entry["loss"] for entry in logged(expected)]
     weights = [DSTSmolVLM.from_checkpoint(r.folder / "init").lm_head.weight for r in (seeded, expected, done)]
     assert weights[0].equal(weights[1]) and not weights[0].equal(weights[2])
-
-
-@pytest.mark.parametrize(
-    ("text", "message"), [("{", "not valid JSON"), ("[]", "found no metrics"), ('{"test": {}}', "found no metrics")]
-)
-def test_compare_names_a_broken_run(tmp_path, text, message):
-    (tmp_path / "metrics.json").write_text(text)
-    with pytest.raises(ProspectError, match=rf"metrics\.json: {message}"):
-        comparison([tmp_path], "test")

@@ -246,7 +246,9 @@ def test_a_plan_counts_the_run_and_names_what_cannot_work(folder):
     assert plan.shapes.frames == 17 and plan.shapes.sequences == 2
 
     (note,) = plan.notes
-    assert plan.warmup_steps == 60 and note.startswith("train.warmup_steps 60 is as long as the run of 6 steps: the lea")
+    assert plan.warmup_steps == 60 and note.startswith(
+        "train.warmup_steps 60 is as long as the run of 6 steps: the lea"
+    )
     share = plan_run(config_of(folder, "plan", "train.epochs=2", "train.global_batch_size=2", "train.warmup_steps=0.2"))
     assert (share.warmup_steps, share.notes) == (2, [])
 
