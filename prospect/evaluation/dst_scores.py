@@ -114,7 +114,7 @@ def dst_metrics(terms: Sequence[DSTTerms]) -> dict[str, float | None]:
     }
 
 
-def ratio(part: FloatArray | int, whole: FloatArray | int) -> FloatArray:
+def ratio(part: FloatArray | float, whole: FloatArray | float) -> FloatArray:
     """Give part / whole, elementwise; NaN where whole is 0."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
