@@ -227,6 +227,8 @@ def calibrate(
                 progress=show, tell=tell,
             )  # fmt: skip
         console.print(calibration_table(calibration))
+        for note in calibration.notes:
+            tell(f"note: {note}")
         tell(f"stored: {calibration.stored}, reliability diagram: {folder}/reliability.html")
 
 

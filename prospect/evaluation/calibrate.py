@@ -3,7 +3,7 @@
 1. Stream each clip once with the reference's blocks written, and sweep thresholds over the cached probabilities.
 2. Stream each of the best pairs for real: after its own mistakes a head is in contexts that step 1 cannot know.
 3. Store the pair of the best mean of should_update_dst_f1 and when_to_speak_f1, with what it was found on. Of a model
-   without DST the second counts alone.
+   without DST the second counts alone; a head without events keeps the default, and is told.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,16 @@ from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks
 from prospect.evaluation.pages.reliability import write_reliability
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
-from prospect.evaluation.thresholds import GRID, HEADS, best_pairs, reliability, sweep, swept_heads
+from prospect.evaluation.thresholds import (
+    GRID,
+    HEADS,
+    best_pairs,
+    count_events,
+    doubts,
+    reliability,
+    sweep,
+    swept_heads,
+)
 from prospect.runs import THRESHOLDS, find_checkpoint
 from prospect.stream.load import Overrides, Thresholds
 
@@ -32,8 +41,9 @@ class Calibration:
     """What was found, best first."""
 
     stored: Path
-    tried: tuple[dict[str, float], ...]  # thresholds with their streamed F1s
+    tried: tuple[dict[str, float | None], ...]  # thresholds with their streamed F1s
     ece: dict[str, float]  # expected calibration error by head
+    notes: tuple[str, ...]  # what the thresholds are not, as they were found on no events or on few
 
 
 def calibrate_checkpoint(
@@ -51,7 +61,7 @@ def calibrate_checkpoint(
     """Find and store the thresholds of a checkpoint's folder (or a run's last checkpoint).
 
     Raises:
-        ProspectError: the checkpoint is no folder here, or as `ProspectEvaluator`.
+        ProspectError: the checkpoint is no folder here, there is no event of any head, or as `ProspectEvaluator`.
     """
     folder = Path(find_checkpoint(checkpoint))
     if not folder.is_dir():
@@ -71,31 +81,47 @@ def calibrate_checkpoint(
 
     ranks = join_ranks()
     forced = streamed("forced", "forced", 0.5, 0.5)
-    sweeps = {head: sweep(forced, head) for head in swept_heads(forced)}
+    num_events = {head: count_events(forced, head) for head in swept_heads(forced)}
+    sweeps = {head: sweep(forced, head) for head, count in num_events.items() if count}
+    if not sweeps:
+        raise ProspectError(
+            f"{', '.join(places.splits)}: found no events in {len(forced)} clips, expected some to find thresholds on; "
+            "nothing is stored: calibrate on other clips"
+        )
+    notes = doubts(num_events, len(forced))
     tried = []
-    for update, speak in best_pairs(sweeps.get("should_update_dst"), sweeps["when_to_speak"], confirm):
+    for update, speak in best_pairs(sweeps.get("should_update_dst"), sweeps.get("when_to_speak"), confirm):
         predictions = streamed(f"pair-{update}-{speak}", "model", update, speak)
         metrics = dst_metrics([dst_terms(one) for one in predictions])
-        f1 = {f"{head}_f1": metrics[f"{head}_f1"] or 0.0 for head in HEADS}
-        mean = sum(f1[f"{head}_f1"] for head in sweeps) / len(sweeps)
-        tried.append({"update_threshold": update, "speak_threshold": speak, **f1, "mean": mean})
-    tried.sort(key=lambda pair: -pair["mean"])  # stable: of equal ones that which the sweep ranked first
+        f1 = {f"{head}_f1": metrics[f"{head}_f1"] for head in HEADS}
+        mean = sum(f1[f"{head}_f1"] or 0.0 for head in sweeps) / len(sweeps)  # None of no head that has events
+        tried.append((mean, update, speak, f1))
+    tried.sort(key=lambda pair: -pair[0])  # stable: of equal ones that which the sweep ranked first
+    records = [
+        {"update_threshold": update, "speak_threshold": speak, **f1, "mean": mean} for mean, update, speak, f1 in tried
+    ]
     by_head = reliability(forced)
     if ranks.is_main_process:
-        about = {"data": list(places.splits), "num_clips": len(forced), "tried": tried}
-        best = tried[0]
-        Thresholds(best["update_threshold"], best["speak_threshold"], about).save(folder)
+        about = {
+            "data": list(places.splits), "num_clips": len(forced), "num_events": num_events, "notes": notes,
+            "tried": records,
+        }  # fmt: skip
+        _, update, speak, _ = tried[0]
+        Thresholds(update, speak, about).save(folder)
         curves: dict[str, list[float]] = {head: list(one.f1) for head, one in sweeps.items()}
         record = about | {"checkpoint": str(folder), "grid": list(GRID), "sweep": curves, "reliability": by_head}
         write_json(out / CALIBRATION, record)
         write_reliability(out / DIAGRAM, by_head, curves, GRID)
     ranks.wait_for_everyone()
-    return Calibration(folder / THRESHOLDS, tuple(tried), {head: of_head["ece"] for head, of_head in by_head.items()})
+    ece = {head: of_head["ece"] for head, of_head in by_head.items()}
+    return Calibration(folder / THRESHOLDS, tuple(records), ece, tuple(notes))
 
 
 def calibration_table(calibration: Calibration) -> Table:
     table = Table("update threshold", "speak threshold", "update F1", "speak F1", "mean", title="pairs, streamed")
     for number, pair in enumerate(calibration.tried):
-        table.add_row(*(f"{value:.3f}" for value in pair.values()), style="bold" if number == 0 else "")
+        table.add_row(
+            *("–" if value is None else f"{value:.3f}" for value in pair.values()), style="bold" if number == 0 else ""
+        )
     table.caption = ", ".join(f"{head}: calibration error {ece:.3f}" for head, ece in calibration.ece.items())
     return table

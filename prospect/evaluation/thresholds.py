@@ -5,7 +5,7 @@ known in the right context. A sweep over thresholds then needs no model. It cann
 mistakes (a repeat, a wrong state): the best pairs are confirmed by streaming (`calibrate.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
@@ -23,6 +23,8 @@ Head = Literal["should_update_dst", "when_to_speak"]
 HEADS: tuple[Head, ...] = ("should_update_dst", "when_to_speak")
 GRID = tuple(np.round([0.005, 0.01, *np.arange(0.02, 0.99, 0.02), 0.99, 0.995], 3).tolist())
 NUM_BINS = 15
+DEFAULT = 0.5  # threshold of a head that is not calibrated
+FEW_CLIPS, FEW_EVENTS = 10, 30  # fewer than these say little of other clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +36,25 @@ class Sweep:
 
 
 def sweep(predictions: Sequence[ClipPrediction], head: Head) -> Sweep:
-    """Give event F1 as `dst_scores` has it (in time, whatever the content), pooled over clips, at each threshold."""
+    """Give event F1 as `dst_scores` has it (in time, whatever the content), pooled over clips, at each threshold.
+
+    There has to be an event (`count_events`).
+    """
     decided = [[list(_decisions(record, head)) for record in one.frames] for one in predictions]
     return Sweep(head, tuple(_event_f1(predictions, decided, head, threshold) for threshold in GRID))
 
 
-def best_pairs(update: Sweep | None, speak: Sweep, count: int) -> list[tuple[float, float]]:
+def best_pairs(update: Sweep | None, speak: Sweep | None, count: int) -> list[tuple[float, float]]:
     """List the `count` pairs (update, speak) of the best mean F1; of equally good ones those nearest to 0.5.
 
-    update: None of a model without DST, whose update head never fires.
+    None: of a head of which nothing is known (no such events; of a model without DST, it never fires): DEFAULT.
 
     Thresholds that follow each other at the same F1 do the same: the one nearest to 0.5 stands for them.
     """
     ranked = sorted(
         (-(f_update + f_speak), abs(t_update - 0.5) + abs(t_speak - 0.5), t_update, t_speak)
-        for t_update, f_update in (_distinct(update) if update else [(0.5, 0.0)])
-        for t_speak, f_speak in _distinct(speak)
+        for t_update, f_update in (_distinct(update) if update else [(DEFAULT, 0.0)])
+        for t_speak, f_speak in (_distinct(speak) if speak else [(DEFAULT, 0.0)])
     )
     return [(t_update, t_speak) for _, _, t_update, t_speak in ranked[:count]]
 
@@ -79,6 +84,31 @@ def swept_heads(predictions: Sequence[ClipPrediction]) -> tuple[Head, ...]:
     return HEADS if all(one.settings.get("dst", True) for one in predictions) else ("when_to_speak",)
 
 
+def count_events(predictions: Sequence[ClipPrediction], head: Head) -> int:
+    """Count the reference events that `head` is to find."""
+    events = reference_updates if head == "should_update_dst" else reference_speech
+    return sum(len(events(one.clip)) for one in predictions)
+
+
+def doubts(num_events: Mapping[Head, int], num_clips: int) -> list[str]:
+    """Say of which heads the threshold is none that was found, or was found on too little, and what to do."""
+    clips, lines = f"{num_clips} clip{'s' if num_clips != 1 else ''}", []
+    for head, count in num_events.items():
+        what = "update" if head == "should_update_dst" else "utterance"
+        if not count:
+            lines.append(
+                f"{head}: no {what} in these {clips}, so no threshold was found: {DEFAULT}, the default, is stored; "
+                f"calibrate on clips with {what}s"
+            )
+        elif count < FEW_EVENTS or num_clips < FEW_CLIPS:
+            events = f"{count} {what}{'s' if count != 1 else ''}"
+            lines.append(
+                f"{head}: found on {events} in {clips}, where {FEW_EVENTS} in {FEW_CLIPS} are the least that say "
+                "something of others: calibrate on more"
+            )
+    return lines
+
+
 def reliability(predictions: Sequence[ClipPrediction]) -> dict[str, Any]:
     """Give for each of `swept_heads`: `bins` of [mean probability, share of positives, count], and `ece`, the expected
     calibration error.
@@ -93,7 +123,7 @@ def reliability(predictions: Sequence[ClipPrediction]) -> dict[str, Any]:
         place = np.minimum((p * NUM_BINS).astype(int), NUM_BINS - 1)
         bins = [[float(p[place == b].mean()), float(y[place == b].mean()), int((place == b).sum())]
                 for b in range(NUM_BINS) if (place == b).any()]  # fmt: skip
-        ece = sum(count * abs(mean - share) for mean, share, count in bins) / max(len(p), 1)
+        ece = sum(count * abs(mean - share) for mean, share, count in bins) / len(p)
         by_head[head] = {"bins": bins, "ece": ece}
     return by_head
 
@@ -133,7 +163,7 @@ def _event_f1(
         due = [SpeechEvent(frame, "") for frame in frames_due]
         matched += len(match_events(predicted, due, match_window(clip.dataset, clip.fps)))
         of += len(predicted) + len(due)
-    return 2 * matched / of if of else 0.0
+    return 2 * matched / of
 
 
 def _events(count: int, head: Head) -> int:

@@ -121,6 +121,7 @@ def test_overflow_policies_are_compared_on_the_same_clips(model, toy):
 def test_thresholds_are_found_stored_and_used(model, toy):
     out = succeed(toy, "calibrate", "--checkpoint", model, "--limit", 3, "--confirm", 2)
     stored = json.loads((model / "checkpoints" / "checkpoint-6" / "thresholds.json").read_text())
+    assert "note: should_update_dst: found on " in out and "are the least that say something of others" in out
     assert "thresholds.json" in out and len(stored["calibrated_on"]["tried"]) == 2
     best = stored["calibrated_on"]["tried"][0]
     assert best["mean"] == max(pair["mean"] for pair in stored["calibrated_on"]["tried"])

@@ -19,7 +19,7 @@ def write_reliability(
 
     Args:
         by_head: of `thresholds.reliability`, of one head or both.
-        curves: F1 of each head at each threshold of `grid`.
+        curves: F1 at each threshold of `grid`, of each head that has events.
     """
     titles = ("Reliability: share of positives by probability", "Event F1 by threshold (other head as the reference)")
     figure = make_subplots(1, 2, subplot_titles=titles)
@@ -35,8 +35,9 @@ def write_reliability(
             name=name,
             line={"color": colour},
         )
-        line = go.Scatter(x=list(grid), y=list(curves[head]), name=head, line={"color": colour}, showlegend=False)
-        figure.add_trace(line, 1, 2)
+        if head in curves:
+            line = go.Scatter(x=list(grid), y=list(curves[head]), name=head, line={"color": colour}, showlegend=False)
+            figure.add_trace(line, 1, 2)
     figure.update_xaxes(range=[0, 1], title="probability", row=1, col=1)
     figure.update_yaxes(range=[0, 1.02], title="share of positives", row=1, col=1)
     figure.update_xaxes(range=[0, 1], title="threshold", row=1, col=2)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from pipeline.errors import ProspectError
 from prospect.evaluation.calibrate import calibrate_checkpoint
 from prospect.evaluation.predictions import read_prediction
 
@@ -48,3 +49,38 @@ def test_a_checkpoint_without_dst_is_calibrated_on_speech_alone(world, checkpoin
     assert len({pair["speak_threshold"] for pair in found.tried}) == len(found.tried) == 2
     assert all(pair["mean"] == pair["when_to_speak_f1"] for pair in found.tried)
     assert (tmp_path / "out" / "reliability.html").is_file()
+
+
+SPOKEN = {"role": "assistant", "content": "Well begun.", "start_frame": 4, "end_frame": 6}
+HELLO = {"role": "user", "content": "Hello", "start_frame": 3, "end_frame": 4}
+
+
+def test_a_head_without_events_keeps_the_default_and_is_told(world, checkpoint, tmp_path):
+    """training.md 16: .5 was stored as if it had been found."""
+    world.build(conversation=[HELLO, SPOKEN])
+    found = calibrate_checkpoint(str(checkpoint), world.places, tmp_path / "out", limit=2, confirm=2)
+    assert {pair["update_threshold"] for pair in found.tried} == {0.5}
+    assert len({pair["speak_threshold"] for pair in found.tried}) == 2
+    assert all(pair["mean"] == pair["when_to_speak_f1"] for pair in found.tried)
+    notes = [
+        "should_update_dst: no update in these 2 clips, so no threshold was found: 0.5, the default, is stored; calibrate "
+        "on clips with updates",
+        "when_to_speak: found on 2 utterances in 2 clips, where 30 in 10 are the least that say something of others: "
+        "calibrate on more",
+    ]
+    assert list(found.notes) == notes
+    record = json.loads((tmp_path / "out" / "calibration.json").read_text())
+    stored = json.loads((checkpoint / "thresholds.json").read_text())["calibrated_on"]
+    for about in (record, stored):
+        assert about["notes"] == notes and about["num_events"] == {"should_update_dst": 0, "when_to_speak": 2}
+    assert list(record["sweep"]) == ["when_to_speak"] and record["tried"][0]["when_to_speak_f1"] is not None
+    assert "Event F1 by threshold" in (tmp_path / "out" / "reliability.html").read_text()
+
+
+def test_without_any_event_nothing_is_stored(world, checkpoint, tmp_path):
+    world.build(conversation=[HELLO])
+    with pytest.raises(
+        ProspectError, match=r"x/test: found no events in 1 clips, expected some to find thresholds on; n"
+    ):
+        calibrate_checkpoint(str(checkpoint), world.places, tmp_path / "out", limit=1)
+    assert not (checkpoint / "thresholds.json").exists()

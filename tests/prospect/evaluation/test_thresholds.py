@@ -7,6 +7,8 @@ from prospect.evaluation.thresholds import (
     HEADS,
     Sweep,
     best_pairs,
+    count_events,
+    doubts,
     fires,
     reliability,
     sweep,
@@ -118,3 +120,18 @@ def test_of_a_model_without_dst_one_head_is_calibrated():
     found = reliability([one])
     assert found["when_to_speak"]["bins"] == [[pytest.approx(0.001), 0.0, 29], [pytest.approx(0.8), 1.0, 1]]
     assert list(found) == ["when_to_speak"]
+
+
+def test_a_head_of_which_nothing_is_known_keeps_the_default():
+    one = forced({4: [(0.9, 0.1), (0.6, 0.9), (0.1, 0.8), (0.01, 0.15)]})
+    assert {speak for _, speak in best_pairs(sweep([one], "should_update_dst"), None, 3)} == {0.5}
+    assert best_pairs(None, None, 3) == [(0.5, 0.5)]
+
+
+def test_thresholds_of_few_clips_or_events_are_doubted():
+    assert [count_events([forced({})] * 2, head) for head in HEADS] == [6, 2]
+    assert doubts({"should_update_dst": 30, "when_to_speak": 30}, 10) == []
+    (few_clips,) = doubts({"should_update_dst": 300}, 9)
+    (few_events,) = doubts({"when_to_speak": 1}, 10)
+    assert few_clips.startswith("should_update_dst: found on 300 updates in 9 clips, where 30 in 10 are the least")
+    assert few_events.startswith("when_to_speak: found on 1 utterance in 10 clips, where 30 in 10 are the least")
