@@ -23,6 +23,7 @@ from prospect.evaluation.replay import Row
 from prospect.evaluation.thresholds import (
     GRID,
     HEADS,
+    Head,
     best_pairs,
     count_events,
     doubts,
@@ -82,32 +83,22 @@ def calibrate_checkpoint(
     ranks = join_ranks()
     forced = streamed("forced", "forced", 0.5, 0.5)
     num_events = {head: count_events(forced, head) for head in swept_heads(forced)}
+    if not any(num_events.values()):
+        found = f"{', '.join(places.splits)}: found no events in {len(forced)} clips"
+        raise ProspectError(f"{found}, expected some to find thresholds on; nothing is stored: calibrate on others")
     sweeps = {head: sweep(forced, head) for head, count in num_events.items() if count}
-    if not sweeps:
-        raise ProspectError(
-            f"{', '.join(places.splits)}: found no events in {len(forced)} clips, expected some to find thresholds on; "
-            "nothing is stored: calibrate on other clips"
-        )
     notes = doubts(num_events, len(forced))
-    tried = []
-    for update, speak in best_pairs(sweeps.get("should_update_dst"), sweeps.get("when_to_speak"), confirm):
-        predictions = streamed(f"pair-{update}-{speak}", "model", update, speak)
-        metrics = dst_metrics([dst_terms(one) for one in predictions])
-        f1 = {f"{head}_f1": metrics[f"{head}_f1"] for head in HEADS}
-        mean = sum(f1[f"{head}_f1"] or 0.0 for head in sweeps) / len(sweeps)  # None of no head that has events
-        tried.append((mean, update, speak, f1))
-    tried.sort(key=lambda pair: -pair[0])  # stable: of equal ones that which the sweep ranked first
-    records = [
-        {"update_threshold": update, "speak_threshold": speak, **f1, "mean": mean} for mean, update, speak, f1 in tried
-    ]
+    pairs = best_pairs(sweeps.get("should_update_dst"), sweeps.get("when_to_speak"), confirm)
+    f1_of = {pair: _f1(streamed("pair-{}-{}".format(*pair), "model", *pair), list(sweeps)) for pair in pairs}
+    pairs.sort(key=lambda pair: -f1_of[pair][1])  # stable: of equal ones that which the sweep ranked first
+    records = [_record(pair, *f1_of[pair]) for pair in pairs]
     by_head = reliability(forced)
     if ranks.is_main_process:
         about = {
             "data": list(places.splits), "num_clips": len(forced), "num_events": num_events, "notes": notes,
             "tried": records,
         }  # fmt: skip
-        _, update, speak, _ = tried[0]
-        Thresholds(update, speak, about).save(folder)
+        Thresholds(*pairs[0], about).save(folder)
         curves: dict[str, list[float]] = {head: list(one.f1) for head, one in sweeps.items()}
         record = about | {"checkpoint": str(folder), "grid": list(GRID), "sweep": curves, "reliability": by_head}
         write_json(out / CALIBRATION, record)
@@ -115,6 +106,18 @@ def calibrate_checkpoint(
     ranks.wait_for_everyone()
     ece = {head: of_head["ece"] for head, of_head in by_head.items()}
     return Calibration(folder / THRESHOLDS, tuple(records), ece, tuple(notes))
+
+
+def _f1(predictions: Sequence[ClipPrediction], heads: Sequence[Head]) -> tuple[dict[str, float | None], float]:
+    """F1 of both heads as streamed, and the mean of `heads`, which have events: theirs is never undefined."""
+    metrics = dst_metrics([dst_terms(one) for one in predictions])
+    of_heads = [metrics[f"{head}_f1"] or 0.0 for head in heads]
+    return {f"{head}_f1": metrics[f"{head}_f1"] for head in HEADS}, sum(of_heads) / len(heads)
+
+
+def _record(pair: tuple[float, float], f1: dict[str, float | None], mean: float) -> dict[str, float | None]:
+    update, speak = pair
+    return {"update_threshold": update, "speak_threshold": speak, **f1, "mean": mean}
 
 
 def calibration_table(calibration: Calibration) -> Table:
