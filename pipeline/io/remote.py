@@ -5,33 +5,45 @@ be closed, hence published, by fsspec. Reads that may succeed later are tried ag
 """
 
 import random
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from time import sleep
+from time import monotonic, sleep
 from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import url2pathname
 
 from pipeline.errors import ProspectError
 from pipeline.io.storage import LocalFolder, is_url, plain_name
 
 TRIES, FIRST_WAIT_S = 5, 0.5  # of remote reads; the waits add up to some 8 s
+CONNECT_S, SILENT_S = 10, 30  # to connect; longest without a byte, and for an answer about a file
+SLOWEST = 10_000  # bytes a second, on average, of a file that is read for longer than SILENT_S
+UNSTATED_BYTES = 4 << 30  # most that is taken of a file whose size neither manifest nor server says
 NOT_OPENED = ("reference", "dask", "jupyter", "generic")  # fsspec's that read code, or hide another URL
 T = TypeVar("T")
 
 
+class TooSlow(ConnectionError):
+    """A file comes, but hardly; another try may do better."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteFolder:
-    url: str
+    url: str  # may hold credentials, and (by HTTP) a query, which every file is asked for with; never printed
 
     def __str__(self) -> str:
-        return self.url
+        return shown(self.url)
 
     def __truediv__(self, name: str) -> "RemoteFolder":
-        return RemoteFolder(f"{self.url.rstrip('/')}/{plain_name(name)}")
+        return RemoteFolder(_below(self.url, name))
 
     def names(self) -> list[str]:
+        if _is_http(self.url):
+            return []  # a server's page of links is no listing, and may never end
         with _remote(self.url) as (files, path):
             try:
                 entries = retried(lambda: files.ls(path, detail=True))
@@ -39,29 +51,42 @@ class RemoteFolder:
                 return []
         return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries)
 
+    def has(self, name: str) -> bool:
+        return self._about(name) is not None
+
     def size(self, name: str) -> int | None:
-        with _remote(self.url) as (files, path):
-            try:
-                size: int = retried(lambda: _info(files, f"{path}/{plain_name(name)}"))["size"]
-            except FileNotFoundError:
-                return None
-        return size
+        about = self._about(name)
+        if about is None:
+            return None
+        if about["size"] is not None:
+            return int(about["size"])
+        with self.open(name) as file:  # the server does not say
+            return file.seek(0, 2)
 
-    def read(self, name: str) -> bytes:
-        with _remote(self.url) as (files, path):
-            data: bytes = retried(lambda: files.cat_file(f"{path}/{plain_name(name)}"))
-        return data
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        with self.open(name, limit) as file:
+            return file.read()
 
-    def fetch(self, name: str, to: Path) -> None:
-        """Copy a file to the local path `to`."""
-        with _remote(f"{self.url}/{plain_name(name)}") as (files, path):
-            retried(lambda: files.get_file(path, str(to)))
+    def fetch(self, name: str, to: Path, limit: int | None = None) -> None:
+        """Copy a file to the local path `to`.
+
+        Raises:
+            ProspectError: it cannot be had in the time that a file is given, or has more than `limit` bytes.
+        """
+        from fsspec.callbacks import Callback
+
+        with _remote(_below(self.url, name)) as (files, path):
+
+            def get() -> None:
+                files.get_file(path, str(to), callback=Callback(hooks={"watch": _watch(f"{self}/{name}", limit)}))
+
+            retried(get)
 
     @contextmanager
-    def open(self, name: str) -> Iterator[IO[bytes]]:
+    def open(self, name: str, limit: int | None = None) -> Iterator[IO[bytes]]:
         with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
             local = Path(scratch) / plain_name(name)
-            self.fetch(name, local)  # whole, so that a cut connection is a new try and not the reader's error
+            self.fetch(name, local, limit)  # whole, so that a cut connection is a new try and not the reader's error
             with local.open("rb") as file:
                 yield file
 
@@ -70,29 +95,84 @@ class RemoteFolder:
         with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
             local = Path(scratch) / plain_name(name)
             yield local
-            with _remote(self.url) as (files, path):
-                files.put_file(str(local), f"{path}/{plain_name(name)}")
+            with _remote(_below(self.url, name)) as (files, path):
+                files.put_file(str(local), path)
 
     def delete(self, name: str) -> None:
-        with _remote(self.url) as (files, path):
-            files.rm_file(f"{path}/{plain_name(name)}")
+        with _remote(_below(self.url, name)) as (files, path):
+            files.rm_file(path)
 
     def remove(self) -> None:
         with _remote(self.url) as (files, path):
             if files.exists(path):
                 files.rm(path, recursive=True)
 
+    def _about(self, name: str) -> dict[str, Any] | None:
+        """What the service says of a file, its size if any; None where it is not there."""
+        with _remote(_below(self.url, name)) as (files, path):
+            try:
+                return retried(lambda: _info(files, path))
+            except FileNotFoundError:
+                return None
+
 
 def open_folder(place: str | Path) -> LocalFolder | RemoteFolder:
-    """Open the folder that a path or a URL names.
+    """Open the folder that a path or a URL names (file:// is a path).
 
     Raises:
         ProspectError: a URL that fsspec has no file system for.
     """
     if not is_url(place):
         return LocalFolder(Path(place))
+    parts = urlsplit(str(place))
+    if parts.scheme == "file":
+        return LocalFolder(Path(url2pathname(parts.netloc + parts.path)))
     with _remote(str(place)):
         return RemoteFolder(str(place))
+
+
+def shown(text: str) -> str:
+    """Give a text without what is secret in its URLs: user, password and query."""
+    return re.sub(r"(\w+://)(?:[^\s/@'\"]*@)?([^\s?'\"]*)(?:\?[^\s'\",)]*?(?=[:;.]?(?:[\s'\",)]|$)))?", r"\1\2", text)
+
+
+def _is_http(url: str) -> bool:
+    return url.partition("://")[0] in ("http", "https")
+
+
+def _below(url: str, name: str) -> str:
+    """The URL of a file in a folder; by HTTP a query stays at the end."""
+    if not _is_http(url):
+        return f"{url.rstrip('/')}/{plain_name(name)}"
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{plain_name(name)}", fragment=""))
+
+
+def parent_and_name(url: str) -> tuple[str, str]:
+    """Divide the URL of a file into that of its folder and its name; by HTTP a query stays with the folder."""
+    if not _is_http(url):
+        above, _, name = url.rstrip("/").rpartition("/")
+        return above, name
+    parts = urlsplit(url)
+    path, _, name = parts.path.rstrip("/").rpartition("/")
+    return urlunsplit(parts._replace(path=path, fragment="")), name
+
+
+def _watch(file: str, limit: int | None) -> Callable[[int | None, int], None]:
+    """Look on while a file comes: not more of it than `limit` (None: than the server says), and not too slowly."""
+    start = monotonic()
+
+    def watch(size: int | None, received: int) -> None:
+        most = limit if limit is not None else size or UNSTATED_BYTES
+        if received > most:
+            raise ProspectError(
+                f"{file}: found more than {most} bytes, expected at most that many; upload the build again"
+            )
+        took = monotonic() - start
+        if took > SILENT_S and received < SLOWEST * took:
+            raise TooSlow(f"{received} bytes in {took:.0f} s")
+
+    return watch
 
 
 @contextmanager
@@ -103,34 +183,57 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
     """
     import fsspec
 
+    where = shown(url)
     if "::" in url or url.partition("://")[0] in NOT_OPENED:
-        raise ProspectError(f"{url}: chained and interpreted URLs are not opened; expected s3://, https:// or the like")
+        raise ProspectError(
+            f"{where}: chained and interpreted URLs are not opened; expected s3://, https:// or the like"
+        )
     try:
-        files, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        files, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **_patience(url))
     except (ImportError, ValueError) as error:
         raise ProspectError(
-            f"{url}: cannot be opened ({error}); for s3:// and https://: pip install -c constraints.txt -e '.[remote]'"
+            f"{where}: cannot be opened ({shown(str(error))}); for s3:// and https://: pip install -c constraints.txt "
+            "-e '.[remote]'"
         ) from None
     try:
         yield files, path
     except FileNotFoundError:
-        raise ProspectError(f"{url}: no such file, folder or bucket") from None
+        raise ProspectError(f"{where}: no such file, folder or bucket") from None
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in ("aiohttp", "botocore"):
             raise
         tries = f" ({TRIES} tries)" if is_transient(error) else ""
-        raise ProspectError(f"{url}: {type(error).__name__}: {error}{tries}") from None
+        said = shown(str(error) or str(error.__cause__ or "")) or "no answer"
+        if isinstance(error, TimeoutError | TooSlow):
+            said += (
+                f"; expected a connection within {CONNECT_S} s, no pause over {SILENT_S} s, and {SLOWEST // 1000} kB a "
+                "second: try again, or copy the shards here"
+            )
+        raise ProspectError(f"{where}: {type(error).__name__}: {said}{tries}") from None
+
+
+def _patience(url: str) -> dict[str, Any]:
+    """Options of the file system: how long is waited, and that bytes come as they are (not unpacked without bound)."""
+    if not _is_http(url):
+        return {}  # S3's client has timeouts of its own: 5 s, 15 s
+    import aiohttp
+
+    timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_S, sock_connect=CONNECT_S, sock_read=SILENT_S)
+    return {
+        "client_kwargs": {"timeout": timeout, "auto_decompress": False},
+        "headers": {"Accept-Encoding": "identity"},
+    }
 
 
 def _info(files: Any, path: str) -> dict[str, Any]:
     """fsspec's HTTP calls a file missing whatever kept it from being seen: what did is raised."""
+    options = {"timeout": SILENT_S} if files.async_impl else {}  # of fsspec's own wait
     try:
-        info: dict[str, Any] = files.info(path)
+        info: dict[str, Any] = files.info(path, **options)
     except FileNotFoundError as error:
         cause = error.__cause__
-        if type(cause).__module__.split(".")[0] != "aiohttp" or getattr(cause, "status", None) == 404:
+        if cause is None or isinstance(cause, FileNotFoundError) or getattr(cause, "status", None) == 404:
             raise
-        assert cause is not None
         raise cause from None
     return info
 

@@ -2,12 +2,14 @@
 other kind).
 """
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -44,13 +46,20 @@ class Folder(Protocol):
     def names(self) -> list[str]:
         """List its files and folders, sorted; empty where there is no such folder. Partial files are not listed."""
 
+    def has(self, name: str) -> bool:
+        """Tell whether a file is there."""
+
     def size(self, name: str) -> int | None:
         """Give the size of a file in bytes; None when it is not there."""
 
-    def read(self, name: str) -> bytes: ...
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """Read a whole file; raises ProspectError where it has more than `limit` bytes."""
 
-    def open(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """Open a file to read it from its beginning; raises ProspectError where it is not there."""
+    def open(self, name: str, limit: int | None = None) -> AbstractContextManager[IO[bytes]]:
+        """Open a file to read it from its beginning; raises ProspectError where it is not there.
+
+        `limit`: most bytes that a remote file may have.
+        """
 
     def new_file(self, name: str) -> AbstractContextManager[Path]:
         """Give a local path to write; the file gets its name when the block ends without an error."""
@@ -76,14 +85,20 @@ class LocalFolder:
             return []
         return sorted(p.name for p in self.path.iterdir() if not p.name.endswith(PARTIAL))
 
+    def has(self, name: str) -> bool:
+        return (self.path / plain_name(name)).is_file()
+
     def size(self, name: str) -> int | None:
         path = self.path / plain_name(name)
         return path.stat().st_size if path.is_file() else None
 
-    def read(self, name: str) -> bytes:
-        return (self.path / plain_name(name)).read_bytes()
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        path = self.path / plain_name(name)
+        if limit is not None and (size := path.stat().st_size) > limit:
+            raise ProspectError(f"{path}: found {size} bytes, expected at most {limit}")
+        return path.read_bytes()
 
-    def open(self, name: str) -> IO[bytes]:
+    def open(self, name: str, limit: int | None = None) -> IO[bytes]:
         try:
             return (self.path / plain_name(name)).open("rb")
         except FileNotFoundError:
@@ -95,7 +110,10 @@ class LocalFolder:
         # by process: a worker that outlives its killed parent has its own
         partial = self.path / f"{plain_name(name)}.{os.getpid()}{PARTIAL}"
         try:
-            with naming(partial):
+            with naming(partial), _held(partial):
+                for other in self.path.glob(f"{glob.escape(name)}.*{PARTIAL}"):
+                    if other != partial:
+                        _remove_left(other)
                 yield partial
                 with partial.open("rb") as file:
                     os.fsync(file.fileno())
@@ -133,6 +151,37 @@ def _is_running(process: int) -> bool:
     return True
 
 
+@contextmanager
+def _held(partial: Path) -> Iterator[None]:
+    """A new file, locked as long as its process lives and writes it; whoever finds one unlocked may remove it."""
+    file = _locked(partial)
+    while not (partial.exists() and os.path.samestat(partial.stat(), os.fstat(file))):  # was taken for a left one
+        os.close(file)
+        file = _locked(partial)
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def _locked(partial: Path) -> int:
+    file = os.open(partial, os.O_CREAT | os.O_RDWR, 0o666)
+    with suppress(OSError):  # a file system without locks: what is left stays
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
+def _remove_left(partial: Path) -> None:
+    """Remove what a killed process left half-written."""
+    with suppress(OSError):  # gone, at work, or no locks
+        file = os.open(partial, os.O_RDWR)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial.unlink()
+        finally:
+            os.close(file)
+
+
 def is_url(place: str | Path) -> bool:
     return isinstance(place, str) and "://" in place
 
@@ -143,10 +192,10 @@ def write_bytes(folder: Folder, name: str, data: bytes) -> None:
         path.write_bytes(data)
 
 
-def sha256_in(folder: Folder, name: str) -> str:
-    """Give the sha256 of a file, read piece by piece."""
+def sha256_in(folder: Folder, name: str, limit: int | None = None) -> str:
+    """Give the sha256 of a file, read piece by piece; `limit`: most bytes that a remote one may have."""
     digest = hashlib.sha256()
-    with folder.open(name) as file:
+    with folder.open(name, limit) as file:
         while data := file.read(1 << 20):
             digest.update(data)
     return digest.hexdigest()

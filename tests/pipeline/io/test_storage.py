@@ -1,4 +1,6 @@
 import errno
+import multiprocessing
+import threading
 
 import pytest
 
@@ -65,10 +67,42 @@ def test_urls_are_told_from_paths(tmp_path):
 
 
 def test_a_missing_bucket_or_file_is_named(s3):
-    with pytest.raises(ProspectError, match="s3://nowhere/x: no such file, folder or bucket"):
+    with pytest.raises(ProspectError, match="s3://nowhere/x/a: no such file, folder or bucket"):
         write_bytes(RemoteFolder("s3://nowhere/x"), "a", b"")
     with (
         pytest.raises(ProspectError, match=r"s3://bucket/none\.tar: no such file"),
         RemoteFolder("s3://bucket").open("none.tar"),
     ):
         pass
+
+
+def write_and_wait(folder, ready):
+    with LocalFolder(folder).new_file("a") as path:
+        path.write_bytes(b"half")
+        ready.set()
+        threading.Event().wait()
+
+
+def test_what_a_killed_process_left_goes_with_the_next_file_and_what_is_at_work_stays(tmp_path):
+    """attack.md 16: kill -9 left NAME.PID.partial for ever, one more each time."""
+    context = multiprocessing.get_context("spawn")
+    ready = [context.Event(), context.Event()]
+    killed, working = (context.Process(target=write_and_wait, args=(tmp_path, event)) for event in ready)
+    for process, event in zip((killed, working), ready, strict=True):
+        process.start()
+        assert event.wait(60)
+    killed.kill()
+    killed.join()
+    (tmp_path / "b.1.partial").write_bytes(b"of another file")
+    write_bytes(LocalFolder(tmp_path), "a", b"whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", f"a.{working.pid}.partial", "b.1.partial"]
+    assert (tmp_path / "a").read_bytes() == b"whole"
+    working.kill()
+    working.join()
+
+
+def test_no_more_of_a_file_is_read_than_is_expected(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert LocalFolder(tmp_path).read("a", 5) == b"12345"
+    with pytest.raises(ProspectError, match=r"/a: found 5 bytes, expected at most 4"):
+        LocalFolder(tmp_path).read("a", 4)
