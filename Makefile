@@ -1,4 +1,5 @@
 # make demo: toy clips -> shards -> a trained model -> metric tables, a report.   make test: format, lint, types, tests.
+# make fuzz: mutants of what is read back, CASES of each test.
 # make check: the same without what is slow.   Every target sets itself up in .venv; a second call is quick.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c co
 # Containers often set it. Packages are installed uncompiled: what is imported is compiled once, not in every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo check test docs bench lock format
+.PHONY: setup demo check test fuzz docs bench lock format
 
 setup: .venv/.dev
 
@@ -44,6 +45,10 @@ check: lint
 
 test: lint
 	$(BIN)/pytest -n 2
+
+CASES ?= 300
+fuzz: .venv/.dev
+	PROSPECT_FUZZ_CASES=$(CASES) $(BIN)/pytest -n 2 --timeout 0 tests/fuzz
 
 docs: .venv/.dev  # docs/settings.md and the pictures (of the demo's run; chromium draws the report)
 	$(BIN)/python docs/remake.py

@@ -20,6 +20,7 @@ Role = Literal["system", "user", "assistant", "dst_update"]
 ACTIVE_ROLES = ("dst_update", "assistant")
 READ_BYTES = 64 * 1024  # what the JSON parser reads at a time
 SPLITS = ("train", "val", "test")
+MAX_CLIP_FRAMES = 1_000_000  # nine hours at 30 fps; what is done frame by frame stays bounded
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,9 @@ def annotation_file(data_root: Path, dataset: str, split: str) -> Path:
     if not data_root.is_dir():
         raise ProspectError(f"data root {data_root}: no such folder; pass --data-root with the folder of your datasets")
     folder = data_root / dataset
-    if Path(dataset).name != dataset:
-        raise ProspectError(
-            f"--dataset {dataset}: expected the name of a folder in {data_root}, e.g. {Path(dataset).name}"
-        )
+    if Path(dataset).name != dataset or dataset in ("", ".."):
+        example = f", e.g. {name}" if (name := Path(dataset).name) not in ("", "..") else ""
+        raise ProspectError(f"--dataset {dataset}: expected the name of a folder in {data_root}{example}")
     if not folder.is_dir():
         there = ", ".join(datasets(data_root, split)) or "none"
         raise ProspectError(f"{folder}: no such dataset; {data_root} has these with a {split} split: {there}")

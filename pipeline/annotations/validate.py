@@ -21,7 +21,15 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.annotations.clips import Clip, Role, Step, Turn, in_sequence_order, read_raw_clips
+from pipeline.annotations.clips import (
+    MAX_CLIP_FRAMES,
+    Clip,
+    Role,
+    Step,
+    Turn,
+    in_sequence_order,
+    read_raw_clips,
+)
 from pipeline.annotations.dst import MOVES, STATES, STEP_ID, State, Update, apply_updates, as_transition, format_updates
 from pipeline.errors import Problem, ProspectError
 
@@ -223,6 +231,8 @@ def _check_frames(clip: RawClip, report: Report, open_frames: Callable[[str], Fr
     first, last = clip.start_frame_idx, clip.end_frame_idx
     if first > last:
         report.add("end_frame_idx", last, f"start_frame_idx {first} or later")
+    if last - first >= MAX_CLIP_FRAMES:
+        report.add("end_frame_idx", last, f"a clip of at most {MAX_CLIP_FRAMES} frames: cut it into several")
     if open_frames is None:
         return
     try:

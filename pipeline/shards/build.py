@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -27,7 +26,7 @@ from pipeline.errors import InvalidInput, ProspectError
 from pipeline.io.engine import Engine, LocalEngine
 from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
 from pipeline.io.remote import open_folder
-from pipeline.io.storage import Folder, json_bytes, sha256_in, write_bytes
+from pipeline.io.storage import Folder, sha256_in, write_bytes
 from pipeline.progress import Progress, unwatched
 from pipeline.shards import manifest as m
 from pipeline.shards import sample as s
@@ -51,7 +50,7 @@ class Build:
     """The outcome: where, what the manifest says, and whether anything had to be done."""
 
     folder: Folder
-    manifest: dict[str, Any]
+    manifest: m.Manifest
     up_to_date: bool
 
 
@@ -91,13 +90,14 @@ def build_split(
     annotations = annotation_file(data_root, dataset, split)
     folder = open_folder(out) / dataset / split
     hashes = SourceHashes(folder, verify)
-    sources = [hashes.source(annotations, annotations.name)]
+    inputs = [annotations]
     if options.on_invalid == "skip":  # the videos of other splits are left out, so the shards depend on those
-        sources += [hashes.source(path, path.name) for path in other_annotations(annotations, split)]
+        inputs += other_annotations(annotations, split)
+    sources = [hashes.source(path, path.name) for path in inputs]
     roots = tuple(search_roots(frames_root, data_root, dataset))
     work = open_folder(out) / dataset / f".{split}.build"  # of a build under way; gone once the manifest stands
     job = _Job(annotations, split, folder, work, roots, options, tuple(sources), hashes)
-    if not force and folder.size(m.MANIFEST) is not None:
+    if not force and folder.has(m.MANIFEST):
         return Build(folder, _checked_manifest(job, verify), up_to_date=True)
     before = folders_there(work)
     with sole_builder(work) as scratch:
@@ -105,6 +105,7 @@ def build_split(
         spool = scratch / "clips.jsonl"
         try:
             scan = scan_split(annotations, split, spool, options, roots, engine, partial(progress, "checking clips"))
+            hashes.refuse_changed(inputs)  # since they were hashed
             _stop_on_problems(scan, options)
         except BaseException:
             if is_new:
@@ -147,10 +148,10 @@ class _Job:
         return [f"{self.split}-{number:06d}.tar" for number in range(len(scan.shards))]
 
 
-def _checked_manifest(job: _Job, verify: bool) -> dict[str, Any]:
+def _checked_manifest(job: _Job, verify: bool) -> m.Manifest:
     """The manifest of the finished build that is there, if it is this one and nothing of it has changed."""
     manifest = m.read_manifest(job.folder)
-    refuse_other(job.folder, manifest["fingerprint"], job.fingerprint)
+    refuse_other(job.folder, manifest.fingerprint, job.fingerprint)
     _refuse_changed_frames(job.folder, manifest, job.hashes, job.roots)
     _refuse_changed_shards(job.folder, manifest, verify)
     job.hashes.save()
@@ -177,10 +178,10 @@ def _write_shards(
     return shards, index
 
 
-def _finish(job: _Job, scan: Scan, shards: "list[ShardInfo]", index: "_Index") -> dict[str, Any]:
+def _finish(job: _Job, scan: Scan, shards: "list[ShardInfo]", index: "_Index") -> m.Manifest:
     """Remove shards that are not of this build, and write the manifest: the build is finished then."""
     folder = job.folder
-    manifest = {
+    record = {
         "format": m.FORMAT,
         "sample_format": s.FORMAT,
         "dataset": job.annotations.parent.name,
@@ -204,36 +205,33 @@ def _finish(job: _Job, scan: Scan, shards: "list[ShardInfo]", index: "_Index") -
     for name in set(folder.names()) - set(job.shard_names(scan)):
         if is_shard(name, job.split):
             folder.delete(name)  # of an interrupted build that had more shards
-    write_bytes(folder, m.MANIFEST, json_bytes(manifest))
-    return manifest
+    return m.write_manifest(folder, record)
 
 
-def _refuse_changed_frames(
-    folder: Folder, manifest: dict[str, Any], hashes: SourceHashes, roots: Sequence[Path]
-) -> None:
+def _refuse_changed_frames(folder: Folder, manifest: m.Manifest, hashes: SourceHashes, roots: Sequence[Path]) -> None:
     """Frames files that were embedded and are still there are what they were."""
-    for record in manifest["frames_files"]:
+    for file in manifest.frames_files:
         try:
-            path = find_frames_file(record["name"], roots)
+            path = find_frames_file(file.name, roots)
         except ProspectError:
             continue  # moved away since; the shards have its images
-        if hashes.source(path, record["name"]) != Source(**record):
+        if hashes.source(path, file.name) != Source(file.name, file.bytes, file.sha256):
             raise ProspectError(
                 f"{folder}: its shards embed {path}, which was changed since; pass --force to build them again, or "
                 "another --out"
             )
 
 
-def _refuse_changed_shards(folder: Folder, manifest: dict[str, Any], verify: bool) -> None:
+def _refuse_changed_shards(folder: Folder, manifest: m.Manifest, verify: bool) -> None:
     """The shards and the index are there, and of their size; with `verify` every byte is as written."""
-    for name, record in [(m.INDEX, manifest["index"]), *((shard["name"], shard) for shard in manifest["shards"])]:
+    for name, record in [(m.INDEX, manifest.index), *manifest.by_name.items()]:
         size = folder.size(name)
-        if size == record["bytes"] and verify and sha256_in(folder, name) != record["sha256"]:
+        if size == record.bytes and verify and sha256_in(folder, name, record.bytes) != record.sha256:
             size = -1
-        if size != record["bytes"]:
+        if size != record.bytes:
             what = {None: "nothing", -1: "other bytes"}.get(size, f"{size} bytes")
             raise ProspectError(
-                f"{folder}/{name}: found {what}, expected the {record['bytes']} bytes that were built; pass --force to "
+                f"{folder}/{name}: found {what}, expected the {record.bytes} bytes that were built; pass --force to "
                 "build them again"
             )
 

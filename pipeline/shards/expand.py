@@ -15,37 +15,39 @@ from pipeline.shards.sample import Kind, Next, TurnSample
 
 def expand(clip: Clip, max_silent_frames: int, max_event_frames: int) -> list[TurnSample]:
     """Cut `clip` into its samples, in order; every frame of the clip is in at least one."""
+    return list(samples_of(clip, max_silent_frames, max_event_frames))
+
+
+def samples_of(clip: Clip, max_silent_frames: int, max_event_frames: int) -> Iterator[TurnSample]:
+    """Give the samples of `expand` one after the other: each holds every turn before it."""
     runs = list(_silent_runs(clip, max_silent_frames, max_event_frames))
     items = _timeline(clip, runs)
     num_samples = sum(not isinstance(item, Turn) or item.role in ACTIVE_ROLES for item in items)
-    state, history, samples = clip.state, 0, list[TurnSample]()
+    state, history, count = clip.state, 0, 0
     for place, item in enumerate(items):
         if isinstance(item, Turn) and item.role not in ACTIVE_ROLES:
             history += 1
             continue
         target = item if isinstance(item, Turn) else None
         frames = _held(item, max_event_frames) if isinstance(item, Turn) else range(item[0], item[1] + 1)
-        is_last = len(samples) == num_samples - 1
+        is_last = count == num_samples - 1
         after = history + (target is not None)
-        samples.append(
-            TurnSample(
-                clip=clip,
-                num_samples=num_samples,
-                sample_idx=len(samples),
-                kind=_kind(item),
-                start_frame=frames.start,
-                end_frame=frames.stop - 1,
-                dst_state=tuple(state.values()),
-                history=clip.turns[:history],
-                target=target,
-                next=_next(items[place + 1] if place + 1 < len(items) else None),
-                trailing=clip.turns[after:] if is_last else (),
-            )
+        yield TurnSample(
+            clip=clip,
+            num_samples=num_samples,
+            sample_idx=count,
+            kind=_kind(item),
+            start_frame=frames.start,
+            end_frame=frames.stop - 1,
+            dst_state=tuple(state.values()),
+            history=clip.turns[:history],
+            target=target,
+            next=_next(items[place + 1] if place + 1 < len(items) else None),
+            trailing=clip.turns[after:] if is_last else (),
         )
-        history = after
+        history, count = after, count + 1
         if target and target.role == "dst_update":
             state = apply_updates(state, parse_updates(target.text))
-    return samples
 
 
 _Item = Turn | tuple[int, int]  # a turn, or the first and last frame of a silent run

@@ -6,11 +6,13 @@ nothing. The memory is the machine's own (paths, times); manifest and shards nev
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.errors import ProspectError
 from pipeline.io.storage import Folder, write_bytes
 
 CACHE = ".sources.json"
@@ -39,6 +41,15 @@ class SourceHashes:
         if self._known.get(place, [None])[0] != stamp:
             self.remember(path, sha256_of(path), stamp)
         return Source(name, stamp[0], self._known[place][1])
+
+    def refuse_changed(self, paths: Iterable[Path]) -> None:
+        """
+        Raises:
+            ProspectError: a file is not what it was when its hash was taken.
+        """
+        for path in paths:
+            if not path.is_file() or self._known[str(path.resolve())][0] != _stamp(path):
+                raise ProspectError(f"{path}: was changed while it was read; run the same command again")
 
     def remember(self, path: Path, sha256: str, stamp: list[int]) -> None:
         """Take a file's hash; `stamp`: size and modification time when it was read."""
@@ -87,7 +98,7 @@ def _remembered(folder: Folder) -> dict[str, list[Any]]:
     try:
         known = json.loads(folder.read(CACHE)) if folder.size(CACHE) else {}
         return {place: [list(stamp), str(sha256)] for place, (stamp, sha256) in known.items()}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
 

@@ -6,19 +6,22 @@ samples of a clip stands in its first row alone. Rows are in shard order, and a 
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
 import pyarrow as pa
-from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic import Field, StrictBool, StrictStr, ValidationError, model_validator
 
 from pipeline.annotations.clips import Clip, clip_header
 from pipeline.errors import ProspectError
-from pipeline.io.storage import Folder
-from pipeline.shards.sample import TurnSample, turn_record
+from pipeline.io.storage import Folder, json_bytes, write_bytes
+from pipeline.shards.checks import Count, Mismatch, Record, refusal
+from pipeline.shards.sample import Kind, TurnSample, turn_record
 
 FORMAT = "prospect.shards/2"
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
+MAX_MANIFEST_BYTES = 64 << 20  # of some 400,000 shards
 
 _TURNS = pa.list_(
     pa.struct([("role", pa.string()), ("text", pa.string()), ("start_frame", pa.int64()), ("end_frame", pa.int64())])
@@ -63,50 +66,72 @@ SCHEMA = pa.schema(
 )
 
 
-# Patterns are Rust's, as pydantic takes them
-Count = Annotated[StrictInt, Field(ge=0)]
 Sha256 = Annotated[StrictStr, Field(pattern=r"^[0-9a-f]{64}\z")]  # local copies are named by it
 Name = Annotated[StrictStr, Field(pattern=r"^[^/\\\x00]+\z")]  # of a folder: local paths are made of it
+SMALLEST_SAMPLE = 1024  # bytes of a tar: a header and a block
 
 
-class _File(BaseModel):
+class FileRecord(Record):
     """An input file, or (without a name) the index."""
 
     bytes: Count
     sha256: Sha256
 
 
-class _Shard(_File):
+class NamedFile(FileRecord):
+    name: StrictStr
+
+
+class ShardRecord(FileRecord):
     name: Annotated[StrictStr, Field(pattern=r"^(train|val|test)-\d{6,}\.tar\z")]  # a local path is made of it
-    samples: Count
+    samples: Annotated[Count, Field(ge=1)]
     clips: Count
 
 
-class _Manifest(BaseModel):
-    """What is checked when a manifest is read: it may come from anywhere. Other keys are left alone."""
+class SkippedClip(Record):
+    clip: Count  # place in the annotation file
+    fields: list[StrictStr]
+
+
+class BuildOptions(Record):
+    embed_frames: StrictBool
+
+
+class Manifest(Record):
+    """What was built, from what; its fields are in shards/README.md. Patterns are Rust's, as pydantic takes them."""
 
     dataset: Name
     split: Literal["train", "val", "test"]
     fingerprint: StrictStr
-    options: dict[str, Any]
-    sources: list[_File]
-    frames_files: list[_File]
+    options: BuildOptions
+    sources: list[NamedFile]
+    frames_files: list[NamedFile]
     num_clips: Count
     num_samples: Count
-    kinds: dict[str, Count]
-    skipped_by_field: dict[str, Count]
-    skipped: list[dict[str, Any]]
-    index: _File
-    shards: list[_Shard]
+    kinds: dict[Kind, Count]
+    ranges: dict[StrictStr, Count]
+    skipped_by_field: dict[StrictStr, Count]
+    skipped: list[SkippedClip]
+    index: FileRecord
+    shards: Annotated[list[ShardRecord], Field(min_length=1)]
 
     @model_validator(mode="after")
-    def _agrees(self) -> "_Manifest":
-        names = [shard.name for shard in self.shards]
-        if len(set(names)) != len(names) or any(not name.startswith(f"{self.split}-") for name in names):
-            raise ValueError(f"shards are not those of one {self.split} split")
-        if not isinstance(self.options.get("embed_frames"), bool):
-            raise ValueError("options.embed_frames is not true or false")
+    def _agrees(self) -> "Manifest":
+        expected = f"those of one {self.split} split, each once"
+        for shard in self.shards:
+            if not shard.name.startswith(f"{self.split}-"):
+                raise Mismatch("shards", shard.name, expected)
+            if shard.samples * SMALLEST_SAMPLE > shard.bytes:  # else memory follows what is only claimed
+                raise Mismatch(f"{shard.name} samples", shard.samples, f"what {shard.bytes} bytes can hold")
+        if len(self.by_name) != len(self.shards):
+            raise Mismatch("shards", f"{len(self.shards)}, of {len(self.by_name)} names", expected)
+        if self.num_samples != (count := sum(shard.samples for shard in self.shards)):
+            raise Mismatch("num_samples", self.num_samples, f"{count}, the shards'")
         return self
+
+    @cached_property
+    def by_name(self) -> dict[str, ShardRecord]:
+        return {shard.name: shard for shard in self.shards}
 
 
 class WrittenMember(NamedTuple):
@@ -159,34 +184,53 @@ def covered_turns(sample: TurnSample) -> int:
     return len(sample.history) + (sample.target is not None)
 
 
-def read_manifest(folder: Folder) -> dict[str, Any]:
+def read_manifest(folder: Folder) -> Manifest:
     """Read the manifest of a split folder.
 
     Raises:
-        ProspectError: there is none (the build did not finish), or it is of another format.
+        ProspectError: there is none (the build did not finish), or it is of another format, or no manifest.
     """
-    if folder.size(MANIFEST) is None:
+    if not folder.has(MANIFEST):
         raise ProspectError(f"{folder}: found no {MANIFEST}, expected the shards of a finished build")
+    where = f"{folder}/{MANIFEST}"
     try:
-        manifest: dict[str, Any] = json.loads(folder.read(MANIFEST))
-    except (ValueError, OSError) as error:
+        record = json.loads(folder.read(MANIFEST, MAX_MANIFEST_BYTES))
+    except (ValueError, OSError, RecursionError) as error:
+        if isinstance(error, ProspectError):
+            raise
+        raise ProspectError(f"{where}: cannot be read ({error}); build the shards again with --force") from None
+    return checked_manifest(record, where)
+
+
+def write_manifest(folder: Folder, record: dict[str, Any]) -> Manifest:
+    """Write a manifest, which makes its build a finished one; checked as it will be when it is read.
+
+    Raises:
+        ProspectError: it would be too large (of the clips that are left out).
+    """
+    manifest, data = checked_manifest(record, f"{folder}/{MANIFEST}"), json_bytes(record)
+    if len(data) > MAX_MANIFEST_BYTES:
         raise ProspectError(
-            f"{folder}/{MANIFEST}: cannot be read ({error}); build the shards again with --force"
-        ) from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
+            f"{folder}/{MANIFEST}: found {len(data)} bytes, with {len(manifest.skipped)} clips left out, expected at "
+            f"most {MAX_MANIFEST_BYTES}; correct the annotations"
+        )
+    write_bytes(folder, MANIFEST, data)
+    return manifest
+
+
+def checked_manifest(record: Any, where: str) -> Manifest:
+    """Make the record of a manifest's JSON; `where` goes into the error.
+
+    Raises:
+        ProspectError: another format, or no manifest.
+    """
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        found = record.get("format") if isinstance(record, dict) else type(record).__name__
         raise ProspectError(
-            f"{folder}/{MANIFEST}: found format {str(found)[:80]!r}, expected {FORMAT!r}; build the shards again: "
-            "prospect build-shards --force"
+            f"{where}: found format {found!a:.80}, expected {FORMAT!r}; build the shards again: prospect build-shards "
+            "--force"
         )
     try:
-        _Manifest.model_validate(manifest)
+        return Manifest.model_validate(record)
     except ValidationError as error:
-        detail = error.errors()[0]
-        where, said = ".".join(map(str, detail["loc"])), detail["msg"]
-        found = "nothing" if detail["type"] == "missing" else repr(detail["input"])[:80]
-        raise ProspectError(
-            f"{folder}/{MANIFEST}: {where}: found {found} ({said[:1].lower()}{said[1:]}); build the shards again with "
-            "--force"
-        ) from None
-    return manifest
+        raise refusal(where, error) from None

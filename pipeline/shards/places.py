@@ -33,7 +33,7 @@ def sole_builder(work: Folder) -> Iterator[Path]:
 
 def start_build(folder: Folder, work: Folder, fingerprint: str, force: bool) -> bool:
     """Take up an interrupted build of the same input and options (False), or begin one from nothing (True)."""
-    if work.size("fingerprint") is not None and folder.size(m.MANIFEST) is None:
+    if work.size("fingerprint") is not None and not folder.has(m.MANIFEST):
         begun = work.read("fingerprint").decode()
         if not force:
             refuse_other(folder, begun, fingerprint)

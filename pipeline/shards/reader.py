@@ -1,15 +1,19 @@
 """Reads shards as the tars that they are, from a folder or a URL: a single file from anywhere can be looked at."""
 
+import re
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import ProspectError
-from pipeline.io.remote import open_folder
+from pipeline.io.remote import open_folder, parent_and_name
 from pipeline.io.storage import Folder, LocalFolder, is_url
 from pipeline.shards.manifest import MANIFEST, read_manifest
-from pipeline.shards.sample import TurnSample, decode
+from pipeline.shards.sample import MAX_MEMBER_BYTES, TurnSample, decode
+
+MEMBER = re.compile(r"[A-Za-z0-9_-]{1,80}\.(json|\d{3,10}\.jpg)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +22,7 @@ class ShardFile:
 
     folder: Folder
     name: str
+    size: int | None = None  # bytes, as the manifest has it; None: it is read without one
 
     def __str__(self) -> str:
         return f"{self.folder}/{self.name}"
@@ -45,10 +50,13 @@ def shards_at(place: str) -> list[ShardFile]:
         ProspectError: nothing there, or a folder that is no finished build.
     """
     if is_url(place):
-        if place.endswith(".tar"):
-            folder, _, name = place.rpartition("/")
-            return [ShardFile(open_folder(folder), name)]
-        return of_split(open_folder(place))
+        above, name = parent_and_name(place)
+        if not name.endswith(".tar"):
+            return of_split(open_folder(place))
+        folder = open_folder(above)
+        if not isinstance(folder, LocalFolder):
+            return [ShardFile(folder, name)]
+        place = str(folder.path / name)
     path = Path(place)
     if path.is_dir():
         if not (path / MANIFEST).is_file():
@@ -64,43 +72,90 @@ def shards_at(place: str) -> list[ShardFile]:
 
 
 def of_split(folder: Folder) -> list[ShardFile]:
-    return [ShardFile(folder, shard["name"]) for shard in read_manifest(folder)["shards"]]
+    return [ShardFile(folder, shard.name, shard.bytes) for shard in read_manifest(folder).shards]
 
 
 def read_members(shard: ShardFile) -> Iterator[Member]:
-    """Read the files of the tar, in order.
+    """Read the files of the tar, in order; of what a header claims, what is there.
 
     Raises:
-        ProspectError: not a tar, cut short, or not there.
+        ProspectError: not a tar, cut short, not there, or with other members than builds write.
     """
-    try:
-        with shard.folder.open(shard.name) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            for info in tar:
+    with shard.folder.open(shard.name, shard.size) as stream:
+        with _as_shard(shard):
+            tar = tarfile.open(fileobj=stream, mode="r|")  # noqa: SIM115 (the stream is closed)
+        while True:
+            with _as_shard(shard):
+                info = tar.next()
+                if info is None:
+                    return
+                _check_member(shard, info)
                 file = tar.extractfile(info)
-                yield Member(info.name, info.offset_data, file.read() if file else b"")
-    except (tarfile.TarError, EOFError) as error:
+                assert file is not None
+                data = file.read()
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps every header
+            yield Member(info.name, info.offset_data, data)
+
+
+@contextmanager
+def _as_shard(shard: ShardFile) -> Iterator[None]:
+    """What tarfile says of bytes that are no tar; a RecursionError where headers stand on each other."""
+    try:
+        yield
+    except ProspectError:
+        raise
+    except (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError) as error:
         raise ProspectError(
             f"{shard}: not a shard, or cut short ({error}), expected a tar made by build-shards"
         ) from None
 
 
+def _check_member(shard: ShardFile, info: tarfile.TarInfo) -> None:
+    """A plain file of a name that builds give and a size that memory holds; not one that claims bytes without having
+    them (sparse), which a name out of its folder could follow."""
+    again = "build the shard again"
+    if not MEMBER.fullmatch(info.name):
+        raise ProspectError(
+            f"{shard}: member: found the name {info.name!a:.80}, expected KEY.json or KEY.000.jpg; {again}"
+        )
+    if info.issparse() or not info.isreg():
+        raise ProspectError(
+            f"{shard} member {info.name}: found a link, folder or sparse file, expected a file; {again}"
+        )
+    if info.size > MAX_MEMBER_BYTES:
+        raise ProspectError(
+            f"{shard} member {info.name}: found a size of {info.size} bytes, expected at most {MAX_MEMBER_BYTES}; "
+            f"{again}"
+        )
+
+
+def read_groups(shard: ShardFile) -> Iterator[list[Member]]:
+    """Read the members of each sample: its JSON, then its embedded images (none where the shard was built without).
+
+    Raises:
+        ProspectError: not a tar of such members, or cut short.
+    """
+    members: list[Member] = []
+    for member in read_members(shard):
+        if member.name.endswith(".json") and members:
+            yield members
+            members = []
+        if not members and not member.name.endswith(".json"):
+            raise ProspectError(f"{shard} member {member.name}: found no sample before it; build the shard again")
+        members.append(member)
+    if not members:
+        raise ProspectError(f"{shard}: found no turn sample, expected a shard made by build-shards")
+    yield members
+
+
 def read_samples(shard: ShardFile) -> Iterator[tuple[TurnSample, list[Member]]]:
-    """Read each sample with its members: its JSON, then its embedded images (none where the shard was built without).
+    """Read each sample with its members.
 
     Raises:
         ProspectError: not a tar of turn samples, or cut short.
     """
-    sample: TurnSample | None = None
-    members: list[Member] = []
-    for member in read_members(shard):
-        if member.name.endswith(".json"):
-            if sample:
-                yield sample, members
-            sample, members = decode(member.data, f"{shard} member {member.name}"), []
-        members.append(member)
-    if not sample:
-        raise ProspectError(f"{shard}: found no turn sample, expected a shard made by build-shards")
-    yield sample, members
+    for members in read_groups(shard):
+        yield decode(members[0].data, f"{shard} member {members[0].name}"), members
 
 
 def read_clips_of(shard: ShardFile) -> Iterator[list[TurnSample]]:

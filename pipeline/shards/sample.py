@@ -15,12 +15,14 @@ import orjson
 from pipeline.annotations.clips import Clip, Role, Turn, clip_from, clip_header, prompt_text
 from pipeline.annotations.dst import State
 from pipeline.errors import ProspectError
+from pipeline.shards.sample_record import check_sample
 
 FORMAT = "prospect.turn/2"
 Kind = Literal["dst_update", "assistant", "silent"]
 KINDS: tuple[Kind, ...] = ("dst_update", "assistant", "silent")
 Next = Literal["dst_update", "assistant", "user", "system", "silent", "end"]
 KEY_PREFIX_LENGTH = 40
+MAX_MEMBER_BYTES = 64 << 20  # of a file in a shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +105,12 @@ def decode(data: bytes, where: str) -> TurnSample:
     """
     try:
         record = orjson.loads(data)
-        if record["format"] != FORMAT:
-            raise ProspectError(
-                f"{where}: found format {record['format']!r}, expected {FORMAT!r}; build the shards again: "
-                "prospect build-shards --force"
-            )
-        return _from_record(record)
-    except ProspectError:
-        raise
-    except KeyError as error:
-        raise ProspectError(f"{where}: found no key {error}, expected a turn sample ({FORMAT})") from None
-    except (ValueError, TypeError) as error:
-        raise ProspectError(f"{where}: not a turn sample ({error}), expected {FORMAT} JSON") from None
+    except ValueError as error:
+        raise ProspectError(
+            f"{where}: found no JSON ({error}), expected a turn sample ({FORMAT}); build the shards again"
+        ) from None
+    check_sample(record, FORMAT, where)
+    return _from_record(record)
 
 
 def rebuild_clip(samples: Sequence[TurnSample]) -> Clip:
@@ -154,8 +150,6 @@ def turn_from_record(record: dict[str, Any]) -> Turn:
 def _from_record(record: dict[str, Any]) -> TurnSample:
     about = record["clip"]
     start_frame, end_frame = record["start_frame"], record["end_frame"]
-    if not (isinstance(start_frame, int) and isinstance(end_frame, int) and record["kind"] in KINDS):
-        raise TypeError(f"start_frame {start_frame!r}, end_frame {end_frame!r}, kind {record['kind']!r}")
     history = tuple(map(turn_from_record, record["history"]))
     trailing = tuple(map(turn_from_record, record["trailing"]))
     target = None

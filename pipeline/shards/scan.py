@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain, islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from pipeline.io.engine import Engine
 from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
 from pipeline.io.storage import naming
 from pipeline.progress import Progress
-from pipeline.shards.expand import expand
+from pipeline.shards.expand import samples_of
 from pipeline.shards.sample import clip_key, key_of
 
 BATCH_CLIPS = 32  # of pass one's unit of work
@@ -154,8 +154,12 @@ def _check_batch(batch: _Batch) -> list[_Checked]:
         if clip is None:
             checked.append(_Checked(video, part, problems, *_identity_of(raw, batch.dataset)))
             continue
-        line = encode_clip(clip) + b"\n"
         weight = _weigh(clip, batch.options, batch.roots)
+        if weight is None:
+            problems = [_too_long(clip, index, batch)]
+            checked.append(_Checked(video, part, problems, clip.id, clip_key(clip)))
+            continue
+        line = encode_clip(clip) + b"\n"
         checked.append(_Checked(video, part, [], clip.id, clip_key(clip), line, *weight, count_ranges(clip)))
     return checked
 
@@ -246,14 +250,29 @@ def _check_identity(
     return problems
 
 
-def _weigh(clip: Clip, options: Options, roots: Sequence[Path]) -> tuple[int, int]:
-    """Samples and, estimated, bytes of the clip in a shard."""
-    samples = expand(clip, options.max_silent_frames, options.max_event_frames)
+def _weigh(clip: Clip, options: Options, roots: Sequence[Path]) -> tuple[int, int] | None:
+    """Samples and, estimated, bytes of the clip in a shard; None where the text alone is more than a shard's.
+
+    Each sample repeats the turns before it, so text grows with their square: that is seen before any of it is made.
+    """
     fixed = 1500 + 2 * len(prompt_text(clip.steps, clip.state)) + len(clip.frames_file) + 40 * len(clip.steps)
-    lengths = [len(turn.text.encode()) + 70 for turn in clip.turns]
-    size = sum(fixed + 7 * len(sample.frames) + sum(lengths[: len(sample.history) + 1]) for sample in samples)
-    if options.embed_frames:
-        frames = open_frames(find_frames_file(clip.frames_file, roots))
-        size += sum(frames.stored_bytes(sample.start_frame, sample.end_frame) for sample in samples)
-        size += sum(1024 * len(sample.frames) for sample in samples)  # tar headers and padding
-    return len(samples), size
+    upto = list(accumulate((len(turn.text.encode()) + 70 for turn in clip.turns), initial=0))  # bytes of so many turns
+    frames = open_frames(find_frames_file(clip.frames_file, roots)) if options.embed_frames else None
+    count = text = images = 0
+    for sample in samples_of(clip, options.max_silent_frames, options.max_event_frames):
+        count += 1
+        text += fixed + 7 * len(sample.frames) + upto[min(len(sample.history) + 1, len(clip.turns))]
+        if text > options.max_shard_bytes:
+            return None
+        if frames is not None:  # tar headers and padding too
+            images += frames.stored_bytes(sample.start_frame, sample.end_frame) + 1024 * len(sample.frames)
+    return count, text + images
+
+
+def _too_long(clip: Clip, index: int, batch: _Batch) -> Problem:
+    where = f"clip {index} (video_uid {clip.video_uid!r}, clip_idx {clip.clip_idx})"
+    limit = batch.options.max_shard_bytes >> 20
+    found = (
+        f"{len(clip.turns)} turns: its samples, each of which repeats the turns before it, take more than {limit} MB"
+    )
+    return Problem(batch.file, where, "", "conversation", found, f"a clip of at most --max-shard-mb {limit}; divide it")

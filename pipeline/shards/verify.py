@@ -15,8 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import polars as pl
 
 from pipeline.errors import Problem, ProspectError
 from pipeline.io.frame_store import find_frames_file, open_frames
@@ -25,9 +24,10 @@ from pipeline.io.storage import Folder, sha256_in
 from pipeline.progress import Progress, unwatched
 from pipeline.shards import manifest as m
 from pipeline.shards.expand import expand
+from pipeline.shards.index import parse_index
 from pipeline.shards.manifest import covered_turns
-from pipeline.shards.reader import Member, ShardFile, read_members, read_samples
-from pipeline.shards.sample import KINDS, TurnSample, encode, rebuild_clip
+from pipeline.shards.reader import Member, ShardFile, read_groups, read_members
+from pipeline.shards.sample import KINDS, TurnSample, decode, encode, rebuild_clip
 
 
 @dataclass(slots=True)
@@ -57,20 +57,22 @@ def verify_split(folder: Folder, roots: Sequence[Path], progress: Progress, only
     manifest = m.read_manifest(folder)
     verified, kinds, num_clips = Verified(), Counter[str](), 0
     index = _read_index(folder, manifest, verified)
-    for number, shard in enumerate(manifest["shards"]):
-        if only not in (None, shard["name"]):
+    end = 0
+    for number, shard in enumerate(manifest.shards):
+        start, end = end, end + shard.samples
+        if only not in (None, shard.name):
             continue
         _check_file(folder, shard, verified)
-        rows = _rows(index, number, verified)
-        file = ShardFile(folder, shard["name"])
-        clips = _check_samples(file, rows, manifest["options"]["embed_frames"], roots, verified)
+        rows = index[start:end].to_dicts() if index is not None else None
+        file = ShardFile(folder, shard.name, shard.bytes)
+        clips = _check_samples(file, rows, manifest.options.embed_frames, roots, verified)
         samples = [sample for clip in clips for sample in clip]
         kinds.update(sample.kind for sample in samples)
         num_clips += len(clips)
         for what, found in (("samples", len(samples)), ("clips", len(clips))):
-            if found != shard[what]:
-                verified.add(shard["name"], "", what, found, f"{shard[what]}, the manifest's")
-        progress("verifying shards", number + 1, len(manifest["shards"]))
+            if found != getattr(shard, what):
+                verified.add(shard.name, "", what, found, f"{getattr(shard, what)}, the manifest's")
+        progress("verifying shards", number + 1, len(manifest.shards))
     if only is None:
         _check_manifest(folder, manifest, kinds, num_clips, verified)
     return verified
@@ -78,10 +80,8 @@ def verify_split(folder: Folder, roots: Sequence[Path], progress: Progress, only
 
 def verify_shard(shard: ShardFile, roots: Sequence[Path]) -> Verified:
     """Check one shard: against manifest and index where it stands beside them, else what it says by itself."""
-    if shard.folder.size(m.MANIFEST) is not None:
-        listed = [entry["name"] for entry in m.read_manifest(shard.folder)["shards"]]
-        if shard.name in listed:
-            return verify_split(shard.folder, roots, unwatched, only=shard.name)
+    if shard.folder.has(m.MANIFEST) and shard.name in m.read_manifest(shard.folder).by_name:
+        return verify_split(shard.folder, roots, unwatched, only=shard.name)
     verified = Verified()
     _check_end(shard, verified)
     _check_samples(shard, None, _has_images(shard), roots, verified)
@@ -89,65 +89,46 @@ def verify_shard(shard: ShardFile, roots: Sequence[Path]) -> Verified:
 
 
 def _check_manifest(
-    folder: Folder, manifest: dict[str, Any], kinds: Counter[str], num_clips: int, verified: Verified
+    folder: Folder, manifest: m.Manifest, kinds: Counter[str], num_clips: int, verified: Verified
 ) -> None:
     """What the manifest adds up, and that no shard is there which it does not list."""
     counted = {"num_clips": num_clips, "num_samples": sum(kinds.values())}
     for what, count in counted.items():
-        if manifest[what] != count:
-            verified.add(m.MANIFEST, "", what, manifest[what], f"{count}, the shards'")
+        if getattr(manifest, what) != count:
+            verified.add(m.MANIFEST, "", what, getattr(manifest, what), f"{count}, the shards'")
     for kind in KINDS:
-        if kinds[kind] != manifest["kinds"].get(kind):
-            verified.add(m.MANIFEST, "", f"kinds.{kind}", manifest["kinds"].get(kind), f"{kinds[kind]}, the shards'")
-    listed = {shard["name"] for shard in manifest["shards"]}
+        if kinds[kind] != manifest.kinds.get(kind):
+            verified.add(m.MANIFEST, "", f"kinds.{kind}", manifest.kinds.get(kind), f"{kinds[kind]}, the shards'")
     for name in folder.names():
-        if name.endswith(".tar") and name not in listed:
+        if name.endswith(".tar") and name not in manifest.by_name:
             verified.add(name, "", "file", "a shard", "nothing, as the manifest does not list it")
 
 
-def _read_index(folder: Folder, manifest: dict[str, Any], verified: Verified) -> pq.ParquetFile | None:
-    """The index, a row group a shard; None when it cannot be used."""
+def _read_index(folder: Folder, manifest: m.Manifest, verified: Verified) -> pl.DataFrame | None:
+    """The index, its values unchecked: each row is held against its sample; None when it cannot be used."""
+    where = f"{folder}/{m.INDEX}"
     try:
-        data = folder.read(m.INDEX)
-        index = pq.ParquetFile(pa.BufferReader(data))
-    except (OSError, ProspectError, pa.ArrowInvalid) as error:
-        verified.add(m.INDEX, "", "file", str(error).splitlines()[0], "a readable parquet file")
+        data = folder.read(m.INDEX, 2 * manifest.index.bytes + 1_000_000)  # another than the built one is looked at too
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != manifest.index.sha256:
+            verified.add(m.INDEX, "", "sha256", digest[:12], manifest.index.sha256[:12])
+        return parse_index(data, where, manifest.num_samples)
+    except (OSError, ProspectError) as error:
+        verified.add(m.INDEX, "", "file", str(error).removeprefix(f"{where}: ").splitlines()[0], "a readable index")
         return None
-    facts = (
-        ("sha256", hashlib.sha256(data).hexdigest()[:12], manifest["index"]["sha256"][:12]),
-        ("rows", index.metadata.num_rows, manifest["num_samples"]),
-        ("row groups", index.num_row_groups, len(manifest["shards"])),
-        ("columns", index.schema_arrow.names, m.SCHEMA.names),
-    )
-    for what, found, expected in facts:
-        if found != expected:
-            verified.add(m.INDEX, "", what, found, expected)
-    usable = index.num_row_groups == len(manifest["shards"]) and index.schema_arrow.names == m.SCHEMA.names
-    return index if usable else None
 
 
-def _rows(index: pq.ParquetFile | None, number: int, verified: Verified) -> list[dict[str, Any]] | None:
-    if index is None:
-        return None
-    try:
-        rows: list[dict[str, Any]] = index.read_row_group(number).to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        verified.add(m.INDEX, "", f"row group {number}", str(error).splitlines()[0], "readable rows")
-        return None
-    return rows
-
-
-def _check_file(folder: Folder, shard: dict[str, Any], verified: Verified) -> None:
+def _check_file(folder: Folder, shard: m.ShardRecord, verified: Verified) -> None:
     """Size and checksum."""
-    size = folder.size(shard["name"])
+    size = folder.size(shard.name)
     if size is None:
-        verified.add(shard["name"], "", "file", "nothing", "the shard that the manifest lists")
+        verified.add(shard.name, "", "file", "nothing", "the shard that the manifest lists")
         return
-    if size != shard["bytes"]:
-        verified.add(shard["name"], "", "bytes", size, shard["bytes"])
-    digest = sha256_in(folder, shard["name"])
-    if digest != shard["sha256"]:
-        verified.add(shard["name"], "", "sha256", digest[:12], shard["sha256"][:12])
+    if size != shard.bytes:
+        verified.add(shard.name, "", "bytes", size, shard.bytes)
+    digest = sha256_in(folder, shard.name, max(size, shard.bytes))
+    if digest != shard.sha256:
+        verified.add(shard.name, "", "sha256", digest[:12], shard.sha256[:12])
 
 
 def _check_end(shard: ShardFile, verified: Verified) -> None:
@@ -193,8 +174,14 @@ def _check_samples(
 
 
 def _readable(shard: ShardFile, verified: Verified) -> Iterator[tuple[TurnSample, list[Member]]]:
+    """Each sample that can be read; the others are problems."""
     try:
-        yield from read_samples(shard)
+        for members in read_groups(shard):
+            where = members[0].name
+            try:
+                yield decode(members[0].data, where), members
+            except ProspectError as error:
+                verified.add(shard.name, where, "sample", str(error).removeprefix(f"{where}: "), "a readable sample")
     except ProspectError as error:
         verified.add(shard.name, "", "tar", str(error).removeprefix(f"{shard}").lstrip(": "), "readable turn samples")
 

@@ -22,10 +22,10 @@ from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.io.frame_store import FrameFile
 from pipeline.io.storage import Folder
-from pipeline.shards.expand import expand
+from pipeline.shards.expand import samples_of
 from pipeline.shards.inputs import FramesSource
 from pipeline.shards.manifest import SCHEMA, WrittenMember, covered_turns, index_row
-from pipeline.shards.sample import TurnSample, encode
+from pipeline.shards.sample import MAX_MEMBER_BYTES, TurnSample, encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +65,13 @@ def write_shard(
                 covered = 0
                 if frames and clip.frames_file not in frames_files:
                     frames_files[clip.frames_file] = FramesSource.of(frames.path, clip.frames_file)
-                for sample in expand(clip, max_silent_frames, max_event_frames):
+                for sample in samples_of(clip, max_silent_frames, max_event_frames):
                     members = [_append(tar, member, data) for member, data in _members(sample, frames)]
                     table.append(index_row(sample, covered, name, members))
                     covered = covered_turns(sample)
+        for embedded in frames_files.values():
+            if not embedded.is_unchanged:
+                raise ProspectError(f"{embedded.path}: was changed while it was read; run the same command again")
     info = ShardInfo(name, hashing.size, hashing.hash.hexdigest(), len(table), num_clips)
     frames_records = [f.as_record() for f in frames_files.values()]
     meta = {"shard": json.dumps(asdict(info)), "frames": json.dumps(frames_records), "plan": digest}
@@ -83,7 +86,7 @@ def rows_name(shard: str) -> str:
 
 def read_rows(rows: Folder, shard: str) -> tuple[pa.Table, list[FramesSource]]:
     """Read a finished shard's index rows, and the frames files that it embeds."""
-    table = pq.read_table(pa.BufferReader(rows.read(rows_name(shard))))
+    table = _read_table(rows, shard)
     frames = json.loads(table.schema.metadata[b"frames"])
     return table.replace_schema_metadata(None), [FramesSource.from_record(record) for record in frames]
 
@@ -99,11 +102,20 @@ def read_finished(
     """
     if rows.size(rows_name(shard)) is None:
         return None
-    meta = pq.read_schema(pa.BufferReader(rows.read(rows_name(shard)))).metadata
-    info = ShardInfo(**json.loads(meta[b"shard"]))
-    frames = [FramesSource.from_record(record) for record in json.loads(meta[b"frames"])]
-    is_same = meta[b"plan"].decode() == digest and folder.size(shard) == info.bytes
+    try:
+        table = _read_table(rows, shard)
+        meta = table.schema.metadata or {}
+        info = ShardInfo(**json.loads(meta[b"shard"]))
+        frames = [FramesSource.from_record(record) for record in json.loads(meta[b"frames"])]
+        is_same = meta[b"plan"] == digest.encode() and table.schema.equals(SCHEMA) and len(table) == info.samples
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError):
+        return None  # damaged: not finished
+    is_same = is_same and folder.size(shard) == info.bytes
     return info if is_same and all(f.is_unchanged and find(f.source.name) == Path(f.path) for f in frames) else None
+
+
+def _read_table(rows: Folder, shard: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(rows.read(rows_name(shard))))
 
 
 def _members(sample: TurnSample, frames: FrameFile | None) -> Iterable[tuple[str, bytes]]:
@@ -114,6 +126,8 @@ def _members(sample: TurnSample, frames: FrameFile | None) -> Iterable[tuple[str
 
 
 def _append(tar: tarfile.TarFile, name: str, data: bytes) -> WrittenMember:
+    if len(data) > MAX_MEMBER_BYTES:
+        raise ProspectError(f"{name}: found {len(data)} bytes, expected at most {MAX_MEMBER_BYTES}; divide the clip")
     member = tarfile.TarInfo(name)
     member.size = len(data)
     member.mtime = 0

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock, Timeout
 
 from pipeline.annotations.clips import SPLITS
 from pipeline.annotations.dst import STATES
@@ -48,16 +49,30 @@ def make_toy(
     Raises:
         ProspectError: OUT/toyworld exists.
     """
-    folder = out / DATASET
+    out.mkdir(parents=True, exist_ok=True)
+    lock = out / f".{DATASET}.lock"
+    try:
+        with FileLock(lock, timeout=0):
+            try:
+                return _make(out / DATASET, out / f".{DATASET}.partial", seed, clips, preset == "hard", on_clip)
+            finally:
+                lock.unlink(missing_ok=True)
+    except Timeout:
+        raise ProspectError(f"{out}: another make-toy is writing here; wait for it, or pass another --out") from None
+
+
+def _make(
+    folder: Path, partial: Path, seed: int, clips: int, hard: bool, on_clip: Callable[[], None]
+) -> dict[str, int]:
+    """Under the lock: what a killed run left goes, and the folder appears only complete."""
     if folder.exists():
         raise ProspectError(f"{folder}: is there already; remove it, or pass another --out")
-    partial = out / f".{DATASET}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "frames").mkdir(parents=True)
     counts = num_clips(clips)
     for split in SPLITS:
         records = []
-        for record in _split(partial / "frames", seed, split, counts[split], preset == "hard"):
+        for record in _split(partial / "frames", seed, split, counts[split], hard):
             records.append(record)
             on_clip()
         text = json.dumps(records, indent=1)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pipeline.annotations.ranges import ranges_line
 from pipeline.errors import InvalidInput, ProspectError
+from pipeline.io.remote import shown
 from prospect.commands.options import (
     CORES,
     ConfigName,
@@ -31,6 +32,7 @@ from prospect.commands.options import (
 from prospect.commands.terminal import aside, clear_errors, console, print_json, progress_bar, tell
 
 if TYPE_CHECKING:
+    from pipeline.shards.manifest import Manifest
     from pipeline.shards.reader import ShardFile
 
 app = typer.Typer()
@@ -178,7 +180,7 @@ def _skip_command() -> Iterator[None]:
     try:
         yield
     except InvalidInput as error:
-        again = shlex.join(["prospect", *sys.argv[1:], "--on-invalid", "skip"])
+        again = shown(shlex.join(["prospect", *sys.argv[1:], "--on-invalid", "skip"]))
         raise InvalidInput(error.problems, f"{error.fix}: {again}", error.place) from None
 
 
@@ -246,18 +248,18 @@ def _verify(shards: "list[ShardFile]", path: str, frames_root: Path | None, data
     tell(f"{about}: no problems")
 
 
-def _print_build(folder: str, manifest: dict[str, Any], up_to_date: bool) -> None:
+def _print_build(folder: str, manifest: "Manifest", up_to_date: bool) -> None:
     def counted(count: int, what: str) -> str:
         return f"{count} {what}{'s' if count != 1 else ''}"
 
-    kinds = ", ".join(f"{count} {kind}" for kind, count in manifest["kinds"].items())
+    kinds = ", ".join(f"{count} {kind}" for kind, count in manifest.kinds.items())
     note = "nothing to do, already built: " if up_to_date else ""
-    clips, samples = counted(manifest["num_clips"], "clip"), counted(manifest["num_samples"], "sample")
-    tell(f"{note}{folder}: {clips}, {samples} ({kinds}) in {counted(len(manifest['shards']), 'shard')}")
-    tell(f"  {ranges_line(Counter(manifest['ranges']))}")
-    if manifest["skipped"]:
-        reasons = ", ".join(f"{name} {count}" for name, count in manifest["skipped_by_field"].items())
+    clips, samples = counted(manifest.num_clips, "clip"), counted(manifest.num_samples, "sample")
+    tell(f"{note}{folder}: {clips}, {samples} ({kinds}) in {counted(len(manifest.shards), 'shard')}")
+    tell(f"  {ranges_line(Counter(manifest.ranges))}")
+    if manifest.skipped:
+        reasons = ", ".join(f"{name} {count}" for name, count in manifest.skipped_by_field.items())
         tell(
-            f"  left out {counted(len(manifest['skipped']), 'clip')} with problems ({reasons}); listed in "
+            f"  left out {counted(len(manifest.skipped), 'clip')} with problems ({reasons}); listed in "
             "manifest.json (once they are corrected: --force)"
         )

@@ -31,9 +31,9 @@ class StoredImages:
         Raises:
             ProspectError: shard or frames file is missing or damaged; names it.
         """
-        if self.split.manifest["options"]["embed_frames"]:
+        if self.split.manifest.options.embed_frames:
             return self._embedded(rows, frames)
-        roots = search_roots(self.frames_root, self.data_root, self.split.manifest["dataset"])
+        roots = search_roots(self.frames_root, self.data_root, self.split.manifest.dataset)
         return map(open_frames(find_frames_file(frames_file, roots)).read, frames)
 
     def _embedded(self, rows: tuple[int, int], frames: Sequence[int]) -> Iterator[bytes]:

@@ -12,10 +12,12 @@ from typing import IO, Any
 import polars as pl
 
 from pipeline.annotations.clips import Clip, Turn, clip_from
+from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
-from pipeline.io.remote import RemoteFolder, open_folder
+from pipeline.io.remote import RemoteFolder, open_folder, shown
 from pipeline.io.storage import Folder, LocalFolder
-from pipeline.shards.manifest import INDEX, MANIFEST, read_manifest
+from pipeline.shards.index import TURNS, read_index
+from pipeline.shards.manifest import INDEX, MANIFEST, Manifest, read_manifest
 from pipeline.shards.sample import TurnSample, decode, turn_from_record
 from prospect.data.shard_cache import ShardCache
 
@@ -25,9 +27,13 @@ class Split:
     """A split's shards: folder, manifest, and index (a row a sample, in shard order)."""
 
     folder: Path | RemoteFolder
-    manifest: dict[str, Any]
+    manifest: Manifest
     index: pl.DataFrame
     cache: ShardCache | None = None  # of a remote split: where copies of its shards are
+
+    @property
+    def place(self) -> Folder:
+        return self.folder if isinstance(self.folder, RemoteFolder) else LocalFolder(self.folder)
 
     def where(self, row: int) -> str:
         """Name shard and key of a row, for errors."""
@@ -67,15 +73,15 @@ class Split:
                     "shards again"
                 ) from None
         assert self.cache is not None
-        sha256 = next(record["sha256"] for record in self.manifest["shards"] if record["name"] == shard)
+        record = self.manifest.by_name[shard]
         for is_last_try in (False, True):
             try:
-                with self.cache.open(self.folder, shard, sha256) as file:
+                with self.cache.open(self.folder, shard, record) as file:
                     return [self._read(file, row, *places[member]) for member in which]
             except _Damaged:
                 if is_last_try:
                     raise
-                self.cache.drop(sha256)  # the copy on this disk: fetched once more
+                self.cache.drop(record.sha256)  # the copy on this disk: fetched once more
         raise AssertionError
 
     def _read(self, file: IO[bytes], row: int, offset: int, size: int, crc32: int) -> bytes:
@@ -101,54 +107,54 @@ def read_split(shards: Path | str, dataset: str, split: str, data_root: Path, ca
             disagree with their manifest.
     """
     place = open_folder(shards) / dataset / split
-    if place.size(MANIFEST) is None:
+    if not place.has(MANIFEST):
         raise ProspectError(
             f"{place}: found no finished shards ({MANIFEST}); build them with: prospect build-shards --split {split} "
-            f"--data-root {data_root} --dataset {dataset} --out {shards}"
+            f"--data-root {data_root} --dataset {dataset} --out {shown(str(shards))}"
         )
     manifest = read_manifest(place)
+    where = f"{place}/{INDEX}"
     if isinstance(place, RemoteFolder):
         if cache is None:
             raise ProspectError(f"{place}: remote shards need a folder for their copies; set data.cache")
-        return Split(place, manifest, _index(place, _cached_index(place, manifest, cache), manifest), cache)
+        data = _cached_index(place, manifest, cache)
+        return Split(place, manifest, read_index(data, where, manifest), cache)
     assert isinstance(place, LocalFolder)
     try:
-        data = place.read(INDEX)
+        data = place.read(INDEX, manifest.index.bytes)
     except OSError as error:
-        raise ProspectError(f"{place}/{INDEX}: cannot be read ({error}); build the shards again with --force") from None
-    if hashlib.sha256(data).hexdigest() != manifest["index"]["sha256"]:
+        raise ProspectError(f"{where}: cannot be read ({error}); build the shards again with --force") from None
+    if hashlib.sha256(data).hexdigest() != manifest.index.sha256:
         raise ProspectError(
-            f"{place}/{INDEX}: found other bytes than the {manifest['index']['bytes']} that were built; build the "
-            "shards again with --force"
+            f"{where}: found other bytes than the {manifest.index.bytes} that were built; build the shards again with "
+            "--force"
         )
-    return Split(place.path, manifest, _index(place, data, manifest))
+    _check_sizes(place, manifest)
+    return Split(place.path, manifest, read_index(data, where, manifest))
 
 
-def _cached_index(place: RemoteFolder, manifest: dict[str, Any], cache: ShardCache) -> bytes:
+def _check_sizes(place: LocalFolder, manifest: Manifest) -> None:
+    """Shards have the sizes that places in the index are held against; one that is gone is named when it is read."""
+    for shard in manifest.shards:
+        size = place.size(shard.name)
+        if size is not None and size != shard.bytes:
+            raise ProspectError(
+                f"{place}/{shard.name}: found {size} bytes, expected the {shard.bytes} that were built; build the "
+                "shards again with --force"
+            )
+
+
+def _cached_index(place: RemoteFolder, manifest: Manifest, cache: ShardCache) -> bytes:
     """The index's bytes, checked: polars may end the process on a damaged file."""
-    sha256 = manifest["index"]["sha256"]
     for _ in range(2):
-        with cache.open(place, INDEX, sha256) as file:
+        with cache.open(place, INDEX, manifest.index) as file:
             data = file.read()
-        if hashlib.sha256(data).hexdigest() == sha256:
+        if hashlib.sha256(data).hexdigest() == manifest.index.sha256:
             return data
-        cache.drop(sha256)  # the copy on this disk: fetched once more
+        cache.drop(manifest.index.sha256)  # the copy on this disk: fetched once more
     raise ProspectError(
         f"{place}/{INDEX}: its copies in {cache.folder} are damaged; check that disk, or set data.cache"
     )
-
-
-def _index(place: Folder, data: bytes, manifest: dict[str, Any]) -> pl.DataFrame:
-    try:
-        index = pl.read_parquet(data)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ProspectError(f"{place}/{INDEX}: cannot be read ({error}); build the shards again with --force") from None
-    if len(index) != manifest["num_samples"]:
-        raise ProspectError(
-            f"{place}/{INDEX}: found {len(index)} samples, the manifest says {manifest['num_samples']}; "
-            "build the shards again with --force"
-        )
-    return index
 
 
 def clip_starts(index: pl.DataFrame) -> list[int]:
@@ -158,7 +164,7 @@ def clip_starts(index: pl.DataFrame) -> list[int]:
 
 def clips_of(index: pl.DataFrame) -> Iterator[Clip]:
     """Rebuild each clip from its index rows alone."""
-    columns = ("clip_id", "clip", "kind", "end_frame", "target", "target_start", "turns_before", "trailing")
+    columns = ("shard", "key", "clip_id", "clip", "kind", "end_frame", "target", "target_start", *TURNS)
     starts = clip_starts(index)
     for first, end in pairwise(starts):
         rows = index[first:end].select(columns).to_dicts()
@@ -168,7 +174,18 @@ def clips_of(index: pl.DataFrame) -> Iterator[Clip]:
             if row["target"] is not None:
                 turns.append(Turn(row["kind"], row["target"], row["target_start"], row["end_frame"]))
         turns += map(turn_from_record, rows[-1]["trailing"])
-        yield _clip(rows[0]["clip_id"], rows[0]["clip"], turns)
+        clip = _clip(rows[0]["clip_id"], rows[0]["clip"], turns)
+        state = clip.state
+        for row in rows:
+            if row["kind"] == "dst_update":
+                try:
+                    state = apply_updates(state, parse_updates(row["target"]))
+                except ValueError as error:
+                    raise ProspectError(
+                        f"{row['shard']} sample {row['key']}: target: found {row['target']!a}, expected updates that "
+                        f"can be replayed ({error}); build the shards again"
+                    ) from None
+        yield clip
 
 
 def _clip(clip_id: str, about: dict[str, Any], turns: list[Turn]) -> Clip:

@@ -4,6 +4,7 @@ Workers read and decode (`reader.py`, `collate.py`) into memory that they share 
 """
 
 import multiprocessing
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pipeline.io.engine import end_with_parent
 from prospect.data.collate import PREFETCH, Batch, collate
 from prospect.data.order import Request
 from prospect.data.reader import Readers, SequenceReader
+
+DEAD = re.compile(r"DataLoader worker \(pid|Pin memory thread exited")  # as torch says it
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class Loader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         in_a_row = 0
-        for batch in super().__iter__():
+        batches = super().__iter__()
+        for batch in _naming_death(batches) if self.num_workers else batches:
             if isinstance(batch, ProspectError):
                 raise batch
             if self.num_workers and not batch["frames"].is_pinned():  # a worker writes over it, see Ring
@@ -60,6 +64,23 @@ class Loader(DataLoader[Any]):
                         "or a disk gone?"
                     )
             yield batch
+
+
+def _naming_death(batches: Iterator[Any]) -> Iterator[Any]:
+    """Hand batches on; what torch raises where a worker has gone becomes an error that says what to do."""
+    while True:
+        try:
+            batch = next(batches, None)
+        except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
+            if not DEAD.match(str(error)) and (isinstance(error, RuntimeError) or "DataLoader worker" in str(error)):
+                raise  # an error of ours in a worker; without one of these words the worker's pipe or memory is gone
+            raise ProspectError(
+                "a data worker died (killed, out of memory, or at a frames file that was cut short meanwhile); run the "
+                "same command again (train: with --resume), with fewer data.num_workers if memory is short"
+            ) from None
+        if batch is None:
+            return
+        yield batch
 
 
 def make_loader(

@@ -89,7 +89,7 @@ class SequenceReader(Dataset[Item | ProspectError]):
         sample = self.split.sample(row)
         try:
             sequence = self.layout(request, planned, sample)
-            dataset: str = self.split.manifest["dataset"]
+            dataset: str = self.split.manifest.dataset
             where = self.split.where(row)
             if self.features:
                 images = self._images(sequence.frames[:1], planned, sample)

@@ -7,6 +7,7 @@ read-only or remote) under a fingerprint of all that it depends on: shards, toke
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ def table_fingerprint(split: Split, tokens: Tokens, data: DataConfig) -> str:
     """Digest all that a table depends on."""
     record = {
         "layout": LAYOUT_VERSION,
-        "index": split.manifest["index"]["sha256"],
-        "shards": [shard["sha256"] for shard in split.manifest["shards"]],
+        "index": split.manifest.index.sha256,
+        "shards": [shard.sha256 for shard in split.manifest.shards],
         "tokenizer": tokens.digest,
         "tokens_per_frame": tokens.tokens_per_frame,
         "frame": tokens.frame.ids,
@@ -63,10 +64,10 @@ def sequence_table(split: Split, tokens: Tokens, data: DataConfig, cache: Path |
         ProspectError: a sequence cannot fit max_seq_len; nothing is ever truncated.
     """
     if cache and cache.is_file():
-        try:
-            return pl.read_parquet(cache)
-        except pl.exceptions.PolarsError:  # damaged: made again
-            pass
+        with suppress(pl.exceptions.PolarsError, pl.exceptions.PanicException):  # damaged, or of others: made again
+            table = pl.read_parquet(cache)
+            if dict(table.schema) == SCHEMA:
+                return table
     rows: list[dict[str, Any]] = []
     for clip, (first, end) in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True):
         list_clip = _parts if data.packing == "clip" else _turns

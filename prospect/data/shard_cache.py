@@ -19,7 +19,8 @@ from filelock import FileLock
 
 from pipeline.errors import ProspectError
 from pipeline.io.remote import RemoteFolder
-from pipeline.io.storage import PARTIAL, LocalFolder, naming
+from pipeline.io.storage import LocalFolder, naming
+from pipeline.shards.manifest import FileRecord
 from prospect.config import DataConfig
 
 COPIES = "shards"  # below the cache's folder
@@ -38,17 +39,17 @@ class ShardCache:
         return cls(data.cache.expanduser(), int(data.cache_gb * 1e9))
 
     @contextmanager
-    def open(self, remote: RemoteFolder, name: str, sha256: str) -> Iterator[IO[bytes]]:
-        """Open the local copy of a remote file, unbuffered.
+    def open(self, remote: RemoteFolder, name: str, record: FileRecord) -> Iterator[IO[bytes]]:
+        """Open the local copy of a remote file, unbuffered; `record`: what the manifest says of it.
 
         Raises:
-            ProspectError: it cannot be fetched, or has another checksum than the manifest says.
+            ProspectError: it cannot be fetched, or has more bytes or another checksum than the manifest says.
         """
         file: IO[bytes]
         try:
-            file = self._path(sha256).open("rb", buffering=0)
+            file = self._path(record.sha256).open("rb", buffering=0)
         except FileNotFoundError:  # not fetched yet, or evicted since
-            file = self._fetch(remote, name, sha256)
+            file = self._fetch(remote, name, record)
         with file:
             os.utime(file.fileno())  # used now: the last to be evicted
             yield file
@@ -63,18 +64,17 @@ class ShardCache:
             raise ProspectError(f"{sha256!r}: found no sha256, expected 64 hexadecimal digits; upload the build again")
         return self.folder / COPIES / sha256
 
-    def _fetch(self, remote: RemoteFolder, name: str, sha256: str) -> IO[bytes]:
+    def _fetch(self, remote: RemoteFolder, name: str, record: FileRecord) -> IO[bytes]:
         """A new copy, open: opened before it has its name, so that no other process can evict it first."""
+        sha256 = record.sha256
         path = self._path(sha256)
         with self._lock(sha256):
             with suppress(FileNotFoundError):  # another process was faster
                 return path.open("rb", buffering=0)
-            for left_over in path.parent.glob(f"{sha256}.*{PARTIAL}"):  # of one that was killed: we hold the lock
-                left_over.unlink()
             for attempt in range(1, TRIES + 1):
                 try:
                     with LocalFolder(path.parent).new_file(sha256) as partial:
-                        remote.fetch(name, partial)
+                        remote.fetch(name, partial, record.bytes)
                         _check(partial, sha256)
                         file = partial.open("rb", buffering=0)
                     break

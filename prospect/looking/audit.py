@@ -18,7 +18,6 @@ from pipeline.annotations.dst import State, apply_updates, parse_updates
 from pipeline.annotations.files import annotation_file
 from pipeline.annotations.validate import valid_clips
 from pipeline.errors import Problem, ProspectError
-from pipeline.io.remote import open_folder
 from pipeline.progress import Progress, unwatched
 from pipeline.shards.reader import of_split, read_clips_of
 from pipeline.shards.sample import TurnSample, rebuild_clip
@@ -134,9 +133,9 @@ def audit(
     sequences: dict[str, list[int]] = defaultdict(list)  # clip id -> its rows of the plan
     for number, row in enumerate(reader.table["row"]):
         sequences[index.item(row, "clip_id")].append(number)
-    stored = (clip for shard in of_split(open_folder(str(reader.split.folder))) for clip in read_clips_of(shard))
-    total = reader.split.manifest["num_clips"]
-    left_out = {entry["clip"] for entry in reader.split.manifest["skipped"]}
+    stored = (clip for shard in of_split(reader.split.place) for clip in read_clips_of(shard))
+    total = reader.split.manifest.num_clips
+    left_out = {skipped.clip for skipped in reader.split.manifest.skipped}
     kept = (clip for place, clip in annotated if place not in left_out) if annotated is not None else None
     for done, clip in enumerate(clips_of(index), 1):
         _audit_stored(clip, next(stored, []), audited)

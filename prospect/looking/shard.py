@@ -81,8 +81,8 @@ def sample_table(
 def _rest(shards: Sequence[ShardFile], seen: int) -> int:
     """How many samples follow the first `seen`: by the manifest, where the shards are those of a finished build."""
     folder = shards[0].folder
-    if folder.size(MANIFEST) is not None:
-        counts = {shard["name"]: shard["samples"] for shard in read_manifest(folder)["shards"]}
+    if folder.has(MANIFEST):
+        counts = {shard.name: shard.samples for shard in read_manifest(folder).shards}
         if all(shard.name in counts for shard in shards):
             return sum(counts[shard.name] for shard in shards) - seen
     return sum(1 for shard in shards for _ in read_samples(shard)) - seen

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.errors import ProspectError
-from pipeline.shards.manifest import INDEX, MANIFEST
+from pipeline.shards.index import read_index
+from pipeline.shards.manifest import INDEX, MANIFEST, read_manifest
 from pipeline.shards.reader import ShardFile, read_samples
 from pipeline.shards.sample import KINDS
 
@@ -89,11 +90,13 @@ def statistics_view(record: dict[str, Any]) -> Group:
 def _samples(shards: Sequence[ShardFile]) -> pl.DataFrame:
     """One row a sample: from the index of a finished split that is looked at whole, else from the shards."""
     folder = shards[0].folder
-    if len(shards) > 1 and folder.size(MANIFEST) is not None:
+    if len(shards) > 1 and folder.has(MANIFEST):
+        manifest = read_manifest(folder)
         try:
-            index = pl.read_parquet(folder.read(INDEX), columns=["clip", *(c for c in SCHEMA if c != "fps")])
-        except (OSError, pl.exceptions.PolarsError) as error:
+            data = folder.read(INDEX, manifest.index.bytes)
+        except OSError as error:
             raise ProspectError(f"{folder}/{INDEX}: cannot be read ({error}); see --verify") from None
+        index = read_index(data, f"{folder}/{INDEX}", manifest)
         fps = pl.col("clip").struct.field("fps").forward_fill().alias("fps")
         return index.with_columns(fps).select(*SCHEMA)
     rows = [

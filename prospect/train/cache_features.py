@@ -68,7 +68,7 @@ def cache_features(
     for split in splits:
         images = StoredImages.of(split, config.data)
         for clip, rows in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True):
-            file = files.setdefault((split.manifest["dataset"], clip.frames_file), _FramesFile())
+            file = files.setdefault((split.manifest.dataset, clip.frames_file), _FramesFile())
             file.add(images, rows, range(clip.start_frame, clip.end_frame + 1))
     folder.mkdir(parents=True, exist_ok=True)
     total = sum(len(file.frames) for file in files.values())

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -15,6 +16,7 @@ import webdataset
 
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.io.frame_store import open_frames
+from pipeline.shards import build as build_module
 from pipeline.shards import sample as sample_module
 from pipeline.shards import writer as shard_writer
 from pipeline.shards.build import build_split
@@ -130,7 +132,7 @@ def test_a_rerun_has_nothing_to_do_and_another_plan_is_refused(root, tmp_path):
     with pytest.raises(ProspectError, match="--force"):
         build(root, out)
     assert digests(out) == before
-    assert build(root, out, force=True).manifest["num_clips"] == 3
+    assert build(root, out, force=True).manifest.num_clips == 3
 
 
 def test_another_format_version_is_noticed(root, tmp_path, monkeypatch):
@@ -195,7 +197,8 @@ def test_skip_leaves_clips_out_and_accounts_for_them(root, tmp_path):
     clips = many_clips(3)
     clips[1]["fps"] = -1
     (root / "x" / "train_training.json").write_text(json.dumps(clips))
-    manifest = build(root, tmp_path / "out", Options(on_invalid="skip")).manifest
+    folder = build(root, tmp_path / "out", Options(on_invalid="skip")).folder.path
+    manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["num_clips"] == 2 and manifest["skipped_by_field"] == {"fps": 1}
     assert manifest["skipped"] == [
         {"clip": 1, "video_uid": "v1", "clip_idx": 0, "reasons": ["fps: found -1"], "fields": ["fps"]}
@@ -262,9 +265,25 @@ def test_a_build_resumed_under_another_plan_writes_its_shards_again(root, tmp_pa
         with pytest.raises(KeyboardInterrupt):
             build(root, tmp_path / "out", skip)
     missing.write_bytes(data)
-    assert build(root, tmp_path / "out", skip).manifest["num_clips"] == 7
+    assert build(root, tmp_path / "out", skip).manifest.num_clips == 7
     build(root, tmp_path / "whole", skip)
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: b"no parquet", lambda data: data[:-99], lambda data: data.replace(b"sha256", b"sha512")]
+)
+def test_rows_that_a_stopped_build_left_damaged_are_written_again(root, tmp_path, monkeypatch, damage):
+    out = tmp_path / "out"
+    build(root, tmp_path / "whole")
+    interrupted_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        build(root, out)
+    monkeypatch.undo()
+    for path in (out / "x" / ".train.build").glob("*.parquet"):
+        path.write_bytes(damage(path.read_bytes()))
+    build(root, out)
+    assert digests(out) == digests(tmp_path / "whole")
 
 
 def test_a_resumed_build_embeds_the_frames_that_it_finds_now(root, tmp_path, monkeypatch):
@@ -418,3 +437,77 @@ def test_problems_are_told_whatever_out_is(root, tmp_path, place, monkeypatch):
     with pytest.raises(InvalidInput, match="fps: found 0"):
         build(root, Path(place) if place == "." else tmp_path / place)
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+def test_a_clip_whose_samples_outgrow_a_shard_is_named_before_anything_is_written(root, tmp_path):
+    """attack.md 6: each sample repeats the turns before it: 8,000 turns (0.9 MB) became a shard of 3 GB."""
+    clips = many_clips(2)
+    say = {"role": "assistant", "content": "x" * 1000, "start_frame": 4, "end_frame": 4}
+    clips[1] |= {"conversation": [say] * 60, "dst": []}
+    (root / "x" / "train_training.json").write_text(json.dumps(clips))
+    options = Options(max_silent_frames=4, max_shard_bytes=1 << 20)  # 1000 * 60 * 61 / 2 bytes of text
+    with pytest.raises(InvalidInput) as caught:
+        build(root, tmp_path / "out", options)
+    (problem,) = caught.value.problems
+    assert str(problem) == (
+        "train_training.json clip 1 (video_uid 'v1', clip_idx 0): conversation: found 60 turns: its samples, each of "
+        "which repeats the turns before it, take more than 1 MB, expected a clip of at most --max-shard-mb 1; divide it"
+    )
+    assert not (tmp_path / "out").exists()
+    manifest = build(root, tmp_path / "out", replace(options, on_invalid="skip")).manifest
+    assert manifest.num_clips == 1 and manifest.skipped_by_field == {"conversation": 1}
+    assert build(root, tmp_path / "two", replace(options, max_shard_bytes=4 << 20)).manifest.num_clips == 2
+
+
+def test_images_do_not_count_where_a_clip_is_too_long_for_a_shard(root, tmp_path):
+    options = Options(embed_frames=True, max_shard_bytes=40_000)
+    shards = build(root, tmp_path / "out", options).manifest.shards
+    assert len(shards) == 7 and all(shard.bytes > 40_000 for shard in shards), "a clip is never divided"
+
+
+@pytest.mark.parametrize("name", ["train_training.json", "val_training.json"])
+def test_annotations_changed_while_a_build_reads_them_are_noticed(root, tmp_path, monkeypatch, name):
+    """attack.md 10: the manifest had the old digest beside new text, and "nothing to do" ever after."""
+    write_root(root, [raw_clip(video_uid="w", frames_file="frames/w.arrow")], split="val")
+    path = root / "x" / name
+    scan = build_module.scan_split
+
+    def change_and_scan(*arguments):
+        path.write_text(path.read_text().replace("Well begun.", "Well done.."))
+        return scan(*arguments)
+
+    monkeypatch.setattr(build_module, "scan_split", change_and_scan)
+    options = replace(SMALL, on_invalid="skip")
+    with pytest.raises(ProspectError, match=rf"{name}: was changed while it was read; run the same command again"):
+        build(root, tmp_path / "out", options)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.undo()
+    assert build(root, tmp_path / "out", options).manifest.num_clips == 7
+
+
+def test_frames_changed_while_their_shard_is_written_are_noticed(root, tmp_path, monkeypatch):
+    written = shard_writer.index_row
+
+    def change_and_write(*arguments):
+        os.utime(root / "x" / "frames" / "v0.arrow", ns=(0, 0))
+        return written(*arguments)
+
+    monkeypatch.setattr(shard_writer, "index_row", change_and_write)
+    with pytest.raises(ProspectError, match=r"v0\.arrow: was changed while it was read"):
+        build(root, tmp_path / "out", replace(SMALL, embed_frames=True))
+    assert not list((tmp_path / "out" / "x" / "train").glob("*.tar"))
+
+
+def test_out_may_be_a_file_url(root, tmp_path):
+    """attack.md 16: it could be read, and not be built."""
+    built = build(root, f"file://{tmp_path}/out")
+    assert built.folder.path == tmp_path / "out" / "x" / "train"
+    assert build(root, tmp_path / "out").up_to_date
+
+
+@pytest.mark.parametrize("dataset", ["..", ".", "", "x/..", "/"])
+def test_a_dataset_is_a_folder_of_the_data_root(root, tmp_path, dataset):
+    (root / "train_training.json").write_text("[]")
+    with pytest.raises(ProspectError, match="expected the name of a folder in"):
+        build_split(root, dataset, "train", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

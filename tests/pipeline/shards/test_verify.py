@@ -119,7 +119,7 @@ def test_a_sample_that_is_missing(copy):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        (b'"kind":"silent"', b'"kind":"silenT"', "tar: found"),
+        (b'"kind":"silent"', b'"kind":"silenT"', "sample: found kind: found 'silenT'"),
         (b'"should_update_dst":0', b'"should_update_dst":1', "-0000: sample: found"),
         (b'"indices":[2,3]', b'"indices":[2,9]', "-0000: sample: found"),
         (b'"prompt":"You', b'"prompt":"We!', "-0000: sample: found"),
@@ -199,11 +199,11 @@ def test_an_index_that_cannot_be_used(copy):
     path = copy / "shards" / "x" / "train" / "index.parquet"
     index = pl.read_parquet(path)
     index.head(30).write_parquet(path, row_group_size=21)
-    assert "index.parquet: rows: found 30, expected 35" in problems(copy)
+    assert "index.parquet: file: found rows: found 30, expected 35" in "".join(problems(copy))
     index.drop("next").write_parquet(path, row_group_size=21)
-    assert any("index.parquet: columns: found" in text for text in problems(copy))
+    assert any("index.parquet: file: found columns: found no next" in text for text in problems(copy))
     path.write_bytes(b"no parquet")
-    assert any("index.parquet: file: found Parquet" in text for text in problems(copy))
+    assert any("index.parquet: file: found rows: found 10 bytes" in text for text in problems(copy))
 
 
 def test_a_manifest_that_disagrees(copy):
@@ -212,7 +212,8 @@ def test_a_manifest_that_disagrees(copy):
     path.write_text(json.dumps(manifest | {"num_clips": 999}))
     assert problems(copy) == ["manifest.json: num_clips: found 999, expected 5, the shards'"]
     path.write_text(json.dumps({"format": "prospect.shards/2"}))
-    with pytest.raises(ProspectError, match=r"manifest\.json: dataset: found nothing .*build the .* --force"):
+    expected = r"manifest\.json: dataset: found nothing, expected this key; build the shards again \(--force\)"
+    with pytest.raises(ProspectError, match=expected):
         verify(copy)
 
 

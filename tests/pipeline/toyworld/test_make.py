@@ -146,3 +146,30 @@ def test_an_existing_world_is_refused_untouched(toy):
     with pytest.raises(ProspectError, match="is there already; remove it, or pass another --out"):
         make_toy(toy.parent, seed=9, clips=1)
     assert (toy / "val_training.json").stat().st_mtime_ns == before
+
+
+def test_two_that_write_one_folder_do_not_meet(tmp_path):
+    """attack.md 16: the second removed what the first had made so far, and both went on in one folder."""
+
+    def start_another():
+        with pytest.raises(
+            ProspectError, match=r"another make-toy is writing here; wait for it, or pass another --out"
+        ):
+            make_toy(tmp_path, seed=2, clips=2)
+
+    make_toy(tmp_path, seed=1, clips=2, on_clip=start_another)
+    make_toy(tmp_path / "alone", seed=1, clips=2)
+    alone, both = (
+        (folder / "toyworld" / "train_training.json").read_bytes() for folder in (tmp_path / "alone", tmp_path)
+    )
+    assert alone == both and sorted(p.name for p in tmp_path.iterdir()) == ["alone", "toyworld"]
+
+
+def test_what_a_killed_run_left_is_replaced(tmp_path):
+    (tmp_path / ".toyworld.partial" / "frames").mkdir(parents=True)
+    (tmp_path / ".toyworld.lock").touch()
+    make_toy(tmp_path, seed=1, clips=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["toyworld"]
+    with pytest.raises(ProspectError, match="is there already"):
+        make_toy(tmp_path, seed=1, clips=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["toyworld"]

@@ -1,10 +1,13 @@
 import io
+import os
 import re
 import shutil
+import signal
 import tarfile
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -181,10 +184,23 @@ def test_an_error_leaves_a_worker_as_it_is(root, tokenizer):
 def test_a_truncated_shard_is_named(root, tokenizer, tmp_path):
     packed = reader(root, tokenizer)
     object.__setattr__(packed.split, "folder", tmp_path)
-    for shard in packed.split.manifest["shards"]:
-        (tmp_path / shard["name"]).write_bytes(b"x" * 100)
+    for shard in packed.split.manifest.shards:
+        (tmp_path / shard.name).write_bytes(b"x" * 100)
     with pytest.raises(ProspectError, match=r"train-000000\.tar sample v0-.*: the shard ends early"):
         packed.read(Request(0, 0, 0))
+
+
+@pytest.mark.parametrize("data", [b"no parquet", None])
+def test_a_kept_plan_of_other_columns_is_made_again(root, tokenizer, tmp_path, data):
+    settings = DataConfig(dataset="x", shards=root / "plain", root=root / "data")
+    split, tokens = read_split(settings.shards, "x", "train", settings.root), Tokens(tokenizer, 1)
+    expected, kept = sequence_table(split, tokens, settings), tmp_path / "plan.parquet"
+    if data is None:
+        expected.drop("state").write_parquet(kept)
+    else:
+        kept.write_bytes(data)
+    assert sequence_table(split, tokens, settings, kept).equals(expected)
+    assert pl.read_parquet(kept).equals(expected)
 
 
 def test_plans_are_cached_under_what_they_depend_on(root, tokenizer, tmp_path):
@@ -309,6 +325,28 @@ def test_skip_leaves_a_broken_sample_out_and_counts_it(copied, tokenizer, worker
     assert not batches[1]["target_kind"].any(), "nothing is learned from it"
 
 
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_worker_that_dies_is_one_clear_error(root, tokenizer, after):
+    """attack.md 12: a raw RuntimeError. `after` so many batches."""
+    packed = reader(root, tokenizer)
+    requests = [[Request(0, 0, 0)]] * 9
+    loader = make_loader(packed, MicroBatches(lambda: iter(requests), 9), pad=0, num_workers=1)
+    batches = iter(loader)
+    for _ in range(after):
+        next(batches)
+    (worker,) = loader._iterator._workers
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(ProspectError, match=r"a data worker died \(killed, out of memory.*data\.num_workers"):
+        list(batches)
+
+
+def test_an_error_of_ours_in_a_worker_keeps_its_traceback(root, tokenizer):
+    packed = reader(root, tokenizer)
+    loader = make_loader(packed, MicroBatches(lambda: iter([["no request"]]), 1), pad=0, num_workers=1)
+    with pytest.raises(AttributeError, match="in DataLoader worker process 0"):
+        list(loader)
+
+
 def test_too_many_broken_samples_in_a_row_stop_the_run(copied, tokenizer):
     (copied / "data" / "x" / "frames" / "v1.arrow").unlink()
     packed = reader(copied, tokenizer, "shards", on_error="skip", max_consecutive_errors=3)
@@ -331,7 +369,7 @@ def test_no_pickle_is_loaded_and_no_shell_asked(copied, tokenizer, tmp_path, mon
             info.size = len(evil)
             tar.addfile(info, io.BytesIO(evil))
     assert packed.read(Request(0, 0, 0)).key.startswith("v0-"), "members that the index does not list are not read"
-    with pytest.raises(ProspectError, match="not a turn sample"):
+    with pytest.raises(ProspectError, match="found the name 'v0-c000-0000\\.pyd', expected KEY"):
         list(read_samples(ShardFile(LocalFolder(shard.parent), shard.name)))
     for place in (f"pipe:touch {mark}", f"pipe:touch {mark} |"):
         with pytest.raises(ProspectError, match="no such file"):

@@ -26,10 +26,11 @@ def test_the_same_shards_tokenizer_and_settings_have_one_fingerprint(planned, ro
 
 def test_other_bytes_of_any_shard_change_it(planned):
     split, *rest = planned
-    shards = split.manifest["shards"]
+    shards = split.manifest.shards
     for number in range(len(shards)):
-        other = [shard | {"sha256": "0" * 64} if i == number else shard for i, shard in enumerate(shards)]
-        changed = replace(split, manifest=split.manifest | {"shards": other})
+        other = list(shards)
+        other[number] = shards[number].model_copy(update={"sha256": "0" * 64})
+        changed = replace(split, manifest=split.manifest.model_copy(update={"shards": other}))
         assert table_fingerprint(changed, *rest) != table_fingerprint(*planned)
 
 

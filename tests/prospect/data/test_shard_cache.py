@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -15,6 +16,7 @@ from pipeline.errors import ProspectError
 from pipeline.io import remote as remote_module
 from pipeline.io import storage
 from pipeline.io.remote import RemoteFolder
+from pipeline.shards.manifest import FileRecord, Manifest
 from prospect.config import DataConfig
 from prospect.data.index import read_split
 from prospect.data.loader import MicroBatches, make_loader
@@ -68,7 +70,7 @@ def test_shards_behind_http_give_the_bytes_of_local_ones_and_are_fetched_once(se
     assert split.index.equals(local.index)
     assert everything(split) == everything(local)
     everything(split)
-    names = [shard["name"] for shard in split.manifest["shards"]]
+    names = [shard.name for shard in split.manifest.shards]
     assert len(names) > 1 and [server.requests[name] for name in names] == [1] * len(names)
     _, again = remote(server, tmp_path)
     assert everything(again) == everything(local) and server.requests[names[0]] == 1
@@ -114,7 +116,7 @@ def test_the_loader_reads_remote_shards_in_its_workers(server, tmp_path, root, t
 
 
 def test_failures_that_pass_are_tried_again_later_and_later(server, tmp_path, local, waits):
-    names = [shard["name"] for shard in local.manifest["shards"]]
+    names = [shard.name for shard in local.manifest.shards]
     server.faults[names[0]] = [500, 503, "cut"]
     server.faults["manifest.json"] = [429]
     server.faults["index.parquet"] = ["cut"]
@@ -125,20 +127,20 @@ def test_failures_that_pass_are_tried_again_later_and_later(server, tmp_path, lo
 
 
 def test_failures_that_last_are_named_with_the_number_of_tries(server, tmp_path, local, waits):
-    name = local.manifest["shards"][0]["name"]
+    name = local.manifest.shards[0].name
     _, split = remote(server, tmp_path)
     server.faults[name] = [500] * 9
     with pytest.raises(ProspectError, match=rf"http://127.*/{name}: ClientResponseError: 500.*\(5 tries\)"):
         split.members(0, [0])
     assert server.requests[name] == 5 and len(waits) == 4
-    assert [p.name for p in copies(tmp_path)] == [split.manifest["index"]["sha256"]], "no half-written copy"
+    assert [p.name for p in copies(tmp_path)] == [split.manifest.index.sha256], "no half-written copy"
 
 
 def test_what_is_not_there_is_named_at_once(server, tmp_path, waits):
     with pytest.raises(ProspectError, match=r"http://127.*/nowhere/x/train: found no finished shards"):
         remote(server, tmp_path, "nowhere")
     _, split = remote(server, tmp_path)
-    name = split.manifest["shards"][0]["name"]
+    name = split.manifest.shards[0].name
     server.faults[name] = [404]
     with pytest.raises(ProspectError, match=rf"{name}: no such file"):
         split.members(0, [0])
@@ -147,27 +149,27 @@ def test_what_is_not_there_is_named_at_once(server, tmp_path, waits):
 
 def test_another_file_than_the_manifest_lists_is_refused(server, tmp_path):
     _, split = remote(server, tmp_path)
-    shard = split.manifest["shards"][0]
-    shard["sha256"] = "0" * 64
-    with pytest.raises(
-        ProspectError, match=rf"{shard['name']}: found sha256 \w+, expected 0000.* \(3 tries\): it is not"
-    ):
-        split.members(0, [0])
-    assert server.requests[shard["name"]] == 3 and "0" * 64 not in [p.name for p in copies(tmp_path)]
+    shard = split.manifest.shards[0]
+    record = split.manifest.model_dump()
+    record["shards"][0]["sha256"] = "0" * 64
+    other = replace(split, manifest=Manifest.model_validate(record))
+    with pytest.raises(ProspectError, match=rf"{shard.name}: found sha256 \w+, expected 0000.* \(3 tries\): it is not"):
+        other.members(0, [0])
+    assert server.requests[shard.name] == 3 and "0" * 64 not in [p.name for p in copies(tmp_path)]
 
 
 def test_a_copy_that_was_damaged_on_disk_is_fetched_again(server, tmp_path, local):
     _, split = remote(server, tmp_path)
     expected = everything(split)
-    shard = split.manifest["shards"][0]
-    copy = tmp_path / "cache" / "shards" / shard["sha256"]
+    shard = split.manifest.shards[0]
+    copy = tmp_path / "cache" / "shards" / shard.sha256
     copy.write_bytes(b"x" * 100)
-    assert everything(split) == expected and server.requests[shard["name"]] == 2
+    assert everything(split) == expected and server.requests[shard.name] == 2
 
 
 def test_a_copy_of_the_index_that_was_damaged_on_disk_is_fetched_again(server, tmp_path, local):
     _, split = remote(server, tmp_path)
-    copy = tmp_path / "cache" / "shards" / split.manifest["index"]["sha256"]
+    copy = tmp_path / "cache" / "shards" / split.manifest.index.sha256
     copy.write_bytes(copy.read_bytes()[:200])
     _, again = remote(server, tmp_path)
     assert again.index.equals(local.index) and server.requests["index.parquet"] == 2
@@ -194,8 +196,13 @@ def files(tmp_path):
     server.stop()
 
 
+def a_file(sha256: str) -> FileRecord:
+    """What a manifest says of one of them."""
+    return FileRecord(bytes=100, sha256=sha256)
+
+
 def read(cache, server, hashes, name) -> bytes:
-    with cache.open(RemoteFolder(server.url), name, hashes[name]) as file:
+    with cache.open(RemoteFolder(server.url), name, a_file(hashes[name])) as file:
         return file.read()
 
 
@@ -207,7 +214,7 @@ def test_the_least_recently_used_copies_go_first(files, tmp_path):
         time.sleep(0.01)
     read(cache, server, hashes, "c")
     assert {p.name for p in copies(tmp_path)} == {hashes["a"], hashes["c"]}
-    with cache.open(RemoteFolder(server.url), "a", hashes["a"]) as file:
+    with cache.open(RemoteFolder(server.url), "a", a_file(hashes["a"])) as file:
         read(cache, server, hashes, "b"), read(cache, server, hashes, "d")
         assert file.read() == b"a" * 100, "an open file outlives its eviction"
     assert hashes["a"] not in {p.name for p in copies(tmp_path)}
@@ -233,7 +240,7 @@ def test_a_copy_evicted_as_soon_as_it_is_there_is_still_read(files, tmp_path, mo
 
 def _ask(folder: Path, url: str, hashes: dict[str, str], start: float) -> None:
     time.sleep(max(0.0, start - time.time()))
-    with ShardCache(folder, 10**9).open(RemoteFolder(url), "a", hashes["a"]) as file:
+    with ShardCache(folder, 10**9).open(RemoteFolder(url), "a", a_file(hashes["a"])) as file:
         assert file.read() == b"a" * 100
 
 

@@ -279,12 +279,12 @@ def test_a_sequence_over_the_window(root):
 
 
 def test_states_that_were_not_replayed(root, monkeypatch):
-    expand = writer.expand
+    expand = writer.samples_of
 
     def forgets(clip, *cuts):
         return [dataclasses.replace(s, dst_state=clip.initial_state) for s in expand(clip, *cuts)]
 
-    monkeypatch.setattr(writer, "expand", forgets)
+    monkeypatch.setattr(writer, "samples_of", forgets)
     build_split(root / "data", "x", "train", root / "shards", force=True)
     found = fired(run(root))
     assert list(found) == ["states"]
