@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import Problem, ProspectError
 from pipeline.io.frame_store import find_frames_file, open_frames
-from pipeline.io.images import ERRORS, open_image
+from pipeline.io.images import ERRORS, rgb_pixels
 from pipeline.io.storage import Folder, sha256_in
 from pipeline.progress import Progress, unwatched
 from pipeline.shards import manifest as m
@@ -239,8 +239,7 @@ def _check_frames(
             verified.add(file, sample.key, "images", f"{len(images)} members", f"{len(names)}: one a frame")
         for member in images:
             try:
-                with open_image(member.data) as image:
-                    image.load()
+                rgb_pixels(member.data)
             except ERRORS as error:
                 verified.add(file, sample.key, member.name, error, "an image that can be decoded")
         return
