@@ -3,8 +3,8 @@
 Upright (EXIF orientations 2 to 8, of JPEG, PNG and WebP), 16-bit grey scaled to 8 bits, transparency over white, as
 transformers' image processors put it. Training, streaming, contact sheets, films and pages all decode here.
 
-What a shard or a frames file holds may come from anywhere: only the formats that frames have are tried (Pillow would
-hand an EPS to Ghostscript), and a header that claims more pixels than any frame has is refused before memory follows it.
+What a shard or a frames file holds may come from anywhere: only the formats that frames have are tried (Pillow hands
+an EPS to Ghostscript), and a header that claims more pixels than any frame has is refused before memory follows it.
 JPEGs are decoded by simplejpeg (libjpeg-turbo; the same pixels as Pillow's, in about half the time:
 benchmarks/stream.py), anything else by Pillow.
 """
