@@ -21,8 +21,9 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.annotations.clips import Clip, Role, Step, Turn, in_sequence_order, read_raw_clips
+from pipeline.annotations.clips import Clip, Role, Step, Turn, in_sequence_order
 from pipeline.annotations.dst import MOVES, STATES, STEP_ID, State, Update, apply_updates, as_transition, format_updates
+from pipeline.annotations.json_files import read_raw_clips
 from pipeline.errors import Problem, ProspectError
 
 ROLES: Mapping[str, Role] = {

@@ -16,7 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictInt, StrictStr, ValidationError
 
-from pipeline.annotations.clips import SPLITS, read_raw_clips
+from pipeline.annotations.clips import SPLITS
+from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.validate import RawModel, Report
 from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.io.storage import LocalFolder

@@ -14,8 +14,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.annotations.clips import Clip, decode_clip, encode_clip, prompt_text, read_raw_clips
+from pipeline.annotations.clips import Clip, decode_clip, encode_clip, prompt_text
 from pipeline.annotations.files import annotation_file, other_annotations
+from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.ranges import count_ranges
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import Problem

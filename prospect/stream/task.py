@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.annotations.clips import Clip, Step, Turn, read_raw_clips
+from pipeline.annotations.clips import Clip, Step, Turn
 from pipeline.annotations.dst import STEP_ID, State
+from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import InvalidInput, Problem, ProspectError
 from prospect.layout import state_after
