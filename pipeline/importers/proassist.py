@@ -17,8 +17,9 @@ from typing import Annotated, Any
 from pydantic import Field, StrictInt, StrictStr, ValidationError
 
 from pipeline.annotations.clips import SPLITS
-from pipeline.annotations.json_files import read_raw_clips
-from pipeline.annotations.validate import RawModel, Report
+from pipeline.annotations.json_files import read_raw_clips, repeated_keys
+from pipeline.annotations.records import RawModel, clip_label, report_errors
+from pipeline.annotations.report import Report
 from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.io.storage import LocalFolder
 
@@ -131,13 +132,13 @@ def _convert(files: Sequence[Path], counts: Counter[str], problems: list[Problem
                     Problem(file.name, f"dialogue {index}", "", "dialogue", type(raw).__name__, "a JSON object")
                 )
                 continue
-            where = f"dialogue {index} (video_uid {raw.get('video_uid')!r}, clip_idx {raw.get('clip_idx', 0)})"
-            report = Report(file.name, where)
+            report = Report(file.name, clip_label(raw, index, "dialogue"))
+            for place, key in repeated_keys(raw):
+                report.add(f"{place}.{key}" if place else key, "this key twice in one object", "it once")
             try:
                 sample = Prepared.model_validate(raw)
             except ValidationError as error:
-                for detail in error.errors():
-                    report.schema_error(detail["loc"], detail["input"], detail["msg"], raw)
+                report_errors(error, report)
                 problems += report.problems
                 continue
             if sample.metadata.summary_only:
@@ -201,7 +202,7 @@ def _turns(
 ) -> Iterator[dict[str, Any]]:
     end: int | None = None  # of the frames so far, exclusive
     for index, turn in enumerate(conversation):
-        report.turn = f"turn {index} ({turn.role})"
+        report.at_turn(index, turn.role)
         if turn.role == "frames":
             if turn.start is None or turn.end is None or turn.start >= turn.end:
                 report.add("start, end", f"{turn.start}, {turn.end}", "frames from start up to, without, a later end")

@@ -135,6 +135,11 @@ def open_frames(path: Path) -> FrameFile:
     return FrameFile(path)
 
 
+def open_named(frames_file: str, roots: Sequence[Path]) -> FrameFile:
+    """Find the Arrow file that an annotation names, and open it."""
+    return open_frames(find_frames_file(frames_file, roots))
+
+
 def find_frames_file(frames_file: str, roots: Sequence[Path]) -> Path:
     """Find the Arrow file that an annotation names: under the first root that has its longest matching suffix.
 
