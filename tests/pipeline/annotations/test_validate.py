@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from pipeline.annotations.clips import Step, Turn
@@ -5,6 +7,7 @@ from pipeline.annotations.json_files import Repeated
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import ProspectError
 from tests.helpers.fakes import raw_clip
+from tests.helpers.places import ROOT
 
 
 class Rows:
@@ -407,3 +410,11 @@ def test_a_clip_that_is_hard_to_match_takes_no_time():
     assert problems(raw_clip(dst=[{"id": "S1" + spaces, "name": "a"}, {"id": "S2", "name": spaces + "\n"}]))
     assert problems(with_turn(2, content=f"{spaces}->{spaces}->{spaces}"))
     assert problems(with_turn(2, content=[{"id": "a-" * 100_000, "transition": "start"}]))
+
+
+def test_the_examples_of_the_documentation_are_clips():
+    page = (ROOT / "docs" / "data-formats.md").read_text()
+    least, whole = (json.loads(block.partition("```")[0]) for block in page.split("```json\n")[1:])
+    clip, found = check(least, rows=130)
+    assert found == [] and [turn.end_frame for turn in clip.turns] == [0, 9, 9, 127]
+    assert check(whole, rows=83)[1] == []
