@@ -159,7 +159,7 @@ def report_errors(error: ValidationError, report: Report, place: str = "") -> No
 
 def clip_label(raw: Mapping[str, Any], index: int, kind: str = "clip") -> str:
     """Name a clip (or dialogue) in messages: its place in the file, and what it says it is."""
-    return f"{kind} {index} (video_uid {short(raw.get('video_uid'))}, clip_idx {short(raw.get('clip_idx', 0))})"
+    return f"{kind} {index} (video_uid {short(raw.get('video_uid'), 200)}, clip_idx {short(raw.get('clip_idx', 0))})"
 
 
 def updates_of(content: str) -> list[RawUpdate]:

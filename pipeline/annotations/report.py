@@ -26,10 +26,10 @@ class Report:
         self.turn = f"turn {index} ({role if is_plain else short(role)})"
 
 
-def short(value: object) -> str:
-    """Show a value as Python writes it, in 80 characters."""
-    text = repr(value[:100] if isinstance(value, (str, list)) else value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def short(value: object, most: int = 80) -> str:
+    """Show a value as Python writes it, in `most` characters."""
+    text = repr(value[:most] if isinstance(value, (str, list)) else value)
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def shown(text: str, most: int = MOST[1]) -> str:

@@ -15,7 +15,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.ExifTags import Base as Tag
 
 Pixels = npt.NDArray[np.uint8]
@@ -48,7 +48,10 @@ def open_image(data: bytes) -> Image.Image:
     Raises:
         OSError, ValueError, SyntaxError, Image.DecompressionBombError: ERRORS; no such image, or too large.
     """
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:  # its message has an address in memory, other in each run
+        raise ValueError(f"no {', '.join(FORMATS)} image") from None
     check_size(image.width, image.height)
     return image
 
