@@ -437,6 +437,13 @@ def test_one_video_in_both_unicode_forms_is_one_video(tmp_path, suffix):
         build(root, tmp_path / "out")
 
 
+def test_a_dataset_named_in_the_other_unicode_form_is_told_apart(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    root = write_root(tmp_path / "data", [raw_clip(frames_file="frames/v1.arrow")], dataset=decomposed)
+    with pytest.raises(ProspectError, match=r"one whose name looks the same in another Unicode form, cafe\\u0301"):
+        build_split(root, composed, "train", tmp_path / "out")
+
+
 def test_frames_that_are_no_images_are_refused_before_they_are_embedded(root, tmp_path):
     """attack.md 10; without --embed-frames each clip's first image is decoded (data.md 17)."""
     path = root / "x" / "frames" / "v1.arrow"
