@@ -8,6 +8,7 @@ A file that is cut short while it is mapped ends the process when its missing pa
 compared before each read; what is cut between that and the read itself cannot be caught.
 """
 
+import mmap
 import os
 import struct
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ MAGIC = b"ARROW1"
 EXPECTED = "expected an Arrow IPC stream or file with one row a frame; write it again"
 DAMAGE = (OSError, EOFError, ValueError, pa.ArrowException, struct.error)  # what reading a damaged file raises
 # Slots of FlatBuffers tables, and values of a union.
-MESSAGE_HEADER_TYPE, MESSAGE_HEADER = 1, 2
+MESSAGE_HEADER_TYPE, MESSAGE_HEADER, MESSAGE_BODY_LENGTH = 1, 2, 3
 DICTIONARY_BATCH, RECORD_BATCH = 2, 3
 DICTIONARY_DATA = 1
 BATCH_BUFFERS, BATCH_COMPRESSION = 2, 3
@@ -42,7 +43,7 @@ class ArrowFile:
             self._source = pa.memory_map(str(path))
             self._size = self._source.size()
             self._is_file_format = self._source.read(len(MAGIC)) == MAGIC
-            claimed = sum(_claims(message) for message in self._messages())
+            claimed = _claimed(path, self._is_file_format)
             self.schema: pa.Schema = self._reader().schema
             self.names: list[str] = self.schema.names
         except FileNotFoundError:
@@ -81,30 +82,52 @@ class ArrowFile:
             return pa.ipc.open_file(self._source, options=options)
         return pa.ipc.open_stream(self._source, options=options)
 
-    def _messages(self) -> Iterator[pa.Message]:
-        """The messages that a reader of the file would read: those of the footer, or of the stream."""
-        if not self._is_file_format:
-            self._source.seek(0)
-            yield from pa.ipc.MessageReader.open_stream(self._source)
-            return
-        length = struct.Struct("<i6s")
-        size, magic = length.unpack(self._source.read_at(length.size, max(self._size - length.size, 0)))
-        if magic != MAGIC or not 0 < size <= self._size - length.size:
-            raise pa.ArrowInvalid("its end is missing: it is cut short or was not closed")
-        footer = _Table.root(self._source.read_at(size, self._size - length.size - size))
-        for slot in (FOOTER_DICTIONARIES, FOOTER_BATCHES):
-            for offset, *_ in footer.structs(slot, "<qiiq"):  # struct Block
-                self._source.seek(offset)
-                yield pa.ipc.read_message(self._source)
-
     def _unreadable(self, error: Exception) -> ProspectError:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         return ProspectError(f"{self.path}: cannot be read as Arrow ({first_line}), {EXPECTED}")
 
 
-def _claims(message: pa.Message) -> int:
-    """Count the bytes that the compressed buffers of a message say they become; 0 where none is compressed."""
-    table = _Table.root(message.metadata.to_pybytes())
+def _claimed(path: Path, is_file_format: bool) -> int:
+    """Count the bytes that a file's compressed buffers say they become; 0 where none is compressed.
+
+    Tables of messages alone are read, not the bodies between them. Raises one of DAMAGE where they lead nowhere.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        places = _blocks(data) if is_file_format else _messages(data)
+        return sum(_claims(data, place) for place in places)
+
+
+def _blocks(data: mmap.mmap) -> Iterator[int]:
+    """Where the messages of a file with a footer stand."""
+    end = len(data) - 4 - len(MAGIC)
+    size = _at("<i", data, end)
+    if data[-len(MAGIC) :] != MAGIC or not 0 < size <= end:
+        raise ValueError("its end is missing: it is cut short or was not closed")
+    footer = _Table.root(data[end - size : end])
+    for slot in (FOOTER_DICTIONARIES, FOOTER_BATCHES):
+        for offset, *_ in footer.structs(slot, "<qiiq"):  # struct Block
+            yield offset
+
+
+def _messages(data: mmap.mmap) -> Iterator[int]:
+    """Where the messages of a stream stand, one after the other; it ends with a message of no length, or the file."""
+    place = 0
+    while place < len(data) and (size := _at("<i", data, place + _prefix(data, place) - 4)) > 0:
+        yield place
+        start = place + _prefix(data, place)
+        body = _Table.root(data[start : start + size]).number(MESSAGE_BODY_LENGTH, "<q")
+        place = start + size + max(body, 0)
+
+
+def _prefix(data: mmap.mmap, place: int) -> int:
+    """Bytes before a message's table: its length, after a mark in files since Arrow 0.15."""
+    return 8 if _at("<i", data, place) == -1 else 4
+
+
+def _claims(data: mmap.mmap, place: int) -> int:
+    start = place + _prefix(data, place)
+    size = _at("<i", data, start - 4)
+    table = _Table.root(data[start : start + max(size, 0)])
     kind = table.number(MESSAGE_HEADER_TYPE, "<B")
     if kind not in (DICTIONARY_BATCH, RECORD_BATCH):
         return 0
@@ -113,10 +136,10 @@ def _claims(message: pa.Message) -> int:
         batch = batch.table(DICTIONARY_DATA)
     if not batch or not batch.table(BATCH_COMPRESSION):
         return 0
-    body, claimed = memoryview(message.body), 0
+    claimed, body = 0, start + size
     for offset, length in batch.structs(BATCH_BUFFERS, "<qq"):  # struct Buffer
         if length:
-            claimed += max(_at("<q", body, offset), length)  # what it becomes; -1: it is not compressed
+            claimed += max(_at("<q", data, body + offset), length)  # what it becomes; -1: it is not compressed
     return claimed
 
 
@@ -156,7 +179,7 @@ class _Table:
         return self._place + offset if offset else 0
 
 
-def _at(form: str, data: bytes | memoryview, place: int) -> int:
+def _at(form: str, data: bytes | mmap.mmap, place: int) -> int:
     if place < 0:
         raise struct.error("leads out of the buffer")
     value: int = struct.unpack_from(form, data, place)[0]
