@@ -61,14 +61,16 @@ def check_steps(clip: Read[RawClip], report: Report) -> Steps:
     read = [read_record(RawStep, step, report, f"dst.{place}") for place, step in enumerate(raw.dst)]
     ids = [step.record.id for step in read if "id" not in step.unsound]
     are_known = "dst" not in clip.unsound and len(ids) == len(read)
+    seen: set[str] = set()
     for place, step in enumerate(read):
         if "id" in step.unsound:
             continue
         step_id = step.record.id
         if not STEP_ID.fullmatch(step_id):
             report.add(f"dst.{place}.id", repr(step_id), "letters, digits, '_', '.' or '-' (it stands in 'S1->start')")
-        if any(step_id == other.record.id for other in read[:place]):
+        if step_id in seen:
             report.add(f"dst.{place}.id", repr(step_id), "each step id once")
+        seen.add(step_id)
     steps = Steps([step.record for step in read], dict.fromkeys(ids, "not_started"), are_known)
     given = raw.initial_dst_state
     if "initial_dst_state" in clip.unsound:
