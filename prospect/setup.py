@@ -18,6 +18,7 @@ from transformers import SmolVLMConfig
 
 from pipeline.annotations.clips import prompt_text
 from pipeline.errors import ProspectError
+from pipeline.io.images import SHOWN_AS
 from prospect.config import Config, DataConfig
 from prospect.data.decode import DRAFT_GAP
 from prospect.data.features import FeatureStore
@@ -170,7 +171,16 @@ def feature_dtype(config: Config) -> str:
 def feature_key(model: Any, dtype: str) -> str:
     """Digest all that a frame's feature depends on: weights, tokens a frame, normalisation, size and resize, dtype."""
     settings, size = model.prospect_settings, model.config.vision_config.image_size
-    about = [settings.tokens_per_frame, settings.image_mean, settings.image_std, size, DRAFT_GAP, "lanczos", dtype]
+    about = [
+        settings.tokens_per_frame,
+        settings.image_mean,
+        settings.image_std,
+        size,
+        DRAFT_GAP,
+        "lanczos",
+        SHOWN_AS,
+        dtype,
+    ]
     digest = hashlib.sha256(repr(about).encode())
     for part in (model.model.vision_model, model.model.connector):
         for name, tensor in sorted(part.state_dict().items()):

@@ -1,5 +1,6 @@
 """Which files of a data root hold a split: DATA_ROOT/DATASET/SPLIT_training.json or .jsonl."""
 
+import unicodedata
 from pathlib import Path
 
 from pipeline.annotations.clips import SPLITS
@@ -19,6 +20,12 @@ def annotation_file(data_root: Path, dataset: str, split: str) -> Path:
         example = f", e.g. {name}" if (name := Path(dataset).name) not in ("", "..") else ""
         raise ProspectError(f"--dataset {dataset}: expected the name of a folder in {data_root}{example}")
     if not folder.is_dir():
+        same = next((name for name in datasets(data_root, split) if _one_form(name) == _one_form(dataset)), None)
+        if same:
+            raise ProspectError(
+                f"{folder}: no such dataset, but one whose name looks the same in another Unicode form, "
+                f"{same.encode('ascii', 'backslashreplace').decode()}; rename the folder, or name it with the Tab key"
+            )
         there = ", ".join(datasets(data_root, split)) or "none"
         raise ProspectError(f"{folder}: no such dataset; {data_root} has these with a {split} split: {there}")
     path = _split_file(folder, split)
@@ -57,6 +64,10 @@ def other_annotations(source: Path, split: str) -> list[Path]:
     """List the annotation files of the dataset's other splits."""
     paths = (_split_file(source.parent, other) for other in SPLITS if other != split)
     return [path for path in paths if path]
+
+
+def _one_form(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _split_file(folder: Path, split: str) -> Path | None:

@@ -1,7 +1,7 @@
 """ProAssist's prepared dialogues (`.jsonl`, https://github.com/pro-assist/ProAssist) to clips that build-shards reads.
 
 A prepared conversation alternates "frames" turns, whose `end` is EXCLUSIVE, with turns that happen at the last of
-these frames, `end - 1`. Steps come from the numbered list of `metadata.knowledge`. What ProAssist adds to carry the
+these frames, `end - 1`. Steps come from `metadata.knowledge` (`knowledge.py`). What ProAssist adds to carry the
 task across context windows is dropped, as the state does that here: `progress` texts, the summary turns at a clip's
 end, and progress and knowledge in system turns. No DST_UPDATE turns are invented: such clips train speaking alone.
 """
@@ -16,18 +16,20 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictInt, StrictStr, ValidationError
 
-from pipeline.annotations.clips import SPLITS, read_raw_clips
-from pipeline.annotations.validate import RawModel, Report
+from pipeline.annotations.clips import SPLITS
+from pipeline.annotations.json_files import read_raw_clips, repeated_keys
+from pipeline.annotations.records import Name, RawModel, Text, clip_label, report_errors
+from pipeline.annotations.report import Report
 from pipeline.errors import InvalidInput, Problem, ProspectError
+from pipeline.importers.knowledge import read_knowledge
 from pipeline.io.storage import LocalFolder
 
-STEP = re.compile(r"\s*\d+[.)]\s+(.*\S)")  # "3. Separate the cabin from the chassis"
-PROGRESS = re.compile(r"\s*The time elapsed since the start of the task is .*", re.DOTALL)
+PROGRESS = "The time elapsed since the start of the task is "  # begins a summary of the progress made
 
 
 class PreparedTurn(RawModel):
-    role: StrictStr
-    content: StrictStr | None = None
+    role: Text
+    content: Text | None = None
     start: Annotated[StrictInt, Field(ge=0)] | None = None  # of a "frames" turn
     end: StrictInt | None = None  # exclusive
     time: float | None = None
@@ -36,8 +38,8 @@ class PreparedTurn(RawModel):
 
 
 class Metadata(RawModel):
-    knowledge: StrictStr = ""
-    user_id: StrictStr | None = None
+    knowledge: Text = ""
+    user_id: Text | None = None
     progress: StrictStr | None = None  # the summary that ends the clip, if any
     summary_only: bool = False
 
@@ -45,10 +47,10 @@ class Metadata(RawModel):
 class Prepared(RawModel):
     """One line of a prepared file."""
 
-    dataset: StrictStr = Field(min_length=1)
-    video_uid: StrictStr = Field(min_length=1)
+    dataset: Name
+    video_uid: Name
     clip_idx: StrictInt = Field(default=0, ge=0)
-    frames_file: StrictStr = Field(min_length=1)
+    frames_file: Name
     fps: float = Field(default=2, gt=0, le=1000)
     conversation: list[PreparedTurn] = Field(min_length=1)
     metadata: Metadata = Metadata()
@@ -99,18 +101,6 @@ def import_proassist(
     return counts
 
 
-def steps_of(knowledge: str) -> list[str]:
-    """Read the numbered list in a task's knowledge; lines below a number that have none belong to it."""
-    steps: list[str] = []
-    for line in knowledge.splitlines():
-        numbered = STEP.fullmatch(line)
-        if numbered:
-            steps.append(numbered[1])
-        elif steps and line.strip():
-            steps[-1] += f" {line.strip()}"
-    return steps
-
-
 def _split_of(file: Path) -> str:
     splits = [split for split in SPLITS if re.search(rf"(?<![a-z]){split}(?![a-z])", file.stem)]
     if len(splits) != 1:
@@ -130,13 +120,13 @@ def _convert(files: Sequence[Path], counts: Counter[str], problems: list[Problem
                     Problem(file.name, f"dialogue {index}", "", "dialogue", type(raw).__name__, "a JSON object")
                 )
                 continue
-            where = f"dialogue {index} (video_uid {raw.get('video_uid')!r}, clip_idx {raw.get('clip_idx', 0)})"
-            report = Report(file.name, where)
+            report = Report(file.name, clip_label(raw, index, "dialogue"))
+            for place, key in repeated_keys(raw):
+                report.add(f"{place}.{key}" if place else key, "this key twice in one object", "it once")
             try:
                 sample = Prepared.model_validate(raw)
             except ValidationError as error:
-                for detail in error.errors():
-                    report.schema_error(detail["loc"], detail["input"], detail["msg"], raw)
+                report_errors(error, report)
                 problems += report.problems
                 continue
             if sample.metadata.summary_only:
@@ -165,6 +155,9 @@ def _clip(
     if not frames:
         report.add("conversation", "no frames turn", "one at least")
         return {}
+    knowledge = read_knowledge(sample.metadata.knowledge)
+    counts["without steps in their knowledge"] += not knowledge.steps
+    counts["lines of knowledge in no step"] += knowledge.num_left_out
     who = f"-{sample.metadata.user_id}" if sample.metadata.user_id else ""
     clip = {
         "id": f"{sample.video_uid}{who}-c{sample.clip_idx:03d}",
@@ -175,10 +168,7 @@ def _clip(
         "frames_file": sample.frames_file,
         "start_frame_idx": frames[0].start,
         "end_frame_idx": (frames[-1].end or 0) - 1,
-        "dst": [
-            {"type": "step", "id": f"S{number}", "name": name}
-            for number, name in enumerate(steps_of(sample.metadata.knowledge), 1)
-        ],
+        "dst": [{"type": "step", "id": f"S{number}", "name": name} for number, name in enumerate(knowledge.steps, 1)],
         "conversation": turns,
         "metadata": {key: value for key, value in raw.get("metadata", {}).items() if key != "progress"},
     }
@@ -200,7 +190,7 @@ def _turns(
 ) -> Iterator[dict[str, Any]]:
     end: int | None = None  # of the frames so far, exclusive
     for index, turn in enumerate(conversation):
-        report.turn = f"turn {index} ({turn.role})"
+        report.at_turn(index, turn.role)
         if turn.role == "frames":
             if turn.start is None or turn.end is None or turn.start >= turn.end:
                 report.add("start, end", f"{turn.start}, {turn.end}", "frames from start up to, without, a later end")
@@ -219,7 +209,7 @@ def _turns(
         if not content:
             continue
         place = {} if end is None else {"start_frame": end - 1, "end_frame": end - 1}
-        time = {} if turn.time is None else {"time": turn.time}
+        time = {} if turn.time is None or not place else {"time": turn.time}
         yield {"role": turn.role, "content": content, **place, **time, "labels": turn.labels or ""}
     report.turn = ""
 
@@ -230,6 +220,6 @@ def _without_context(text: str, sample: Prepared, progress: str | None, counts: 
     shorter = text.replace(knowledge, "") if sample.metadata.knowledge else text
     if progress:
         shorter = shorter.replace(progress, "")
-    shorter = PROGRESS.sub("", shorter).strip()
+    shorter = shorter.partition(PROGRESS)[0].strip()
     counts["system turns shortened"] += shorter != text.strip()
     return shorter

@@ -135,20 +135,8 @@ class LocalFolder:
 
     def remove_abandoned(self) -> None:
         """Remove the half-written files of processes that are no more, where others may be writing."""
-        for path in self.path.glob(f"*{PARTIAL}"):
-            process = path.name.removesuffix(PARTIAL).rpartition(".")[2]
-            if process.isdecimal() and not _is_running(int(process)):
-                path.unlink(missing_ok=True)
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
+        for path in self.path.glob(f"*.[0-9]*{PARTIAL}"):
+            _remove_left(path)
 
 
 @contextmanager

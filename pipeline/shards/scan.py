@@ -6,6 +6,7 @@ file nor the checks. Nothing else is written.
 """
 
 import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,16 @@ from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import Any
 
-from pipeline.annotations.clips import Clip, decode_clip, encode_clip, prompt_text, read_raw_clips
+from pipeline.annotations.clips import Clip, decode_clip, encode_clip, prompt_text
 from pipeline.annotations.files import annotation_file, other_annotations
+from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.ranges import count_ranges
+from pipeline.annotations.records import clip_label
+from pipeline.annotations.report import short, shown
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import Problem
 from pipeline.io.engine import Engine
-from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
+from pipeline.io.frame_store import open_named, search_roots
 from pipeline.io.storage import naming
 from pipeline.progress import Progress
 from pipeline.shards.expand import samples_of
@@ -120,6 +124,7 @@ class _Checked:
     problems: list[Problem]
     id: str = ""
     key: str = ""
+    identity: str = ""  # dataset and id, in one Unicode form
     line: bytes = b""
     num_samples: int = 0
     num_bytes: int = 0
@@ -135,7 +140,7 @@ def _batches(source: Path, options: Options, roots: tuple[Path, ...]) -> Iterato
 
 def _check_batch(batch: _Batch) -> list[_Checked]:
     """Runs in a worker."""
-    find = partial(_open_frames, roots=batch.roots)
+    find = partial(open_named, roots=batch.roots)
     checked = []
     for index, raw in enumerate(batch.raws, batch.first):
         if not isinstance(raw, dict):
@@ -148,41 +153,50 @@ def _check_batch(batch: _Batch) -> list[_Checked]:
             file=batch.file,
             dataset=batch.dataset,
             open_frames=find,
-            read_frames=batch.options.embed_frames,
+            look="each" if batch.options.embed_frames else "first",
         )
         video, part = raw.get("video_uid"), raw.get("clip_idx", 0)
         if clip is None:
             checked.append(_Checked(video, part, problems, *_identity_of(raw, batch.dataset)))
             continue
         weight = _weigh(clip, batch.options, batch.roots)
+        names = clip.id, clip_key(clip), _same_name(f"{clip.dataset}/{clip.id}")
         if weight is None:
-            problems = [_too_long(clip, index, batch)]
-            checked.append(_Checked(video, part, problems, clip.id, clip_key(clip)))
+            checked.append(_Checked(video, part, [_too_long(clip, index, batch)], *names))
             continue
         line = encode_clip(clip) + b"\n"
-        checked.append(_Checked(video, part, [], clip.id, clip_key(clip), line, *weight, count_ranges(clip)))
+        checked.append(_Checked(video, part, [], *names, line, *weight, count_ranges(clip)))
     return checked
 
 
-def _identity_of(raw: dict[str, Any], dataset: str) -> tuple[str, str]:
-    """Id and key of a clip with problems, as far as it says; two clips of one id are a problem whatever else is."""
+def _identity_of(raw: dict[str, Any], dataset: str) -> tuple[str, str, str]:
+    """Id, key and identity of a clip with problems, as far as it says; two clips of one id are a problem whatever else
+    is."""
     video, part = raw.get("video_uid"), raw.get("clip_idx", 0)
     named = raw.get("id") or (f"{video}-c{part:03d}" if isinstance(video, str) and isinstance(part, int) else None)
     of = raw.get("dataset") or dataset
     if not isinstance(named, str) or not isinstance(of, str):
-        return "", ""
-    return named, key_of(of, named.encode(errors="replace").decode())
+        return "", "", ""
+    of, named = (name.encode(errors="replace").decode() for name in (of, named))
+    return named, key_of(of, named), _same_name(f"{of}/{named}")
 
 
 def _skipped(checked: _Checked, index: int, problems: list[Problem]) -> dict[str, Any]:
     """What the manifest says of a clip that was left out."""
     return {
         "clip": index,
-        "video_uid": checked.video_uid,
-        "clip_idx": checked.clip_idx,
+        "video_uid": _told(checked.video_uid),
+        "clip_idx": _told(checked.clip_idx),
         "reasons": [f"{p.turn + ': ' if p.turn else ''}{p.field}: found {p.found}" for p in problems],
         "fields": sorted({problem.field.split(".")[0] for problem in problems}),
     }
+
+
+def _told(value: Any) -> Any:
+    """A value as found, where any JSON holds it; else its beginning as text."""
+    if value is None or (isinstance(value, int) and abs(value) < 2**53):
+        return value
+    return value[:400] if isinstance(value, str) else short(value)
 
 
 def check_splits(
@@ -219,34 +233,37 @@ def skipped_by_field(skipped: list[dict[str, Any]]) -> dict[str, int]:
     return dict(sorted(Counter(name for entry in skipped for name in entry["fields"]).items()))
 
 
-def _open_frames(frames_file: str, roots: Sequence[Path]) -> FrameFile:
-    return open_frames(find_frames_file(frames_file, roots))
-
-
 def _videos_of_other_splits(source: Path, split: str) -> dict[str, str]:
     """video_uid -> the annotation file of another split that has it."""
     elsewhere: dict[str, str] = {}
     for path in other_annotations(source, split):
         videos = (raw.get("video_uid") for raw in read_raw_clips(path) if isinstance(raw, dict))
-        elsewhere |= {video: path.name for video in videos if isinstance(video, str)}
+        elsewhere |= {_same_name(video): path.name for video in videos if isinstance(video, str)}
     return elsewhere
+
+
+def _same_name(name: str) -> str:
+    """One form for a name that Unicode can write in two: `é` is one letter, or e and an accent."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _check_identity(
     checked: _Checked, index: int, file: str, keys: dict[str, int], elsewhere: dict[str, str]
 ) -> list[Problem]:
-    """A clip's key is new, and its video stands in no other split. Records the key."""
+    """A clip's key and identity are new, and its video stands in no other split. Records the key."""
     problems: list[Problem] = []
     if not checked.key:
         return problems
-    where = f"clip {index} (video_uid {checked.video_uid!r}, clip_idx {checked.clip_idx})"
-    if checked.key in keys:
-        found = f"id {checked.id!r}, as clip {keys[checked.key]}"
-        problems.append(Problem(file, where, "", "id", found, "a clip identity of its own"))
+    where = clip_label({"video_uid": checked.video_uid, "clip_idx": checked.clip_idx}, index)
+    earlier = keys.get(checked.key, keys.get(checked.identity))
+    if earlier is not None:
+        found = f"id {checked.id!r}, as clip {earlier}"
+        problems.append(Problem(file, where, "", "id", shown(found), "a clip identity of its own"))
     keys.setdefault(checked.key, index)
-    if checked.video_uid in elsewhere:
-        found = f"{checked.video_uid!r}, also in {elsewhere[checked.video_uid]}"
-        problems.append(Problem(file, where, "", "video_uid", found, "a video in one split only"))
+    keys.setdefault(checked.identity, index)
+    if isinstance(checked.video_uid, str) and (other := elsewhere.get(_same_name(checked.video_uid))):
+        found = f"{checked.video_uid!r}, also in {other}"
+        problems.append(Problem(file, where, "", "video_uid", shown(found), "a video in one split only"))
     return problems
 
 
@@ -257,7 +274,7 @@ def _weigh(clip: Clip, options: Options, roots: Sequence[Path]) -> tuple[int, in
     """
     fixed = 1500 + 2 * len(prompt_text(clip.steps, clip.state)) + len(clip.frames_file) + 40 * len(clip.steps)
     upto = list(accumulate((len(turn.text.encode()) + 70 for turn in clip.turns), initial=0))  # bytes of so many turns
-    frames = open_frames(find_frames_file(clip.frames_file, roots)) if options.embed_frames else None
+    frames = open_named(clip.frames_file, roots) if options.embed_frames else None
     count = text = images = 0
     for sample in samples_of(clip, options.max_silent_frames, options.max_event_frames):
         count += 1
@@ -270,7 +287,7 @@ def _weigh(clip: Clip, options: Options, roots: Sequence[Path]) -> tuple[int, in
 
 
 def _too_long(clip: Clip, index: int, batch: _Batch) -> Problem:
-    where = f"clip {index} (video_uid {clip.video_uid!r}, clip_idx {clip.clip_idx})"
+    where = clip_label({"video_uid": clip.video_uid, "clip_idx": clip.clip_idx}, index)
     limit = batch.options.max_shard_bytes >> 20
     found = (
         f"{len(clip.turns)} turns: its samples, each of which repeats the turns before it, take more than {limit} MB"

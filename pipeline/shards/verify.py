@@ -19,7 +19,7 @@ import polars as pl
 
 from pipeline.errors import Problem, ProspectError
 from pipeline.io.frame_store import find_frames_file, open_frames
-from pipeline.io.images import ERRORS, open_image
+from pipeline.io.images import ERRORS, rgb_pixels
 from pipeline.io.storage import Folder, sha256_in
 from pipeline.progress import Progress, unwatched
 from pipeline.shards import manifest as m
@@ -226,8 +226,7 @@ def _check_frames(
             verified.add(file, sample.key, "images", f"{len(images)} members", f"{len(names)}: one a frame")
         for member in images:
             try:
-                with open_image(member.data) as image:
-                    image.load()
+                rgb_pixels(member.data)
             except ERRORS as error:
                 verified.add(file, sample.key, member.name, error, "an image that can be decoded")
         return

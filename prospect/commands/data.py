@@ -113,7 +113,10 @@ def import_proassist(
 
     with clear_errors():
         for name, counts in import_proassist(files, out, split, force).items():
-            tell(f"{out}/{name}_training.jsonl: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
+            tell(
+                f"{out}/{name}_training.jsonl: "
+                + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+            )
 
 
 @app.command()

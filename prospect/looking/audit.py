@@ -8,6 +8,7 @@ to text. `CHECKS` names what is looked at.
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rich.table import Table
@@ -18,6 +19,7 @@ from pipeline.annotations.dst import State, apply_updates, parse_updates
 from pipeline.annotations.files import annotation_file
 from pipeline.annotations.validate import valid_clips
 from pipeline.errors import Problem, ProspectError
+from pipeline.io.frame_store import open_named, search_roots
 from pipeline.progress import Progress, unwatched
 from pipeline.shards.reader import of_split, read_clips_of
 from pipeline.shards.sample import TurnSample, rebuild_clip
@@ -78,7 +80,8 @@ def audit_run(config: Config, blueprint: Blueprint, dataset: str, split: str, pr
         annotations, note = annotation_file(data.root, dataset, split), ""
     except ProspectError as error:
         annotations, note = None, f"not compared with annotations: {error}"
-    audited = audit(reader, blueprint, valid_clips(annotations) if annotations else None, progress)
+    open_frames = partial(open_named, roots=search_roots(data.frames_root, data.root, dataset))
+    audited = audit(reader, blueprint, valid_clips(annotations, open_frames) if annotations else None, progress)
     audited.notes += [note] if note else []
     if not data.mix:  # of a mix, another dataset may have them
         _check_classes(config, shards, audited)

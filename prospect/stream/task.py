@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import yaml
 
-from pipeline.annotations.clips import Clip, Step, Turn, read_raw_clips
+from pipeline.annotations.clips import Clip, Step, Turn
 from pipeline.annotations.dst import STEP_ID, State
+from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import InvalidInput, Problem, ProspectError
+from pipeline.io.frame_store import open_named, search_roots
 from prospect.layout import state_after
 
 ONE_LINE = re.compile(r"[^\r\n]+")  # a step's name, as in annotations
@@ -92,9 +95,12 @@ def task_of_clip(place: str, start: int | None = None) -> Task:
     path = Path(name)
     if not path.is_file():
         raise ProspectError(f"{name}: no such file, expected an annotation file, then #PLACE or #ID of a clip")
+    open_frames = partial(open_named, roots=search_roots(None, path.parent.parent, path.parent.name))
     for number, raw in enumerate(read_raw_clips(path)):
         if isinstance(raw, dict):
-            clip, problems = check_clip(raw, index=number, file=name, dataset=path.parent.name, open_frames=None)
+            clip, problems = check_clip(
+                raw, index=number, file=name, dataset=path.parent.name, open_frames=open_frames, look="rows"
+            )
         else:
             clip, problems = None, [Problem(name, f"clip {number}", "", "clip", type(raw).__name__, "a JSON object")]
         if clip and wanted in ("", str(number), clip.id):

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.errors import ProspectError
-from pipeline.io.images import open_image
+from pipeline.io.images import rgb_image
 from pipeline.io.storage import LocalFolder
 from pipeline.video.clock import exact_rate
 from prospect.stream.board import event_line, steps_shown
@@ -152,10 +152,10 @@ class VideoWriter:
 
 def _fitted(frame: SourceFrame) -> Image.Image:
     """The picture as it was filmed, as large as a square of SIDE pixels holds it."""
-    with open_image(frame.data) as image:
-        aspect = frame.aspect or image.width / image.height
-        size = (SIDE, max(1, round(SIDE / aspect))) if aspect >= 1 else (max(1, round(SIDE * aspect)), SIDE)
-        return image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    image = rgb_image(frame.data)
+    aspect = frame.aspect or image.width / image.height
+    size = (SIDE, max(1, round(SIDE / aspect))) if aspect >= 1 else (max(1, round(SIDE * aspect)), SIDE)
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _printable(text: str) -> str:

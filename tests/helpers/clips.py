@@ -5,8 +5,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from pipeline.annotations.clips import Clip, Turn, read_raw_clips
+from pipeline.annotations.clips import Clip, Turn
 from pipeline.annotations.dst import Update, apply_updates, format_updates, legal_updates
+from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.validate import check_clip
 from tests.helpers.fakes import make_clip
 from tests.helpers.places import DATA, REAL

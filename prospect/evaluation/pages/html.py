@@ -16,7 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip
-from pipeline.io.images import open_image
+from pipeline.io.images import rgb_image
 from pipeline.io.storage import LocalFolder
 from prospect.evaluation.events import (
     SpeechEvent,
@@ -156,11 +156,11 @@ def _thumbs(clip: Clip, images: Images, events: Set[int]) -> list[dict[str, Any]
     places = _thumb_places(clip.end_frame - clip.start_frame + 1, events)
     thumbs = []
     for place, data in zip(places, images(clip, [clip.start_frame + place for place in places]), strict=True):
-        with open_image(data) as image:
-            image.thumbnail((8 * THUMB_HEIGHT, THUMB_HEIGHT))
-            out = io.BytesIO()
-            image.convert("RGB").save(out, "JPEG", quality=THUMB_QUALITY)
-            width = round(THUMB_HEIGHT * image.width / image.height)
+        image = rgb_image(data)
+        image.thumbnail((8 * THUMB_HEIGHT, THUMB_HEIGHT))
+        out = io.BytesIO()
+        image.save(out, "JPEG", quality=THUMB_QUALITY)
+        width = round(THUMB_HEIGHT * image.width / image.height)
         source = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
         thumbs.append({"at": place, "width": width, "event": place in events, "source": source})
     return thumbs

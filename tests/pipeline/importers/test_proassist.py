@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import InvalidInput, ProspectError
-from pipeline.importers.proassist import import_proassist, steps_of
+from pipeline.importers.proassist import import_proassist
 from tests.helpers.places import REAL
 from tests.helpers.prepared import KNOWLEDGE, prepared, second_part
 
@@ -48,7 +48,11 @@ def test_a_dialogue_becomes_a_clip(tmp_path):
     assert (later["start_frame_idx"], later["end_frame_idx"]) == (14, 19)
     assert later["conversation"][0]["content"] == "Be proactive.", "no progress, no knowledge"
     assert later["conversation"][1]["end_frame"] == 19
-    assert counts == {"train": Counter({"clips": 2, "summaries dropped": 1, "system turns shortened": 2})}
+    assert counts == {
+        "train": Counter(
+            {"clips": 2, "summaries dropped": 1, "system turns shortened": 2, "lines of knowledge in no step": 2}
+        )
+    }
 
 
 def test_progress_of_a_part_that_was_not_seen_is_dropped_too(tmp_path):
@@ -61,9 +65,43 @@ def test_summary_only_samples_are_dropped_and_counted(tmp_path):
     assert len(clips) == 1 and counts["train"]["summary-only samples dropped"] == 1
 
 
-def test_knowledge_without_a_list_gives_no_steps():
-    assert steps_of("Just do it") == [] and steps_of("") == []
-    assert steps_of("1. a\n2. b") == ["a", "b"]
+def test_what_of_the_knowledge_is_in_no_step_is_counted(tmp_path):
+    knowledge = "Tea\n\nIngredients\n1. Water\n2. Leaves\n\nSteps\n1. Boil\n2. Pour\n\nNote: it is hot. Enjoy!"
+    samples = [prepared(metadata={"knowledge": knowledge}), prepared(clip_idx=2, metadata={"knowledge": "Just do it"})]
+    (clip, other), counts = convert(tmp_path, samples)
+    assert [step["name"] for step in clip["dst"]] == ["Boil", "Pour"] and other["dst"] == []
+    assert counts["train"]["lines of knowledge in no step"] == 7
+    assert counts["train"]["without steps in their knowledge"] == 1
+
+
+def test_what_would_be_refused_later_is_refused_here(tmp_path):
+    broken = prepared()
+    broken["conversation"][2]["content"] = "\ud800"
+    with pytest.raises(
+        InvalidInput, match=r"conversation\.2\.content: found '\\ud800', expected text that UTF-8 can hold"
+    ):
+        convert(tmp_path, [broken])
+    line = json.dumps(prepared()).replace('"dataset":', '"fps": 4, "dataset":')
+    (tmp_path / "a_train.jsonl").write_text(line)
+    with pytest.raises(InvalidInput, match="fps: found this key twice in one object, expected it once"):
+        import_proassist([tmp_path / "a_train.jsonl"], tmp_path / "out")
+
+
+def test_a_system_turn_before_the_frames_stays_there(tmp_path):
+    """Its time is ProAssist's; a turn of ours with a time stands there."""
+    sample = prepared()
+    sample["conversation"][0]["time"] = 6.0
+    (clip,), _ = convert(tmp_path, [sample])
+    assert clip["conversation"][0] == {"role": "system", "content": "Be proactive.", "labels": ""}
+
+
+def test_a_long_line_takes_no_time(tmp_path):
+    """attack.md 14: 200,000 spaces took 40 s."""
+    spaces = " " * 200_000
+    sample = prepared(metadata={"knowledge": f"1. {spaces}x{spaces}\n{spaces}\nstep {spaces}"})
+    sample["conversation"][0]["content"] = f"a{spaces}The time elapsed{spaces}"
+    (clip,), _ = convert(tmp_path, [sample])
+    assert clip["dst"][0]["name"] == "x"
 
 
 def test_every_mistake_is_named_and_nothing_written(tmp_path):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -511,3 +512,75 @@ def test_a_dataset_is_a_folder_of_the_data_root(root, tmp_path, dataset):
     with pytest.raises(ProspectError, match="expected the name of a folder in"):
         build_split(root, dataset, "train", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_one_video_in_both_unicode_forms_is_one_video(tmp_path, suffix):
+    """attack.md 10: as NFC in train and as NFD in val it was no leak."""
+    composed, decomposed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    root = write_root(tmp_path / "data", [raw_clip(video_uid=composed, frames_file=f"frames/{composed}.arrow")])
+    other = json.dumps(raw_clip(video_uid=decomposed))
+    (root / "x" / f"val_training.{suffix}").write_text(f"[{other}]" if suffix == "json" else other)
+    with pytest.raises(InvalidInput, match=rf"also in val_training\.{suffix}, expected a video in one split only"):
+        build(root, tmp_path / "out")
+    (root / "x" / f"val_training.{suffix}").unlink()
+    both = [raw_clip(video_uid=name, frames_file=f"frames/{composed}.arrow") for name in (composed, decomposed)]
+    (root / "x" / "train_training.json").write_text(json.dumps(both))
+    with pytest.raises(InvalidInput, match=r"id: found id .*, as clip 0, expected a clip identity of its own"):
+        build(root, tmp_path / "out")
+
+
+def test_a_dataset_named_in_the_other_unicode_form_is_told_apart(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "caf\u00e9") for form in ("NFC", "NFD"))
+    root = write_root(tmp_path / "data", [raw_clip(frames_file="frames/v1.arrow")], dataset=decomposed)
+    with pytest.raises(ProspectError, match=r"one whose name looks the same in another Unicode form, cafe\\u0301"):
+        build_split(root, composed, "train", tmp_path / "out")
+
+
+def test_frames_that_are_no_images_are_refused_before_they_are_embedded(root, tmp_path):
+    """attack.md 10; without --embed-frames each clip's first image is decoded (data.md 17)."""
+    path = root / "x" / "frames" / "v1.arrow"
+    images = write_frames(path, 20)
+    for place, options in ((5, Options(embed_frames=True)), (2, SMALL)):
+        table = pa.table({"frame": [*images[:place], b"no image", *images[place + 1 :]]})
+        with pa.ipc.new_stream(str(path), table.schema) as writer:
+            writer.write_table(table)
+        open_frames.cache_clear()
+        with pytest.raises(InvalidInput) as caught:
+            build(root, tmp_path / "out", options)
+        (problem,) = caught.value.problems
+        assert problem.clip.startswith("clip 1 ") and f"in frame {place} of 'frames/v1.arrow'" in problem.found
+
+
+def test_what_can_be_wrong_with_one_clip_is_skipped_and_the_others_are_built(root, tmp_path):
+    """attack.md 6 and 15: a lying Arrow length, a list as video_uid, surrogates in dataset, a key twice."""
+    frames = root / "x" / "frames"
+    table = pa.table({"frame": [bytes(5000)] * 20})
+    with pa.ipc.new_stream(
+        str(frames / "v1.arrow"), table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")
+    ) as w:
+        w.write_table(table)
+    data = (frames / "v1.arrow").read_bytes()
+    claim = (20 * 5000).to_bytes(8, "little") + b"\x28\xb5\x2f\xfd"
+    (frames / "v1.arrow").write_bytes(data.replace(claim, (1 << 60).to_bytes(8, "little") + claim[8:]))
+    clips = many_clips(8)
+    clips[2] |= {"video_uid": ["v2"], "id": "two"}
+    clips[3] |= {"dataset": "\ud800"}
+    clips[4]["conversation"][1]["role"] = "\udfff"
+    clips[7] |= {"clip_idx": 10**30, "frames_file": "frames/v6.arrow"}
+    lines = [json.dumps(clip) for clip in clips]
+    lines[5] = lines[5].replace('"video_uid"', '"video_uid": "other", "video_uid"')
+    (root / "x" / "train_training.json").unlink()
+    (root / "x" / "train_training.jsonl").write_text("\n".join(lines))
+    result = build(root, tmp_path / "out", Options(on_invalid="skip"))
+    manifest = json.loads((result.folder.path / "manifest.json").read_text())
+    assert manifest["num_clips"] == 2
+    assert [(entry["clip"], entry["fields"]) for entry in manifest["skipped"]] == [
+        (1, ["frames_file"]),
+        (2, ["video_uid"]),
+        (3, ["dataset"]),
+        (4, ["role"]),
+        (5, ["video_uid"]),
+        (7, ["clip_idx"]),
+    ]
+    assert json.dumps(manifest["skipped"]).isascii()

@@ -4,6 +4,7 @@ reading is done by another process, which is killed when it takes too long.
 The codec's own thread logs a damage while the reader closes it: with PyAV's log callback 5 of 18 hung.
 """
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -118,14 +119,13 @@ def test_sigterm_ends_extraction_and_leaves_nothing_half_written(tmp_path):
 def test_what_a_killed_run_left_half_written_is_removed_by_the_next(tmp_path):
     """And what a running process writes is left alone."""
     video(tmp_path / "v.mp4", 1)
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    left = [tmp_path / f"{name}.arrow.{dead.pid}.partial" for name in ("v", "w")]
-    kept = [tmp_path / f"v.arrow.{os.getppid()}.partial", tmp_path / "notes.partial"]
+    left = [tmp_path / f"{name}.arrow.1234.partial" for name in ("v", "w")]
+    kept = [tmp_path / "v.arrow.5678.partial", tmp_path / "notes.partial"]
     for path in (*left, *kept):
         path.write_text("half")
-    (outcome,) = extract_frames(
-        sources_of([tmp_path / "v.mp4"], "{stem}", None), tmp_path, Settings(size=32), LocalEngine(), lambda *_: None
-    )
+    sources = sources_of([tmp_path / "v.mp4"], "{stem}", None)
+    with kept[0].open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as who writes a file holds it
+        (outcome,) = extract_frames(sources, tmp_path, Settings(size=32), LocalEngine(), lambda *_: None)
     assert outcome.error == ""
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["v.arrow", "v.mp4", *(p.name for p in kept)])

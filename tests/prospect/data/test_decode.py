@@ -91,7 +91,7 @@ def test_no_other_format_is_opened(monkeypatch):
     monkeypatch.setattr("subprocess.check_call", None)
     with Image.open(io.BytesIO(EPS)) as image:
         assert image.format == "EPS", "Pillow takes it"
-    with pytest.raises(ProspectError, match=r"x: cannot be decoded \(cannot identify"):
+    with pytest.raises(ProspectError, match=r"x: cannot be decoded \(no JPEG, PNG, WEBP image"):
         decode_frame(EPS, 64, "x")
 
 
