@@ -17,13 +17,14 @@ from accelerate import PartialState
 from transformers import SmolVLMConfig
 
 from pipeline.annotations.clips import prompt_text
+from pipeline.annotations.dst import MOVES
 from pipeline.errors import ProspectError
 from prospect.config import Config, DataConfig
 from prospect.data.decode import DRAFT_GAP
 from prospect.data.features import FeatureStore
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.shard_cache import ShardCache
-from prospect.layout import HEADERS, Tokens
+from prospect.layout import HEADERS, LAYOUT_VERSION, Tokens
 from prospect.model.checkpoint import ProspectSettings, load_image_processor, load_tokenizer, read_config, with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.lora import add_lora, without_adapter
@@ -31,6 +32,18 @@ from prospect.model.presets import PRESETS, make_checkpoint, toy_tokenizer
 from prospect.runs import INIT
 
 REMEMBERED = ("packing", "frame_wrap", "max_seq_len", "reserve", "dst")  # of the data settings, in each checkpoint
+
+
+def remembered(data: DataConfig, training: list[Split]) -> dict[str, Any]:
+    """List what each checkpoint remembers, as a stream has to be like what it was trained on: some data settings, the
+    rates of its clips (`fps`, ascending), the version of the layout, and the transitions that there were."""
+    columns = [split.index["clip"].drop_nulls().struct.field("fps") for split in training]
+    rates = sorted({rate for column in columns for rate in column.to_list()})
+    return {name: getattr(data, name) for name in REMEMBERED} | {
+        "fps": [int(rate) if rate == int(rate) else rate for rate in rates],
+        "layout": LAYOUT_VERSION,
+        "transitions": list(MOVES),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +149,7 @@ def load_model(
         vision_chunk=config.model.vision_chunk,
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
-        settings={name: getattr(config.data, name) for name in REMEMBERED},
+        settings=remembered(config.data, training),
     )
     return LoadedModel(prepared(model, config), load_tokenizer(source), load_image_processor(source))
 

@@ -46,6 +46,7 @@ from prospect.evaluation.text_scores import MeteorProcess
 from prospect.runs import find_checkpoint
 from prospect.stream.context import POLICIES
 from prospect.stream.load import NO_OVERRIDES, Overrides, load_streamer
+from prospect.stream.rate import rate_note, trained_rates
 from prospect.stream.records import FrameRecord
 
 FORMAT = "prospect.evaluation/1"
@@ -157,6 +158,9 @@ class ProspectEvaluator:
         if not streamer.settings.dst and "oracle_state" in rows:
             self.notes.append("oracle_state left out: the checkpoint was trained without DST, and never saw a state")
             self.rows = rows = tuple(row for row in rows if row != "oracle_state")
+        trained = trained_rates(self.checkpoint, streamer.model.prospect_settings.extra)
+        if note := rate_note([one.clip.fps for one in clips], trained):
+            self.notes.append(note)
         record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
         self._refuse_foreign_results()

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import torch
 import transformers
 
+from pipeline.annotations.dst import MOVES, Transition
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
-from prospect.layout import Tokens
+from prospect.layout import LAYOUT_VERSION, Tokens
 from prospect.model.checkpoint import load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.runs import THRESHOLDS, find_checkpoint
@@ -42,6 +44,8 @@ class Overrides:
     context: Policy | None = None
     max_actions: int | None = None
     max_new_tokens: int | None = None
+    least_gap_s: float | None = None
+    no_repeat: int | None = None
     legal: bool | None = None
 
     def given(self) -> dict[str, Any]:
@@ -75,10 +79,33 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
             "has them all, which it never saw. Train with data.packing=clip to stream",
             stacklevel=2,
         )
+    if remembered.get("layout", LAYOUT_VERSION) != LAYOUT_VERSION:
+        warnings.warn(
+            f"{checkpoint}: was trained on version {remembered['layout']} of the layout of tokens and labels, and is "
+            f"streamed by version {LAYOUT_VERSION}: it may meet what it never saw. Train again to be sure",
+            stacklevel=2,
+        )
     tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame, remembered.get("frame_wrap", "none"))
     settings = {name: remembered[name] for name in ("max_seq_len", "reserve", "dst") if name in remembered}
     settings |= _thresholds(Path(checkpoint)) | overrides.given()
-    return Streamer(model, tokenizer, tokens, replace(StreamSettings(), **settings))
+    return Streamer(
+        model, tokenizer, tokens, replace(StreamSettings(), **settings), _transitions(checkpoint, remembered)
+    )
+
+
+def _transitions(checkpoint: str, remembered: Mapping[str, Any]) -> list[Transition]:
+    """Those that the checkpoint was trained on; of one that remembers none, all that there are.
+
+    Raises:
+        ProspectError: one that is unknown here.
+    """
+    names: list[str] = remembered.get("transitions", list(MOVES))
+    if unknown := [name for name in names if name not in MOVES]:
+        raise ProspectError(
+            f"{checkpoint}: was trained with transitions {', '.join(unknown)}, expected of {', '.join(MOVES)}; use the "
+            "version of prospect that trained it"
+        )
+    return [transition for transition in MOVES if transition in names]
 
 
 def _thresholds(checkpoint: Path) -> dict[str, float]:
