@@ -27,7 +27,8 @@ from prospect.data.shard_cache import ShardCache
 from prospect.layout import HEADERS, LAYOUT_VERSION, Tokens
 from prospect.model.checkpoint import ProspectSettings, load_image_processor, load_tokenizer, read_config, with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.model.lora import add_lora, without_adapter
+from prospect.model.hub import HUB_ID, checkpoint_folder, checkpoint_name
+from prospect.model.lora import add_lora, is_adapter, without_adapter
 from prospect.model.presets import PRESETS, make_checkpoint, toy_tokenizer
 from prospect.runs import INIT
 
@@ -70,6 +71,7 @@ def make_blueprint(config: Config) -> Blueprint:
     """
     source, wanted = config.model.checkpoint, config.model.tokens_per_frame
     if source:
+        source = checkpoint_folder(source, weights=False)
         model_config = read_config(source, wanted, config.model.vision_chunk, {})
         tokenizer: Any = load_tokenizer(source)
     else:
@@ -143,15 +145,28 @@ def load_model(
             texts = chain.from_iterable(texts_of(split.index) for split in training)
             make_checkpoint(config.model.preset, init, texts, config.train.seed)
         source = str(init)
+    source = checkpoint_folder(source if resume_from is None else _base_then(resume_from, source))
+    if config.model.lora and is_adapter(Path(source)):
+        raise ProspectError(
+            f"model.checkpoint: {source} is a LoRA adapter, expected whole weights to train adapters of; merge it first: "
+            f"prospect export --checkpoint {source} FOLDER --merge"
+        )
+    base = {"base": name} if (name := checkpoint_name(source)) != source else {}
     model = DSTSmolVLM.from_checkpoint(
         source,
         tokens_per_frame=config.model.tokens_per_frame,
         vision_chunk=config.model.vision_chunk,
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
-        settings=remembered(config.data, training),
+        settings=remembered(config.data, training) | base,
     )
     return LoadedModel(prepared(model, config), load_tokenizer(source), load_image_processor(source))
+
+
+def _base_then(resumed: Path, source: str) -> str:
+    """Name what `resumed` was trained from: the revision of a hub id that it was then, as it may have moved since."""
+    extra = ProspectSettings.of(read_config(str(resumed), None, 1, {})).extra
+    return str(extra.get("base", source)) if HUB_ID.fullmatch(source) and not Path(source).is_dir() else source
 
 
 def prepared(model: Any, config: Config) -> Any:

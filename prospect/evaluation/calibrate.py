@@ -65,9 +65,10 @@ def calibrate_checkpoint(
         ProspectError: the checkpoint is no folder here, there is no event of any head, or as `ProspectEvaluator`.
     """
     folder = Path(find_checkpoint(checkpoint))
-    if not folder.is_dir():
+    if not folder.is_dir():  # the hub's cache is not ours to write into
         raise ProspectError(
-            f"{checkpoint}: thresholds are stored with the checkpoint; download it, and pass its folder"
+            f"{checkpoint}: thresholds are stored with the checkpoint; download it (hf download {checkpoint} "
+            "--local-dir FOLDER), and pass that folder"
         )
 
     told: dict[str, None] = {}  # by the evaluations, each note once

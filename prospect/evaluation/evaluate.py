@@ -43,7 +43,7 @@ from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
 from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled, undefined_notes
 from prospect.evaluation.text_scores import MeteorProcess
-from prospect.runs import find_checkpoint
+from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.stream.context import POLICIES
 from prospect.stream.load import NO_OVERRIDES, Overrides, load_streamer
 from prospect.stream.rate import rate_note, trained_rates
@@ -102,7 +102,7 @@ class ProspectEvaluator:
             tell: takes a line about what was there already, for whoever looks on.
         """
         self.places = data_source if isinstance(data_source, Places) else Places((str(data_source),))
-        self.checkpoint = find_checkpoint(model_path)
+        self.checkpoint = checkpoint_folder(model_path)
         self.video_ids, self.limit, self.out, self.overwrite = video_ids, limit, out, overwrite
         self.rows: tuple[Row, ...] = ("model", *(row for row in rows if row != "model"))
         self.scorer, self.embedding, self.overrides = scorer, embedding, overrides
@@ -215,7 +215,7 @@ class ProspectEvaluator:
         settings = streamed["model"][0].settings
         metrics = {
             "format": FORMAT,
-            "checkpoint": self.checkpoint,
+            "checkpoint": checkpoint_name(self.checkpoint),
             "data": list(self.places.splits),
             "num_clips": len(clips),
             "num_frames": sum(len(prediction.frames) for prediction in streamed["model"]),

@@ -10,7 +10,7 @@ from typing import IO
 from pipeline.errors import ProspectError
 from pipeline.io.storage import beginning
 from pipeline.progress import Tell, untold
-from prospect.runs import find_checkpoint
+from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.stream.endless import Ending, check_source, is_endless, open_source, told_source
 from prospect.stream.lines import Lines, script_lines
 from prospect.stream.load import Overrides, load_streamer
@@ -58,7 +58,7 @@ def stream_live(
         SourceLost: a source without an end broke off; what was streamed until then stays, the video too.
     """
     check_source(source, follow_s)
-    checkpoint = find_checkpoint(checkpoint)
+    checkpoint = checkpoint_folder(checkpoint)
     inputs = [Path(source), Path(checkpoint), *task.files, *([script] if isinstance(script, Path) else [])]
     _check_outputs(inputs, outputs)
     known = script_lines(script) if isinstance(script, Path) else []
@@ -75,7 +75,7 @@ def stream_live(
     size = streamer.model.config.vision_config.image_size
     frames = open_source(source, fps, size, task.first_frame, task.last_frame, follow_s)
     header = {
-        "source": told_source(source), "checkpoint": checkpoint, "fps": fps, "trained_fps": trained,
+        "source": told_source(source), "checkpoint": checkpoint_name(checkpoint), "fps": fps, "trained_fps": trained,
         "settings": asdict(streamer.settings), "steps": [asdict(step) for step in task.steps], "state": task.state,
     }  # fmt: skip
     summary = Summary(fps, realtime, drop_late)

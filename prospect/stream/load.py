@@ -16,7 +16,8 @@ from pipeline.io.storage import write_json
 from prospect.layout import LAYOUT_VERSION, Tokens
 from prospect.model.checkpoint import load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.runs import THRESHOLDS, find_checkpoint
+from prospect.model.hub import checkpoint_folder
+from prospect.runs import THRESHOLDS
 from prospect.stream.context import Policy
 from prospect.stream.streamer import Streamer, StreamSettings
 
@@ -57,7 +58,7 @@ NO_OVERRIDES = Overrides()
 
 
 def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype: str | None = None) -> Streamer:
-    """Make a streamer of `checkpoint` (see `find_checkpoint`) on the GPU, where there is one.
+    """Make a streamer of `checkpoint` (see `hub.checkpoint_folder`) on the GPU, where there is one.
 
     Args:
         dtype: None: bfloat16 on a GPU, float32 elsewhere.
@@ -65,7 +66,7 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
     Raises:
         ProspectError: no such checkpoint, or a damaged one.
     """
-    checkpoint = find_checkpoint(checkpoint)
+    checkpoint = checkpoint_folder(checkpoint)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -77,7 +77,7 @@ def without_a_tensor(folder):
     [
         (
             lambda f: (f / "config.json").unlink(),
-            "broken: found generation_config.json, .*, expected config.json; give",
+            "broken: found neither config.json nor checkpoints/, expected a checkpoint's folder or a run's; train one",
         ),
         (
             lambda f: (f / "model.safetensors").unlink(),

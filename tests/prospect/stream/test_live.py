@@ -35,6 +35,7 @@ def images(tmp_path):
 def live(model, tokens, images, monkeypatch):
     """Streams `images` at 2 frames a second; what is told."""
     silent = with_bias(model, -9, -9)
+    monkeypatch.setattr("prospect.stream.live.checkpoint_folder", lambda place: place)
     settings = {"reserve": 40}
     monkeypatch.setattr(
         "prospect.stream.live.load_streamer", lambda checkpoint, overrides: streamer(silent, tokens, **settings)
