@@ -37,7 +37,9 @@ ConfigName = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. train.learning_rate=1e-4; repeatable.")]
 
 # Checkpoints
-Checkpoint = Annotated[str, typer.Option(help="A checkpoint's folder, a run's (its last one), or a hub id.")]
+Checkpoint = Annotated[
+    str, typer.Option(help="A checkpoint's folder, a run's (its last one), or a hub id (with @REVISION).")
+]
 UpdateThreshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="Default: as calibrated, else 0.5. Likewise --speak-threshold.")
 ]

@@ -53,7 +53,8 @@ def stream(
         str | None, typer.Option(help="The task, user lines and frames of an annotated clip: FILE#PLACE or FILE#ID.")
     ] = None,
     script: Annotated[
-        str | None, typer.Option(help="User lines: a file of `SECONDS TEXT` or `M:SS TEXT`, or - to type them while it plays.")
+        str | None,
+        typer.Option(help="User lines: a file of `SECONDS TEXT` or `M:SS TEXT`, or - to type them while it plays."),
     ] = None,
     fps: Annotated[
         float | None,

@@ -99,8 +99,7 @@ def _snapshot(hub_id: str, revision: str, weights: bool) -> str:
 
 
 def failure_of(ask: Callable[[], object], seconds: float) -> Exception | None:
-    """Give why `ask` did not succeed within the time; None: it did. Looking up a host's name obeys no timeout but this.
-    """
+    """Give why `ask` did not succeed within the time; None: it did. Looking up a host's name obeys no timeout but this."""
     outcomes: list[Exception | None] = []
 
     def run() -> None:
@@ -126,6 +125,4 @@ def _check_whole(folder: Path, weights: bool) -> None:
     fix = "give a whole checkpoint folder, weights and processor together"
     for names in (("config.json",), *((WEIGHTS,) if weights else ()), PROCESSORS):
         if not any((folder / name).is_file() for name in names):
-            raise ProspectError(
-                f"{checkpoint_name(folder)}: found {there}, expected {' or '.join(names[:2])}; {fix}"
-            )
+            raise ProspectError(f"{checkpoint_name(folder)}: found {there}, expected {' or '.join(names[:2])}; {fix}")

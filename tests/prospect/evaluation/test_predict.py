@@ -227,7 +227,8 @@ def test_predictions_are_those_of_one_revision_of_a_hub_id(world, published, tmp
     published(NEW, 2, 0.25)
     weights = r"weights: '\w{16}' there, '\w{16}' now"
     with pytest.raises(
-        ProspectError, match=rf"made otherwise \(checkpoint: 'Some/Model@{OLD}' there, 'Some/Model@{NEW}' now; {weights}\)"
+        ProspectError,
+        match=rf"made otherwise \(checkpoint: 'Some/Model@{OLD}' there, 'Some/Model@{NEW}' now; {weights}\)",
     ):
         streamed(world, out, limit=1)
     world.checkpoint = f"Some/Model@{OLD}"

@@ -37,7 +37,9 @@ def online(cache, monkeypatch, checkpoints, tmp_path):
     server = Hub({ID: (NEW, folder)})
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
     yield server
     server.stop()
 
@@ -59,7 +61,9 @@ def test_a_folder_is_itself(checkpoints, monkeypatch):
 
 def test_what_is_no_folder_and_no_hub_id_is_named(cache, tmp_path):
     for place in ("nowhere", "a/b/c", f"{tmp_path}/x", "./x"):
-        with pytest.raises(ProspectError, match=f"^{place}: found no such folder, expected a SmolVLM2 checkpoint folder"):
+        with pytest.raises(
+            ProspectError, match=f"^{place}: found no such folder, expected a SmolVLM2 checkpoint folder"
+        ):
             checkpoint_folder(place)
 
 

@@ -97,7 +97,9 @@ def test_what_is_shown_reaches_the_threshold_only_where_the_head_fires(p, thresh
 def test_a_note_is_a_line_like_others(model, tokens):
     lines = Lines([Turn("user", "word " * 100, 1, 1)], [], 2, 0)
     board = Board(TASK, StreamSettings())
-    told = [line for one in played(with_bias(model, -9, -9), tokens, lines=lines, reserve=40) for line in board.add(one)]
+    told = [
+        line for one in played(with_bias(model, -9, -9), tokens, lines=lines, reserve=40) for line in board.add(one)
+    ]
     assert len(told) == 1 and told[0].startswith("0:00.5  Note: not heard, as it takes ")
 
 

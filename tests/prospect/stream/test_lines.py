@@ -74,7 +74,9 @@ def test_every_time_that_is_printed_can_be_read_back(tmp_path, seconds):
 @pytest.mark.parametrize("line", ["1:90 x", "1:5 x", "1:2:03 x", "1:60:00 x", "0:17", "17", ":17 x", "-1 x", "0:1a x"])
 def test_what_is_no_time_is_named(tmp_path, line):
     (tmp_path / "s.txt").write_text(f"1 a\n{line}\n")
-    with pytest.raises(ProspectError, match=r"s\.txt line 2: found .*, expected seconds and text: `3.5 What is next\?`"):
+    with pytest.raises(
+        ProspectError, match=r"s\.txt line 2: found .*, expected seconds and text: `3.5 What is next\?`"
+    ):
         script_lines(tmp_path / "s.txt")
 
 
