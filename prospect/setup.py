@@ -27,10 +27,10 @@ from prospect.data.shard_cache import ShardCache
 from prospect.layout import HEADERS, LAYOUT_VERSION, Tokens
 from prospect.model.checkpoint import ProspectSettings, load_image_processor, load_tokenizer, read_config, with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.model.hub import HUB_ID, checkpoint_folder, checkpoint_name
+from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import add_lora, is_adapter, without_adapter
 from prospect.model.presets import PRESETS, make_checkpoint, toy_tokenizer
-from prospect.runs import INIT
+from prospect.runs import INIT, may_be_hub_id
 
 REMEMBERED = ("packing", "frame_wrap", "max_seq_len", "reserve", "dst")  # of the data settings, in each checkpoint
 
@@ -148,8 +148,8 @@ def load_model(
     source = checkpoint_folder(source if resume_from is None else _base_then(resume_from, source))
     if config.model.lora and is_adapter(Path(source)):
         raise ProspectError(
-            f"model.checkpoint: {source} is a LoRA adapter, expected whole weights to train adapters of; merge it first: "
-            f"prospect export --checkpoint {source} FOLDER --merge"
+            f"model.checkpoint: {source} is a LoRA adapter, expected whole weights to train adapters of; merge it "
+            f"first: prospect export --checkpoint {source} FOLDER --merge"
         )
     base = {"base": name} if (name := checkpoint_name(source)) != source else {}
     model = DSTSmolVLM.from_checkpoint(
@@ -166,7 +166,7 @@ def load_model(
 def _base_then(resumed: Path, source: str) -> str:
     """Name what `resumed` was trained from: the revision of a hub id that it was then, as it may have moved since."""
     extra = ProspectSettings.of(read_config(str(resumed), None, 1, {})).extra
-    return str(extra.get("base", source)) if HUB_ID.fullmatch(source) and not Path(source).is_dir() else source
+    return str(extra.get("base", source)) if may_be_hub_id(source) else source
 
 
 def prepared(model: Any, config: Config) -> Any:

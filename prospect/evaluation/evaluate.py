@@ -102,7 +102,7 @@ class ProspectEvaluator:
             tell: takes a line about what was there already, for whoever looks on.
         """
         self.places = data_source if isinstance(data_source, Places) else Places((str(data_source),))
-        self.checkpoint = checkpoint_folder(model_path)
+        self.checkpoint = model_path  # `stream` finds its folder, once
         self.video_ids, self.limit, self.out, self.overwrite = video_ids, limit, out, overwrite
         self.rows: tuple[Row, ...] = ("model", *(row for row in rows if row != "model"))
         self.scorer, self.embedding, self.overrides = scorer, embedding, overrides
@@ -154,6 +154,7 @@ class ProspectEvaluator:
         Raises:
             ProspectError: bad checkpoint, frames or settings, or a folder that holds other predictions.
         """
+        self.checkpoint = checkpoint_folder(self.checkpoint)
         streamer = load_streamer(self.checkpoint, self.overrides)
         if not streamer.settings.dst and "oracle_state" in rows:
             self.notes.append("oracle_state left out: the checkpoint was trained without DST, and never saw a state")

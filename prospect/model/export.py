@@ -11,9 +11,9 @@ from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
 from prospect.model.checkpoint import load_image_processor, load_tokenizer, read_config
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.model.hub import HUB_ID, checkpoint_folder, checkpoint_name
+from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_of, is_adapter
-from prospect.runs import THRESHOLDS
+from prospect.runs import HUB_ID, THRESHOLDS
 
 
 def export(checkpoint: Path, out: Path, merge: bool) -> str:

@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from pipeline.errors import ProspectError
-from prospect.runs import find_checkpoint
+from prospect.runs import HUB_ID, find_checkpoint
 
 WEIGHTS = (
     "model.safetensors",
@@ -24,7 +24,6 @@ WEIGHTS = (
     "adapter_model.safetensors",
 )
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
-HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 WITHOUT_WEIGHTS, WEIGHT_FILES = ("*.json", "*.txt", "*.jinja"), "*.safetensors"  # of a repository's first level
 CACHED, SNAPSHOTS = "models--", "snapshots"  # names in the hub's cache: models--ORG--NAME/snapshots/COMMIT
@@ -45,8 +44,7 @@ def checkpoint_folder(place: str, *, weights: bool = True) -> str:
         _check_whole(Path(found), weights=True)
         return found
     hub_id = HUB_ID.fullmatch(found)
-    if not hub_id or Path(found).parent.exists():
-        raise ProspectError(f"{found}: found no such folder, expected a SmolVLM2 checkpoint folder or hub id")
+    assert hub_id  # find_checkpoint refuses all else
     snapshot = _snapshot(hub_id[1], hub_id[2] or constants.DEFAULT_REVISION, weights)
     _check_whole(Path(snapshot), weights)
     return snapshot
@@ -99,7 +97,7 @@ def _snapshot(hub_id: str, revision: str, weights: bool) -> str:
 
 
 def failure_of(ask: Callable[[], object], seconds: float) -> Exception | None:
-    """Give why `ask` did not succeed within the time; None: it did. Looking up a host's name obeys no timeout but this."""
+    """Give why `ask` did not succeed within the time; None: it did. The search for a host obeys no timeout but this."""
     outcomes: list[Exception | None] = []
 
     def run() -> None:

@@ -6,9 +6,9 @@ clip into parts (`layout.cut_parts`). Then it starts over, by policy, from
 - `state_carry` a fresh prompt whose Current Progress is the tracked state: the only policy that training shows, and
   PROSPECT's counterpart of ProAssist's summarize-and-drop;
 - `drop_all` the prompt as the stream began: nothing is carried;
-- `drop_middle` the prompt, what came before the first frame and the first user line (where it fits), then the last whole frames with
-  all that stands at them: up to 512 tokens as in ProAssist, half the room at most. They are run through the model
-  again, so positions follow each other, which ProAssist's joined caches do not.
+- `drop_middle` the prompt, what came before the first frame and the first user line (where it fits), then the last
+  whole frames with all that stands at them: up to 512 tokens as in ProAssist, half the room at most. They are run
+  through the model again, so positions follow each other, which ProAssist's joined caches do not.
 
 Only `drop_middle` remembers embeddings; the others hold nothing but the cache. D hidden, K tokens a frame, T tokens.
 """

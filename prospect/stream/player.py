@@ -149,7 +149,7 @@ def _every(
 ) -> Iterator[Decoded]:
     """Each frame, decoded ahead; with a `pace` of frames a second no sooner than it is due."""
     began = 0.0
-    for number, (image, pixels) in enumerate(ahead(lambda: ((image, _pixels(image, size)) for image in frames))):
+    for number, (image, pixels) in enumerate(ahead(lambda: ((frame, _pixels(frame, size)) for frame in frames))):
         there = clock()
         if number == 0:
             began = there

@@ -5,7 +5,6 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-
 from huggingface_hub import constants
 
 from pipeline.errors import ProspectError
@@ -242,8 +241,10 @@ def test_an_adapters_predictions_depend_on_its_base_too(world, tmp_path):
         base = make_checkpoint("toy", tmp_path / "base", TEXTS, seed)
         shutil.rmtree(tmp_path / "adapter", ignore_errors=True)
         adapter = shutil.copytree(world.checkpoint, tmp_path / "adapter")
-        (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
-        return stream_record(str(adapter), SimpleNamespace(settings=StreamSettings()))["weights"]
+        lora = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "base_model_name_or_path": str(base)}
+        (adapter / "adapter_config.json").write_text(json.dumps(lora))
+        streamer = SimpleNamespace(settings=StreamSettings(), model=SimpleNamespace(dtype="float32"))
+        return stream_record(str(adapter), streamer)["weights"]
 
     assert len({record(1), record(2), record(2)}) == 2
 

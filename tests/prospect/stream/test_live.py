@@ -122,7 +122,7 @@ def test_no_line_that_is_typed_or_scripted_ends_a_session(live, tmp_path, monkey
 
 
 def rate_of(out):
-    header, first, second, *_ = map(json.loads, out.read_text().splitlines())
+    header, _, second, *_ = map(json.loads, out.read_text().splitlines())
     assert second["time_s"] == 1 / header["fps"]
     return header["fps"], header["trained_fps"]
 
@@ -156,7 +156,7 @@ def test_a_rate_that_is_none_in_a_checkpoint_is_named(live, fps):
 
 
 def test_late_frames_of_a_file_need_a_clock(live):
-    with pytest.raises(ProspectError, match="--drop late: frames of a file are all there at once, .* add --realtime"):
+    with pytest.raises(ProspectError, match=r"--drop late: frames of a file are all there at once, .* add --realtime"):
         live(drop_late=True)
     assert "late frames dropped of 3" in live(drop_late=True, realtime=True, fps=1000)
 
@@ -220,3 +220,23 @@ def test_ctrl_c_ends_what_has_no_end_and_breaks_off_what_has(live, tmp_path, fol
         assert live(out, film, look=look, follow_s=follow_s).startswith("3 frames in ")
         assert frames_in(film) == 2, "the third was not shown"
     assert len(out.read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "drop_late"),
+    [
+        ([], {}, False),
+        (["--max-new-tokens", "9", "--least-gap", "1.5", "--no-repeat", "3"],
+         {"max_new_tokens": 9, "least_gap_s": 1.5, "no_repeat": 3}, False),
+        (["--drop", "late"], {}, True),
+    ],
+)  # fmt: skip
+def test_what_the_options_of_the_command_ask_for_is_off_without_them(monkeypatch, options, given, drop_late):
+    asked = []
+    monkeypatch.setattr(
+        "prospect.stream.live.stream_live", lambda *args: asked.append((args[7], args[9])) or "done"
+    )
+    done = CliRunner().invoke(app, ["stream", "x", "--checkpoint", "c", *options])
+    assert done.exit_code == 0, done.output
+    ((overrides, is_late),) = asked
+    assert overrides.given() == given and is_late == drop_late

@@ -10,8 +10,8 @@ from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.evaluation.replay import encoded, stream_clip
 from prospect.layout import clip_sequence, cut_parts
-from tests.helpers.fakes import make_clip
 from prospect.stream.streamer import Streamer, StreamSettings
+from tests.helpers.fakes import make_clip
 from tests.helpers.models import TOKENIZER, random_frames
 from tests.helpers.streams import TURNS, streamer, with_bias
 

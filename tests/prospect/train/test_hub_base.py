@@ -27,7 +27,7 @@ def test_adapters_of_a_hub_id_keep_the_revision_of_their_base(folder, tmp_path, 
     settings = ["model.preset=null", "model.checkpoint=Some/Model", "model.lora.rank=2", *STEPS]
     of_run = run(folder, "of_hub", *settings).folder
     expected = load_streamer(str(of_run)).model.state_dict()
-    first, *later = checkpoints(of_run)
+    _, *later = checkpoints(of_run)
     for path in later:  # it was stopped after one step
         shutil.rmtree(path)
     (of_run / METRICS).unlink()
