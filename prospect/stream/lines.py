@@ -10,6 +10,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -67,9 +68,10 @@ class Lines:
             stream.reconfigure(errors="replace")  # what is no text in the terminal's encoding ends no stream
 
         def read() -> None:
-            for line in stream:
-                if line.strip():
-                    self._typed.put(line.strip())
+            with suppress(OSError):  # a terminal that is gone: nothing more is typed, and the stream goes on
+                for line in stream:
+                    if line.strip():
+                        self._typed.put(line.strip())
 
         threading.Thread(target=read, daemon=True).start()
 

@@ -1,5 +1,8 @@
 """How many of the lines that wait a frame takes. A line of n words is n + 3 tokens here: header, end, newline."""
 
+import io
+import threading
+
 import pytest
 
 from pipeline.annotations.clips import Turn
@@ -84,3 +87,15 @@ def test_a_time_of_five_thousand_digits_is_after_every_frame(tmp_path):
     (tmp_path / "s.txt").write_text(f"{'9' * 5000} x\n{'9' * 5000}:00 y\n")
     lines = Lines([], script_lines(tmp_path / "s.txt"), 2, 0)
     assert lines.heard(10**9, length, 9).turns == () and lines.left == 2
+
+
+def test_a_terminal_that_is_gone_ends_no_stream():
+    class Gone(io.StringIO):
+        def __next__(self):
+            raise OSError(5, "Input/output error")
+
+    lines, before = Lines([], [(0.0, "a b")], 2, 0), set(threading.enumerate())
+    lines.listen(Gone())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+    assert heard(lines, 1, 5)[0] == [["a b"]]
