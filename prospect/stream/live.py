@@ -1,11 +1,11 @@
 """`prospect stream`: joins a source, a streamer and whatever looks on."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from pipeline.errors import ProspectError
 from pipeline.io.storage import beginning
@@ -79,13 +79,35 @@ def stream_live(
         "settings": asdict(streamer.settings), "steps": [asdict(step) for step in task.steps], "state": task.state,
     }  # fmt: skip
     summary = Summary(fps, realtime, drop_late)
-    run_file, ending = None, Ending(is_endless(source, follow_s))
+    ending = Ending(is_endless(source, follow_s))
+    stream = play(streamer, frames, task, lines, fps, realtime=realtime, drop_late=drop_late)
+    _keep(stream, task, streamer.settings, outputs, header, summary, ending)
+    if ending.lost:
+        raise ending.lost
+    told = summary.text()
+    if lines.left:
+        told += f"\nnote: lines of --script that no frame was left for, and that were not said: {lines.left}"
+    return told
+
+
+def _keep(
+    stream: Iterator[Played],
+    task: Task,
+    settings: StreamSettings,
+    outputs: Outputs,
+    header: dict[str, Any],
+    summary: Summary,
+    ending: Ending,
+) -> None:
+    """Run the stream, and give each frame to whoever looks on and to what is kept of it."""
+    run_file = None
     with ExitStack() as stack:
-        video = stack.enter_context(VideoWriter(outputs.video, task, streamer.settings, fps)) if outputs.video else None
-        show = stack.enter_context(outputs.board(task, streamer.settings))
+        film = VideoWriter(outputs.video, task, settings, summary.fps) if outputs.video else None
+        video = stack.enter_context(film) if film else None
+        show = stack.enter_context(outputs.board(task, settings))
         stack.push(ending)
         began = time.monotonic()
-        for played in play(streamer, frames, task, lines, fps, realtime=realtime, drop_late=drop_late):
+        for played in stream:
             summary.add(played)
             show(played)
             if outputs.run_file:
@@ -96,12 +118,6 @@ def stream_live(
             if video:
                 video.add(played)
             summary.seconds, ending.has_frames = time.monotonic() - began, True
-    if ending.lost:
-        raise ending.lost
-    told = summary.text()
-    if lines.left:
-        told += f"\nnote: lines of --script that no frame was left for, and that were not said: {lines.left}"
-    return told
 
 
 def _check_outputs(inputs: Sequence[Path], outputs: Outputs) -> None:

@@ -233,9 +233,7 @@ def test_ctrl_c_ends_what_has_no_end_and_breaks_off_what_has(live, tmp_path, fol
 )  # fmt: skip
 def test_what_the_options_of_the_command_ask_for_is_off_without_them(monkeypatch, options, given, drop_late):
     asked = []
-    monkeypatch.setattr(
-        "prospect.stream.live.stream_live", lambda *args: asked.append((args[7], args[9])) or "done"
-    )
+    monkeypatch.setattr("prospect.stream.live.stream_live", lambda *args: asked.append((args[7], args[9])) or "done")
     done = CliRunner().invoke(app, ["stream", "x", "--checkpoint", "c", *options])
     assert done.exit_code == 0, done.output
     ((overrides, is_late),) = asked
