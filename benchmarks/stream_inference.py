@@ -43,7 +43,7 @@ class Forcing(Streamer):
     queue: list[Turn]
 
     def _write(
-        self, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int
+        self, frame: int, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int
     ) -> tuple[ActiveRole, Generated] | None:
         if not self.queue:
             return None
@@ -74,7 +74,7 @@ def make_clip(frames: int) -> Clip:
 
 def stream(streamer: Forcing, clip: Clip, pixels: torch.Tensor) -> Iterator[tuple[FrameRecord, float]]:
     """Each frame with its seconds, vision included."""
-    streamer.start(clip.steps, clip.state)
+    streamer.start(clip.steps, clip.state, fps=clip.fps)
     device = streamer.model.device
     for group in frame_groups(clip):
         began = time.perf_counter()

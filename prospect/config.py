@@ -142,7 +142,7 @@ class ModelConfig(Settings):
     """What is trained, from which weights."""
 
     checkpoint: str | None = None
-    """Hub id or folder of a SmolVLM checkpoint; or give `preset`."""
+    """Hub id (`ORG/NAME`, or with `@REVISION`) or folder of a SmolVLM checkpoint; or give `preset`."""
     preset: Literal["toy", "smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"] | None = None
     """In place of `checkpoint`: random weights of a known size."""
     tokens_per_frame: int | Literal["native"] = 4

@@ -24,6 +24,7 @@ METRICS, METRICS_LOG, SKIPPED_LOG, TENSORBOARD = "metrics.json", "metrics.jsonl"
 CHECKPOINTS, STAGING = "checkpoints", ".partial"
 EVALUATION, CALIBRATION = "evaluation", "calibration"
 POSITION, THRESHOLDS = "data_position.json", "thresholds.json"  # of a checkpoint
+HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?")  # ORG/NAME, or ORG/NAME@REVISION
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -38,9 +39,14 @@ def find_checkpoint(place: str) -> str:
     """Find the checkpoint that `place` names: a checkpoint's folder, a run's (its last one), or a hub id.
 
     Raises:
-        ProspectError: a folder that is neither.
+        ProspectError: a folder that is neither, or none.
     """
     folder = Path(place)
+    if not folder.is_dir() and not may_be_hub_id(place):
+        raise ProspectError(
+            f"{place}: found no such folder, expected a checkpoint's folder, a run's, or a hub id; train one with "
+            "prospect train"
+        )
     if not folder.is_dir() or (folder / "config.json").is_file():
         return place
     complete = checkpoints(folder)
@@ -50,6 +56,11 @@ def find_checkpoint(place: str) -> str:
             "one with prospect train"
         )
     return str(complete[-1])
+
+
+def may_be_hub_id(place: str) -> bool:
+    """Whether `place` looks like ORG/NAME (or ORG/NAME@REVISION) of a hub, and like no path here."""
+    return HUB_ID.fullmatch(place) is not None and not Path(place).parent.exists()
 
 
 def run_of(checkpoint: Path) -> Path | None:

@@ -17,6 +17,7 @@ from accelerate import PartialState
 from transformers import SmolVLMConfig
 
 from pipeline.annotations.clips import prompt_text
+from pipeline.annotations.dst import MOVES
 from pipeline.errors import ProspectError
 from pipeline.io.images import SHOWN_AS
 from prospect.config import Config, DataConfig
@@ -24,14 +25,27 @@ from prospect.data.decode import DRAFT_GAP
 from prospect.data.features import FeatureStore
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.shard_cache import ShardCache
-from prospect.layout import HEADERS, Tokens
+from prospect.layout import HEADERS, LAYOUT_VERSION, Tokens
 from prospect.model.checkpoint import ProspectSettings, load_image_processor, load_tokenizer, read_config, with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.model.lora import add_lora, without_adapter
+from prospect.model.hub import checkpoint_folder, checkpoint_name
+from prospect.model.lora import add_lora, is_adapter, without_adapter
 from prospect.model.presets import PRESETS, make_checkpoint, toy_tokenizer
-from prospect.runs import INIT
+from prospect.runs import INIT, may_be_hub_id
 
 REMEMBERED = ("packing", "frame_wrap", "max_seq_len", "reserve", "dst")  # of the data settings, in each checkpoint
+
+
+def remembered(data: DataConfig, training: list[Split]) -> dict[str, Any]:
+    """List what each checkpoint remembers, as a stream has to be like what it was trained on: some data settings, the
+    rates of its clips (`fps`, ascending), the version of the layout, and the transitions that there were."""
+    columns = [split.index["clip"].drop_nulls().struct.field("fps") for split in training]
+    rates = sorted({rate for column in columns for rate in column.to_list()})
+    return {name: getattr(data, name) for name in REMEMBERED} | {
+        "fps": [int(rate) if rate == int(rate) else rate for rate in rates],
+        "layout": LAYOUT_VERSION,
+        "transitions": list(MOVES),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +72,7 @@ def make_blueprint(config: Config) -> Blueprint:
     """
     source, wanted = config.model.checkpoint, config.model.tokens_per_frame
     if source:
+        source = checkpoint_folder(source, weights=False)
         model_config = read_config(source, wanted, config.model.vision_chunk, {})
         tokenizer: Any = load_tokenizer(source)
     else:
@@ -131,15 +146,28 @@ def load_model(
             texts = chain.from_iterable(texts_of(split.index) for split in training)
             make_checkpoint(config.model.preset, init, texts, config.train.seed)
         source = str(init)
+    source = checkpoint_folder(source if resume_from is None else _base_then(resume_from, source))
+    if config.model.lora and is_adapter(Path(source)):
+        raise ProspectError(
+            f"model.checkpoint: {source} is a LoRA adapter, expected whole weights to train adapters of; merge it "
+            f"first: prospect export --checkpoint {source} FOLDER --merge"
+        )
+    base = {"base": name} if (name := checkpoint_name(source)) != source else {}
     model = DSTSmolVLM.from_checkpoint(
         source,
         tokens_per_frame=config.model.tokens_per_frame,
         vision_chunk=config.model.vision_chunk,
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
-        settings={name: getattr(config.data, name) for name in REMEMBERED},
+        settings=remembered(config.data, training) | base,
     )
     return LoadedModel(prepared(model, config), load_tokenizer(source), load_image_processor(source))
+
+
+def _base_then(resumed: Path, source: str) -> str:
+    """Name what `resumed` was trained from: the revision of a hub id that it was then, as it may have moved since."""
+    extra = ProspectSettings.of(read_config(str(resumed), None, 1, {})).extra
+    return str(extra.get("base", source)) if may_be_hub_id(source) else source
 
 
 def prepared(model: Any, config: Config) -> Any:

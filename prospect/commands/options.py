@@ -37,13 +37,23 @@ ConfigName = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE, e.g. train.learning_rate=1e-4; repeatable.")]
 
 # Checkpoints
-Checkpoint = Annotated[str, typer.Option(help="A checkpoint's folder, a run's (its last one), or a hub id.")]
+Checkpoint = Annotated[
+    str, typer.Option(help="A checkpoint's folder, a run's (its last one), or a hub id (with @REVISION).")
+]
 UpdateThreshold = Annotated[
     float | None, typer.Option(min=0, max=1, help="Default: as calibrated, else 0.5. Likewise --speak-threshold.")
 ]
 SpeakThreshold = Annotated[float | None, typer.Option(min=0, max=1)]
 Legal = Annotated[bool | None, typer.Option(help="Only transitions legal in the tracked state.")]
 MaxActions = Annotated[int | None, typer.Option(min=1, help="Blocks written at one frame; default 4.")]
+MaxNewTokens = Annotated[int | None, typer.Option(min=1, help="Longest utterance, in tokens; default 128.")]
+LeastGap = Annotated[
+    float | None,
+    typer.Option("--least-gap", min=0, help="Seconds between two utterances, at least; default 0: may share a frame."),
+]
+NoRepeat = Annotated[
+    int | None, typer.Option(min=0, help="An utterance equal to one of the last so many is not said; default 0.")
+]
 ShardFolders = Annotated[
     list[str] | None, typer.Option(help="Split folders, OUT/DATASET/SPLIT; default: the run's own datasets.")
 ]

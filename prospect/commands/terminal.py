@@ -4,6 +4,7 @@ Nothing below `prospect/commands/` prints; this module alone knows a terminal.
 """
 
 import errno
+import io
 import json
 import os
 import signal
@@ -65,6 +66,7 @@ def clear_errors() -> Iterator[None]:
         if signal.getsignal(signum) is not signal.SIG_IGN:
             signal.signal(signum, _interrupt)
     _interrupted.clear()
+    _print_any_text()
     try:
         yield
     except InvalidInput as error:
@@ -89,6 +91,13 @@ def clear_errors() -> Iterator[None]:
         message = f"{what}; what was finished is kept: run the same command again (train: with --resume) to go on"
         Console(stderr=True).print(message, soft_wrap=True)
         raise typer.Exit(code) from None
+
+
+def _print_any_text() -> None:
+    """Let a letter that the terminal's encoding lacks be printed as an escape: it ends no command, and no stream."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -166,7 +175,8 @@ def tell(line: str) -> None:
 
 def print_json(value: Any, one_line: bool = False) -> None:
     """Print JSON for programs; what has no JSON form (a path) as text."""
-    print(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2, default=str))
+    is_unicode = sys.stdout.encoding.lower().startswith("utf")
+    print(json.dumps(value, ensure_ascii=not is_unicode, indent=None if one_line else 2, default=str))
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:

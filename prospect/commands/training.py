@@ -9,7 +9,7 @@ import typer
 from pipeline.errors import ProspectError
 from prospect.commands.options import Checkpoint, ConfigName, Json, Set, SplitName, read_config
 from prospect.commands.terminal import RunWatcher, clear_errors, console, print_json, progress_bar, tell
-from prospect.runs import find_checkpoint, finished_runs
+from prospect.runs import finished_runs
 
 app = typer.Typer()
 
@@ -154,5 +154,6 @@ def export(
     """
     with clear_errors():
         from prospect.model.export import export as export_checkpoint
+        from prospect.model.hub import checkpoint_folder
 
-        tell(f"{out}: {export_checkpoint(Path(find_checkpoint(checkpoint)), out, merge)}")
+        tell(f"{out}: {export_checkpoint(Path(checkpoint_folder(checkpoint)), out, merge)}")

@@ -13,9 +13,12 @@ from prospect.commands.options import (
     Checkpoint,
     FramesRoot,
     Json,
+    LeastGap,
     Legal,
     Limit,
     MaxActions,
+    MaxNewTokens,
+    NoRepeat,
     Overwrite,
     RunDataRoot,
     ShardFolders,
@@ -50,10 +53,12 @@ def stream(
         str | None, typer.Option(help="The task, user lines and frames of an annotated clip: FILE#PLACE or FILE#ID.")
     ] = None,
     script: Annotated[
-        str | None, typer.Option(help="User lines: a file of `SECONDS TEXT`, or - to type them while it plays.")
+        str | None,
+        typer.Option(help="User lines: a file of `SECONDS TEXT` or `M:SS TEXT`, or - to type them while it plays."),
     ] = None,
     fps: Annotated[
-        float | None, typer.Option(min=0.01, max=1000, help="Frames a second; default: the clip's, else 2.")
+        float | None,
+        typer.Option(min=0.01, max=1000, help="Frames a second; default: the clip's, else as it was trained, else 2."),
     ] = None,
     start: Annotated[
         int | None,
@@ -65,6 +70,9 @@ def stream(
         typer.Option(min=0.1, help="Of a folder: wait for new images; seconds without one after which it ends."),
     ] = None,
     realtime: Annotated[bool, typer.Option(help="Pace the frames at --fps; else as fast as it goes.")] = False,
+    drop: Annotated[
+        Literal["none", "late"], typer.Option(help="late: skip to the newest frame where the model is behind.")
+    ] = "none",
     out: Annotated[Path | None, typer.Option(help="JSON lines, one a frame.")] = None,
     video: Annotated[Path | None, typer.Option(help="A film of it (.mp4), state and utterances drawn.")] = None,
     context: Annotated[
@@ -75,6 +83,9 @@ def stream(
     speak_threshold: SpeakThreshold = None,
     legal: Legal = None,
     max_actions: MaxActions = None,
+    max_new_tokens: MaxNewTokens = None,
+    least_gap: LeastGap = None,
+    no_repeat: NoRepeat = None,
 ) -> None:
     """Watch a video with a trained model, frame by frame.
 
@@ -90,12 +101,15 @@ def stream(
             tell("note: no --steps and no --clip: a task without steps, speech alone")
         overrides = Overrides(
             context=context, update_threshold=update_threshold, speak_threshold=speak_threshold, legal=legal,
-            max_actions=max_actions,
+            max_actions=max_actions, max_new_tokens=max_new_tokens, least_gap_s=least_gap, no_repeat=no_repeat,
         )  # fmt: skip
         lines = sys.stdin if script == STDIN else Path(script) if script else None
-        rate = task.fps if fps is None else fps
         outputs = Outputs(_board, out, video)
-        tell(stream_live(source, checkpoint, task, lines, rate, realtime, outputs, overrides, follow))
+        told = stream_live(
+            source, checkpoint, task, lines, fps, realtime, outputs, overrides, follow, drop == "late", tell
+        )
+        for line in told.splitlines():
+            tell(line)
 
 
 @contextmanager
@@ -136,6 +150,9 @@ def evaluate(
     speak_threshold: SpeakThreshold = None,
     legal: Legal = None,
     max_actions: MaxActions = None,
+    max_new_tokens: MaxNewTokens = None,
+    least_gap: LeastGap = None,
+    no_repeat: NoRepeat = None,
     max_seq_len: Annotated[int | None, typer.Option(min=64, help="Window; default: that of training.")] = None,
     scorer: Annotated[
         Literal["prospect", "proassist"], typer.Option(help="proassist: ProAssist's own functions beside ours.")
@@ -157,7 +174,8 @@ def evaluate(
         places, folder = places_of(checkpoint, split, data, data_root, frames_root, out, EVALUATION)
         overrides = Overrides(
             update_threshold=update_threshold, speak_threshold=speak_threshold, legal=legal, max_actions=max_actions,
-            max_seq_len=max_seq_len, context=None if context == "all" else context,
+            max_new_tokens=max_new_tokens, least_gap_s=least_gap, no_repeat=no_repeat, max_seq_len=max_seq_len,
+            context=None if context == "all" else context,
         )  # fmt: skip
         with progress_bar() as show:
             common: dict[str, Any] = {

@@ -65,10 +65,13 @@ def calibrate_checkpoint(
         ProspectError: the checkpoint is no folder here, there is no event of any head, or as `ProspectEvaluator`.
     """
     folder = Path(find_checkpoint(checkpoint))
-    if not folder.is_dir():
+    if not folder.is_dir():  # the hub's cache is not ours to write into
         raise ProspectError(
-            f"{checkpoint}: thresholds are stored with the checkpoint; download it, and pass its folder"
+            f"{checkpoint}: thresholds are stored with the checkpoint; download it (hf download {checkpoint} "
+            "--local-dir FOLDER), and pass that folder"
         )
+
+    told: dict[str, None] = {}  # by the evaluations, each note once
 
     def streamed(name: str, row: Row, update: float, speak: float) -> list[ClipPrediction]:
         overrides = Overrides(update_threshold=update, speak_threshold=speak)
@@ -78,6 +81,7 @@ def calibrate_checkpoint(
         )  # fmt: skip
         clips = evaluator.clips()
         predictions = evaluator.stream(clips, [row], ranks)
+        told.update(dict.fromkeys(evaluator.notes))
         return [read_prediction(predictions / row / one.file_name) for one in clips]
 
     ranks = join_ranks()
@@ -87,7 +91,7 @@ def calibrate_checkpoint(
         found = f"{', '.join(places.splits)}: found no events in {len(forced)} clips"
         raise ProspectError(f"{found}, expected some to find thresholds on; nothing is stored: calibrate on others")
     sweeps = {head: sweep(forced, head) for head, count in num_events.items() if count}
-    notes = doubts(num_events, len(forced))
+    notes = [*told, *doubts(num_events, len(forced))]
     pairs = best_pairs(sweeps.get("should_update_dst"), sweeps.get("when_to_speak"), confirm)
     f1_of = {pair: _f1(streamed("pair-{}-{}".format(*pair), "model", *pair), list(sweeps)) for pair in pairs}
     pairs.sort(key=lambda pair: -f1_of[pair][1])  # stable: of equal ones that which the sweep ranked first

@@ -5,8 +5,7 @@ with a pip package; `Embedder.note` then says so, as scores compare only between
 name is that model or an error. Both of these read English: `Embedder.unread` tells how much of other texts they miss.
 """
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from pipeline.errors import ProspectError
 from prospect.evaluation.matching import Embed
+from prospect.model.hub import failure_of, first_line
 
 PROASSIST_MODEL = "sentence-transformers/all-mpnet-base-v2"
 PACKAGED_MODEL = "all-minilm"
@@ -120,40 +120,19 @@ def _open(name: str, device: str | None) -> Any:
         return SentenceTransformer(name, device=device, local_files_only=True)
     except (OSError, ValueError) as error:
         if Path(name).is_dir():
-            raise _Unavailable(_first_line(error)) from None
+            raise _Unavailable(first_line(error)) from None
     from huggingface_hub import HfApi, constants
 
     if constants.HF_HUB_OFFLINE:
         raise _Unavailable("not in the local cache, and HF_HUB_OFFLINE is set")
-    if reason := _failure(lambda: HfApi().model_info(name, timeout=_HUB_PATIENCE_S), 2 * _HUB_PATIENCE_S):
-        raise _Unavailable(f"not in the local cache, and the hub does not give it: {reason}")
+    if failure := failure_of(lambda: HfApi().model_info(name, timeout=_HUB_PATIENCE_S), 2 * _HUB_PATIENCE_S):
+        raise _Unavailable(f"not in the local cache, and the hub does not give it: {first_line(failure)}")
     try:
         return SentenceTransformer(name, device=device)
     except (OSError, ValueError) as error:
-        raise _Unavailable(_first_line(error)) from None
+        raise _Unavailable(first_line(error)) from None
 
 
 def _is_letter_within(piece: str) -> bool:
     letter = piece.removeprefix("##")
     return letter != piece and len(letter) == 1 and not letter.isascii()
-
-
-def _failure(ask: Callable[[], object], seconds: float) -> str | None:
-    """Why `ask` did not succeed within the time; None: it did. Looking up a host's name obeys no timeout but this."""
-    outcomes: list[str | None] = []
-
-    def run() -> None:
-        try:
-            ask()
-            outcomes.append(None)
-        except Exception as error:
-            outcomes.append(_first_line(error))
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return outcomes[0] if outcomes else f"no answer in {seconds:g} s"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

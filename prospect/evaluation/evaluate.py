@@ -43,9 +43,10 @@ from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
 from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled, undefined_notes
 from prospect.evaluation.text_scores import MeteorProcess
-from prospect.runs import find_checkpoint
+from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.stream.context import POLICIES
 from prospect.stream.load import NO_OVERRIDES, Overrides, load_streamer
+from prospect.stream.rate import rate_note, trained_rates
 from prospect.stream.records import FrameRecord
 
 FORMAT = "prospect.evaluation/1"
@@ -101,7 +102,7 @@ class ProspectEvaluator:
             tell: takes a line about what was there already, for whoever looks on.
         """
         self.places = data_source if isinstance(data_source, Places) else Places((str(data_source),))
-        self.checkpoint = find_checkpoint(model_path)
+        self.checkpoint = model_path  # `stream` finds its folder, once
         self.video_ids, self.limit, self.out, self.overwrite = video_ids, limit, out, overwrite
         self.rows: tuple[Row, ...] = ("model", *(row for row in rows if row != "model"))
         self.scorer, self.embedding, self.overrides = scorer, embedding, overrides
@@ -153,10 +154,14 @@ class ProspectEvaluator:
         Raises:
             ProspectError: bad checkpoint, frames or settings, or a folder that holds other predictions.
         """
+        self.checkpoint = checkpoint_folder(self.checkpoint)
         streamer = load_streamer(self.checkpoint, self.overrides)
         if not streamer.settings.dst and "oracle_state" in rows:
             self.notes.append("oracle_state left out: the checkpoint was trained without DST, and never saw a state")
             self.rows = rows = tuple(row for row in rows if row != "oracle_state")
+        trained = trained_rates(self.checkpoint, streamer.model.prospect_settings.extra)
+        if note := rate_note([one.clip.fps for one in clips], trained):
+            self.notes.append(note)
         record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
         self._refuse_foreign_results()
@@ -211,7 +216,7 @@ class ProspectEvaluator:
         settings = streamed["model"][0].settings
         metrics = {
             "format": FORMAT,
-            "checkpoint": self.checkpoint,
+            "checkpoint": checkpoint_name(self.checkpoint),
             "data": list(self.places.splits),
             "num_clips": len(clips),
             "num_frames": sum(len(prediction.frames) for prediction in streamed["model"]),

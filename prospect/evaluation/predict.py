@@ -28,6 +28,8 @@ from prospect.data.shard_cache import ShardCache
 from prospect.evaluation.predictions import ClipPrediction, read_prediction, write_prediction
 from prospect.evaluation.replay import Row, encoded, stream_clip
 from prospect.layout import LAYOUT_VERSION
+from prospect.model.hub import checkpoint_folder, checkpoint_name
+from prospect.model.lora import base_of, is_adapter
 from prospect.stream.streamer import Streamer
 
 SETTINGS = "settings.json"  # in the output folder: what the predictions there depend on
@@ -189,11 +191,15 @@ def stream_clips(
 
 
 def stream_record(checkpoint: str, streamer: Streamer) -> dict[str, Any]:
-    """Give what predictions depend on, besides the clips: the checkpoint's weights and how they are computed with, the
-    settings of the stream, and the code's layout of tokens and version."""
+    """Give what predictions depend on, besides the clips: the weights in the folder `checkpoint`, those of an adapter's
+    base too, and how they are computed with, the settings of the stream, and the code's layout of tokens and version.
+    """
+    folders = [Path(checkpoint)]
+    if is_adapter(folders[0]):
+        folders.append(Path(checkpoint_folder(base_of(folders[0]))))
     return {
-        "checkpoint": checkpoint,
-        "weights": _weights(Path(checkpoint)),
+        "checkpoint": checkpoint_name(checkpoint),
+        "weights": _weights(folders),
         "precision": str(streamer.model.dtype).removeprefix("torch."),
         "layout": LAYOUT_VERSION,
         "prospect": version("prospect-vlm"),
@@ -210,10 +216,10 @@ def _settings(path: Path) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _weights(checkpoint: Path) -> str:
-    """Of a checkpoint's folder: a short digest of its weight files, by size and by their ends."""
+def _weights(folders: Sequence[Path]) -> str:
+    """Of checkpoints' folders: a short digest of their weight files, by size and by their ends."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted([*checkpoint.glob("*.safetensors"), *checkpoint.glob("*.bin")]):
+    for path in [path for folder in folders for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.bin")])]:
         size = path.stat().st_size
         digest.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:

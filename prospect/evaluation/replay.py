@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.annotations.clips import Clip
+from pipeline.errors import ProspectError
 from prospect.layout import as_learned, frame_groups, turns_before_first_frame
 from prospect.stream.records import FrameRecord
 from prospect.stream.streamer import ROLES, ActiveRole, Streamer
@@ -28,13 +29,20 @@ def stream_clip(
 
     Args:
         features: (K, D) of each frame (of grey ones where `row` is "blind").
+
+    Raises:
+        ProspectError: the turns of a frame take more than the reserve, or the window is too small; names the clip.
     """
-    streamer.start(clip.steps, clip.state, turns_before_first_frame(clip))
+    streamer.start(clip.steps, clip.state, turns_before_first_frame(clip), fps=clip.fps)
     forced_roles: Sequence[ActiveRole] = {"oracle_state": ("dst_update",), "forced": ROLES}.get(row, ())
     free = [role for role in ROLES if role not in forced_roles]
     for group, of_frame in zip(frame_groups(as_learned(clip, streamer.settings.dst)), features, strict=True):
         forced = [turn for turn in group.after if turn.role in forced_roles]
-        yield streamer.step(group.frame, of_frame, group.before, forced, free)
+        try:
+            record = streamer.step(group.frame, of_frame, group.before, forced, free)
+        except ProspectError as error:
+            raise ProspectError(f"clip {clip.id!r} {error}") from None
+        yield record
 
 
 def encoded(streamer: Streamer, frames: Iterable[Tensor], row: Row, chunk: int) -> Iterator[Tensor]:

@@ -4,7 +4,6 @@
 frame, the image processor's normalisation, and whatever the caller adds.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -18,16 +17,7 @@ from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImag
 
 from pipeline.errors import ProspectError
 
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "adapter_model.safetensors",
-)
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 MODEL_TYPES = ("smolvlm", "idefics3")  # the first SmolVLM is published as idefics3: the same modules and names
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +51,14 @@ class ProspectSettings:
 def read_config(
     where: str, tokens_per_frame: int | Literal["native"] | None, vision_chunk: int, extra: Mapping[str, Any]
 ) -> SmolVLMConfig:
-    """Read the config of checkpoint `where` with our settings; tokens_per_frame None: what is remembered, else native.
+    """Read the config of the checkpoint folder `where` (see `hub.checkpoint_folder`) with our settings.
+
+    Args:
+        tokens_per_frame: None: what is remembered, else native.
 
     Raises:
         ProspectError: no SmolVLM checkpoint is there, or it cannot give that many tokens a frame.
     """
-    _check_source(where)
     with loading_errors(where):
         record, _ = SmolVLMConfig.get_config_dict(where)
         if record.get("model_type") not in MODEL_TYPES:
@@ -100,26 +92,26 @@ def native_tokens(config: SmolVLMConfig) -> int:
     return side * side
 
 
-def load_image_processor(path_or_id: str | Path) -> Any:
+def load_image_processor(folder: str | Path) -> Any:
     """Load SmolVLM's processor on PIL; AutoImageProcessor asks for torchvision in some versions of transformers."""
-    return SmolVLMImageProcessorPil.from_pretrained(str(path_or_id))
+    return SmolVLMImageProcessorPil.from_pretrained(str(folder))
 
 
-def load_tokenizer(path_or_id: str | Path) -> Any:
-    """Load the checkpoint's tokenizer.
+def load_tokenizer(folder: str | Path) -> Any:
+    """Load the tokenizer of a checkpoint's folder.
 
     Raises:
         ProspectError: it is not there, or broken; names the checkpoint.
     """
     try:
-        with loading_errors(str(path_or_id)):
-            return AutoTokenizer.from_pretrained(str(path_or_id))
+        with loading_errors(str(folder)):
+            return AutoTokenizer.from_pretrained(str(folder))
     except ProspectError:
         raise
     except Exception as error:  # tokenizers knows no narrower one for a broken tokenizer.json
         reason = " ".join(str(error).split())[:200]
         raise ProspectError(
-            f"{path_or_id}: its tokenizer cannot be read ({reason}), expected tokenizer.json and tokenizer_config.json "
+            f"{folder}: its tokenizer cannot be read ({reason}), expected tokenizer.json and tokenizer_config.json "
             "as they were saved; copy them again"
         ) from None
 
@@ -139,20 +131,6 @@ def loading_errors(where: str) -> Iterator[None]:
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _check_source(where: str) -> None:
-    """Raises ProspectError unless `where` is a folder with config and weights, or may be a hub id."""
-    folder = Path(where)
-    if not folder.is_dir():
-        if HUB_ID.fullmatch(where) and not folder.parent.exists():
-            return
-        raise ProspectError(f"{where}: found no such folder, expected a SmolVLM2 checkpoint folder or hub id")
-    there = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
-    fix = "give a whole checkpoint folder, weights and processor together"
-    for names in (("config.json",), WEIGHTS, PROCESSORS):
-        if not any((folder / name).is_file() for name in names):
-            raise ProspectError(f"{where}: found {there}, expected {' or '.join(names[:2])}; {fix}")
 
 
 def _checked_tokens(where: str, config: SmolVLMConfig, wanted: int | Literal["native"]) -> int:

@@ -5,11 +5,11 @@ A text is pieces, tokenized one by one as in training (docs/design.md §5): " S1
 before left it; otherwise any transition of any step, none twice. Either way there are at most two updates a step.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 
-from pipeline.annotations.dst import MOVES, State, Update, apply_updates, format_updates, legal_updates
+from pipeline.annotations.dst import MOVES, State, Transition, Update, apply_updates, format_updates, legal_updates
 from pipeline.errors import ProspectError
 
 Ids = tuple[int, ...]
@@ -26,6 +26,7 @@ class UpdateConstraint:
         state: Mapping[str, State],
         legal: bool = True,
         max_tokens: int | None = None,
+        transitions: Collection[Transition] = tuple(MOVES),
     ) -> None:
         """
         Args:
@@ -34,6 +35,7 @@ class UpdateConstraint:
             state: tracked state of each step.
             legal: only transitions that are legal in the tracked state.
             max_tokens: most ids of a text, <end_of_utterance> apart; None: no bound but two updates a step.
+            transitions: those that the model has learned.
 
         Raises:
             ProspectError: the tokenizer gives two updates the same ids, or one the beginning of another's.
@@ -42,7 +44,7 @@ class UpdateConstraint:
         self._steps, self._state, self._legal = tuple(steps), {step: state[step] for step in steps}, legal
         self._max_tokens = max_tokens
         self._comma = tuple(encode(","))
-        self._pieces = {u: tuple(encode(f" {u}")) for u in (Update(s, t) for s in steps for t in MOVES)}
+        self._pieces = {u: tuple(encode(f" {u}")) for u in (Update(s, t) for s in steps for t in transitions)}
         _check_distinct(self._pieces)
 
     @cached_property
@@ -100,7 +102,8 @@ class UpdateConstraint:
 
     def _next_updates(self, emitted: list[Update]) -> list[Update]:
         if self._legal:
-            return legal_updates(self._steps, apply_updates(self._state, emitted))
+            legal = legal_updates(self._steps, apply_updates(self._state, emitted))
+            return [update for update in legal if update in self._pieces]
         return [update for update in self._pieces if update not in emitted]
 
 

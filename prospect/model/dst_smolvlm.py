@@ -25,6 +25,7 @@ from prospect.layout import IGNORE, Tokens
 from prospect.losses import count_targets, label_places, loss_sums
 from prospect.model.checkpoint import ProspectSettings, loading_errors, read_config
 from prospect.model.constrain import UpdateConstraint
+from prospect.model.hub import checkpoint_folder
 from prospect.model.lora import base_of, is_adapter, merged
 from prospect.model.vision import SmolVLMWithFrames
 
@@ -72,7 +73,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         A LoRA checkpoint is merged into its base.
 
         Args:
-            path_or_id: folder, or hub id.
+            path_or_id: folder, or hub id (`hub.py`).
             tokens_per_frame: None: what the checkpoint remembers, else native.
             dtype: None: that of the checkpoint.
             settings: more to remember in config.json.
@@ -80,10 +81,10 @@ class DSTSmolVLM(SmolVLMWithFrames):
         Raises:
             ProspectError: there is no such checkpoint, it is incomplete, no SmolVLM, or cannot give that many tokens.
         """
-        where = str(path_or_id)
+        where = checkpoint_folder(str(path_or_id))
         config = read_config(where, tokens_per_frame, vision_chunk, settings or {})
         adapter = Path(where) if is_adapter(Path(where)) else None
-        where = base_of(adapter) if adapter else where
+        where = checkpoint_folder(base_of(adapter)) if adapter else where
         with loading_errors(where):
             model, loaded = cls.from_pretrained(
                 where,

@@ -1,5 +1,6 @@
 """A run's checkpoint to a folder to keep or publish: weights, tokenizer and image processor, without a run's state."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import transformers
 
 from pipeline.errors import ProspectError
+from pipeline.io.storage import write_json
 from prospect.model.checkpoint import load_image_processor, load_tokenizer, read_config
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_of, is_adapter
-from prospect.runs import THRESHOLDS
+from prospect.runs import HUB_ID, THRESHOLDS
 
 
 def export(checkpoint: Path, out: Path, merge: bool) -> str:
@@ -28,7 +31,8 @@ def export(checkpoint: Path, out: Path, merge: bool) -> str:
         raise ProspectError(f"{out}: is there already, expected a new folder; remove it or name another")
     if merge and not adapted:
         raise ProspectError(f"{checkpoint}: found no LoRA adapter, expected one to merge; leave out --merge")
-    read_config(str(checkpoint), None, 64, {})  # that it is one
+    checkpoint_folder(str(checkpoint))  # that it is whole,
+    read_config(str(checkpoint), None, 64, {})  # and one of ours
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     tokenizer: Any = load_tokenizer(checkpoint)
@@ -39,7 +43,9 @@ def export(checkpoint: Path, out: Path, merge: bool) -> str:
         if adapted and not merge:
             for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "config.json"):
                 shutil.copyfile(checkpoint / name, partial / name)
-            what = f"adapter and heads; their base is {base_of(checkpoint)}"
+            base = checkpoint_name(base_of(checkpoint))
+            _name_base(partial / ADAPTER_CONFIG, base)
+            what = f"adapter and heads; their base is {base}"
         else:
             DSTSmolVLM.from_checkpoint(checkpoint).save_pretrained(partial)
             what = "SmolVLM weights and heads"
@@ -52,3 +58,11 @@ def export(checkpoint: Path, out: Path, merge: bool) -> str:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return what
+
+
+def _name_base(adapter_config: Path, base: str) -> None:
+    """Write a base of the hub by its id and revision, as peft reads them, in place of a folder of this machine."""
+    hub_id = HUB_ID.fullmatch(base)
+    if hub_id and hub_id[2]:
+        record = json.loads(adapter_config.read_text())
+        write_json(adapter_config, record | {"base_model_name_or_path": hub_id[1], "revision": hub_id[2]})

@@ -14,6 +14,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from pipeline.errors import ProspectError
 from prospect.config import LoraSettings
+from prospect.model.hub import checkpoint_name
 from prospect.runs import INIT
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -58,20 +59,25 @@ def is_adapter(folder: Path) -> bool:
 
 
 def base_of(adapter: Path) -> str:
-    """Give folder or hub id of the checkpoint that `adapter` was trained on.
+    """Give folder or hub id of the checkpoint that `adapter` was trained on; a hub id with the revision that it was.
 
     Raises:
-        ProspectError: the adapter's config cannot be read, or its base is a folder that is gone.
+        ProspectError: the adapter's config cannot be read.
     """
     place = adapter / ADAPTER_CONFIG
     try:
-        base = str(json.loads(place.read_text())["base_model_name_or_path"])
+        record = json.loads(place.read_text())
+        base = str(record["base_model_name_or_path"])
+        revision = str(record.get("revision") or "")
     except (OSError, ValueError, KeyError) as error:
         raise ProspectError(f"{place}: cannot be read ({error!r}), expected a LoRA checkpoint; copy it again") from None
     of_run = adapter.parent.parent / INIT  # a preset's random weights stand in the run's folder, which may have moved
     if Path(base).name == INIT and not Path(base).is_dir() and of_run.is_dir():
         return str(of_run)
-    return base
+    if Path(base).is_dir():
+        return base
+    base = checkpoint_name(base)  # a snapshot in the hub's cache of another machine
+    return f"{base}@{revision}" if revision and "@" not in base else base
 
 
 def merged(base: Any, adapter: Path) -> Any:

@@ -6,6 +6,7 @@ The board fits the terminal: rich cuts what is too high at the bottom, where the
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from decimal import ROUND_FLOOR, Decimal
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 MARKS = {"not_started": ("○", "dim"), "in_progress": ("▶", "yellow"), "completed": ("✔", "green")}
-STYLES = {"assistant": "green", "user": "cyan", "system": "dim", "dst_update": "magenta"}
-NAMES = {"assistant": "Assistant", "user": "User", "system": "System", "dst_update": "DST"}
+STYLES = {"assistant": "green", "user": "cyan", "system": "dim", "dst_update": "magenta", "note": "yellow"}
+NAMES = {"assistant": "Assistant", "user": "User", "system": "System", "dst_update": "DST", "note": "Note"}
 KEPT = 12  # events on the board
 RATE_FRAMES = 20  # over which the board's frames/s are taken
+MOST_DIGITS = 9  # of a probability
 OTHER_ROWS = 8  # of the board, beside steps and events: frame, heads, gaps, foot
 
 
@@ -43,7 +45,8 @@ class Board:
         """Take a frame; give the lines of what happened at it."""
         self._last = played
         self._shown_at.append(self._clock())
-        said = [(turn.role, turn.text) for turn in played.lines]
+        said: list[tuple[str, str]] = [("note", note) for note in played.notes]
+        said += [(turn.role, turn.text) for turn in played.lines]
         said += [(action.role, action.text) for action in played.record.actions]
         self._events.extend((played.time_s, role, text) for role, text in said)
         return [event_line(played.time_s, role, text) for role, text in said]
@@ -66,7 +69,8 @@ class Board:
         ):
             style = "bold red" if p >= threshold else "blue"
             bar = ProgressBar(total=1.0, completed=p, width=30, complete_style=style, finished_style=style)
-            heads.add_row(name, bar, f"{shown_p(p)}  (fires at {shown_p(threshold)})")
+            shown_p, shown_threshold = shown_against(p, threshold)
+            heads.add_row(name, bar, f"{shown_p}  (fires at {shown_threshold})")
         lines = [
             line
             for event in self._events
@@ -81,9 +85,15 @@ class Board:
         return Panel(Group(steps, Text(), heads, Text(), events, Text(), Text(foot, "dim")), title=title)
 
 
-def shown_p(p: float) -> str:
-    """Write a probability: two digits, three where two would say what is not so (`0.995`)."""
-    return f"{p:.2f}" if round(p, 2) == round(p, 3) else f"{p:.3f}"
+def shown_against(p: float, threshold: float) -> tuple[str, str]:
+    """Write a probability and the threshold that it is held against, neither rounded up: what is shown reaches the
+    threshold where the head fires, and only there.
+
+    Of .9949 and .995: `0.994` and `0.995`; of .499 and .5: `0.49` and `0.50`.
+    """
+    whole = Decimal(repr(threshold))
+    unit = Decimal(1).scaleb(max(min(int(whole.as_tuple().exponent), -2), -MOST_DIGITS))
+    return f"{Decimal(repr(p)).quantize(unit, ROUND_FLOOR):f}", f"{whole.quantize(unit):f}"
 
 
 def steps_shown(steps: Sequence[Step], state: Mapping[str, str], most: int) -> Sequence[Step]:

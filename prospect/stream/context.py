@@ -6,9 +6,9 @@ clip into parts (`layout.cut_parts`). Then it starts over, by policy, from
 - `state_carry` a fresh prompt whose Current Progress is the tracked state: the only policy that training shows, and
   PROSPECT's counterpart of ProAssist's summarize-and-drop;
 - `drop_all` the prompt as the stream began: nothing is carried;
-- `drop_middle` the prompt, what came before the first frame and the first user line, then the last whole frames with
-  all that stands at them: up to 512 tokens as in ProAssist, half the room at most. They are run through the model
-  again, so positions follow each other, which ProAssist's joined caches do not.
+- `drop_middle` the prompt, what came before the first frame and the first user line (where it fits), then the last
+  whole frames with all that stands at them: up to 512 tokens as in ProAssist, half the room at most. They are run
+  through the model again, so positions follow each other, which ProAssist's joined caches do not.
 
 Only `drop_middle` remembers embeddings; the others hold nothing but the cache. D hidden, K tokens a frame, T tokens.
 """
@@ -65,6 +65,9 @@ class Context:
         elif self.policy == "drop_all":
             self._begin([self.model.embed_block(self._prompt(self._start_state))])
         else:
+            if sum(embeds.shape[1] for embeds in self._head) > room and self._has_user_line:
+                self._head.pop()  # the user's line, which alone may be too long for the beginning
+                self._has_user_line = False
             head = sum(embeds.shape[1] for embeds in self._head)
             kept: list[list[Tensor]] = []
             left = min(KEEP_TOKENS, (room - head) // 2)  # half the room at most, or it would be full again at once
@@ -97,6 +100,11 @@ class Context:
             self._remember(self.model.embed_block(block.ids))
         self.computed_tokens += len(block.ids)
         self.hidden_last = block.hidden_last[0]
+
+    def take_back(self, block: Generated) -> None:
+        """Remove `block`, which the model has just put into the cache: it was never said."""
+        self.cache.crop(-len(block.ids))
+        self.computed_tokens += len(block.ids)
 
     def decide(self) -> tuple[float, float]:
         """Give the probabilities that a dst_update block and an assistant block come next."""

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ from typing import Any
 import torch
 import transformers
 
+from pipeline.annotations.dst import MOVES, Transition
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
-from prospect.layout import Tokens
+from prospect.layout import LAYOUT_VERSION, Tokens
 from prospect.model.checkpoint import load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.runs import THRESHOLDS, find_checkpoint
+from prospect.model.hub import checkpoint_folder
+from prospect.runs import THRESHOLDS
 from prospect.stream.context import Policy
 from prospect.stream.streamer import Streamer, StreamSettings
 
@@ -42,6 +45,8 @@ class Overrides:
     context: Policy | None = None
     max_actions: int | None = None
     max_new_tokens: int | None = None
+    least_gap_s: float | None = None
+    no_repeat: int | None = None
     legal: bool | None = None
 
     def given(self) -> dict[str, Any]:
@@ -53,7 +58,7 @@ NO_OVERRIDES = Overrides()
 
 
 def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype: str | None = None) -> Streamer:
-    """Make a streamer of `checkpoint` (see `find_checkpoint`) on the GPU, where there is one.
+    """Make a streamer of `checkpoint` (see `hub.checkpoint_folder`) on the GPU, where there is one.
 
     Args:
         dtype: None: bfloat16 on a GPU, float32 elsewhere.
@@ -61,7 +66,7 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
     Raises:
         ProspectError: no such checkpoint, or a damaged one.
     """
-    checkpoint = find_checkpoint(checkpoint)
+    checkpoint = checkpoint_folder(checkpoint)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -75,10 +80,33 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
             "has them all, which it never saw. Train with data.packing=clip to stream",
             stacklevel=2,
         )
+    if remembered.get("layout", LAYOUT_VERSION) != LAYOUT_VERSION:
+        warnings.warn(
+            f"{checkpoint}: was trained on version {remembered['layout']} of the layout of tokens and labels, and is "
+            f"streamed by version {LAYOUT_VERSION}: it may meet what it never saw. Train again to be sure",
+            stacklevel=2,
+        )
     tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame, remembered.get("frame_wrap", "none"))
     settings = {name: remembered[name] for name in ("max_seq_len", "reserve", "dst") if name in remembered}
     settings |= _thresholds(Path(checkpoint)) | overrides.given()
-    return Streamer(model, tokenizer, tokens, replace(StreamSettings(), **settings))
+    return Streamer(
+        model, tokenizer, tokens, replace(StreamSettings(), **settings), _transitions(checkpoint, remembered)
+    )
+
+
+def _transitions(checkpoint: str, remembered: Mapping[str, Any]) -> list[Transition]:
+    """Those that the checkpoint was trained on; of one that remembers none, all that there are.
+
+    Raises:
+        ProspectError: one that is unknown here.
+    """
+    names: list[str] = remembered.get("transitions", list(MOVES))
+    if unknown := [name for name in names if name not in MOVES]:
+        raise ProspectError(
+            f"{checkpoint}: was trained with transitions {', '.join(unknown)}, expected of {', '.join(MOVES)}; use the "
+            "version of prospect that trained it"
+        )
+    return [transition for transition in MOVES if transition in names]
 
 
 def _thresholds(checkpoint: Path) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """Plays a source through a streamer, as fast as it goes or in real time, and tells whoever watches of every frame.
 
-In real time frame i is there i / fps seconds after the first was; its decisions are due before the next is there. A
-frame is never dropped: where the model is slower than the frames come, `lag_s` says how far behind it is.
+In real time frame i is there i / fps seconds after the first was; its decisions are due before the next is there. Where
+the model is slower than the frames come, `lag_s` says how far behind it is; frames are dropped only where that is asked
+for, and then counted.
 """
 
 import json
@@ -18,6 +19,7 @@ import torch
 from pipeline.annotations.clips import Turn
 from prospect.data.decode import decode_frame
 from prospect.stream.lines import Lines
+from prospect.stream.newest import Arrival, newest, paced
 from prospect.stream.records import FrameRecord
 from prospect.stream.sources import SourceFrame, ahead
 from prospect.stream.streamer import Streamer
@@ -37,6 +39,8 @@ class Played:
     state: dict[str, str]  # of every step, after it
     latency_s: float  # from when it was there (real time) or taken up, to its last decision
     lag_s: float  # how late it was taken up
+    notes: tuple[str, ...]  # to the user, of lines that the model cannot hear
+    dropped: int  # frames between the one before and this one
 
 
 @dataclass(slots=True)
@@ -45,10 +49,12 @@ class Summary:
 
     fps: float
     realtime: bool
+    drop_late: bool = False
     silent_s: "array[float]" = field(default_factory=lambda: array("f"))  # latencies
     acting_s: "array[float]" = field(default_factory=lambda: array("f"))
     missed: int = 0  # deadlines
     restarts: int = 0
+    dropped: int = 0
     seconds: float = 0.0
     most_lag_s: float = 0.0
 
@@ -56,6 +62,7 @@ class Summary:
         (self.acting_s if played.record.actions else self.silent_s).append(played.latency_s)
         self.missed += self.realtime and played.latency_s > 1 / self.fps
         self.restarts += played.record.is_restart
+        self.dropped += played.dropped
         self.most_lag_s = max(self.most_lag_s, played.lag_s)
 
     def text(self) -> str:
@@ -70,6 +77,8 @@ class Summary:
         told += f"latency p50/p95 {', '.join(latencies) or '-'}; {self.restarts} context restarts"
         if self.realtime:
             told += f"; {self.missed} missed deadlines, at most {self.most_lag_s:.1f} s behind"
+        if self.drop_late:
+            told += f"; {self.dropped} late frames dropped of {count + self.dropped}"
         return told
 
 
@@ -81,39 +90,78 @@ def play(
     fps: float,
     *,
     realtime: bool = False,
+    drop_late: bool = False,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Played]:
     """Give each frame once it is decided.
 
+    Args:
+        realtime: pace the frames at `fps`; else they come as the source gives them.
+        drop_late: take the newest frame that is there, and leave out those before it.
+
     Raises:
         ProspectError: the source breaks off, or a frame cannot be decoded.
     """
     size: int = streamer.model.config.vision_config.image_size
-
-    def decoded() -> Iterator[tuple[SourceFrame, torch.Tensor]]:
-        for image in frames:
-            yield image, torch.from_numpy(decode_frame(image.data, size, image.where))
-
     before = [turn for turn in task.turns if turn.end_frame is None or turn.end_frame < task.first_frame]
-    streamer.start(task.steps, task.state, before)
+    streamer.start(task.steps, task.state, before, fps=fps)
+    if drop_late:
+        arrivals = _decoded(newest(paced(frames, fps, clock, sleep) if realtime else frames, clock), size)
+    else:
+        arrivals = _every(frames, size, fps if realtime else None, clock, sleep)
+    expected = 0
+    for arrival, pixels in arrivals:
+        taken = clock()
+        number, frame = arrival.number, task.first_frame + arrival.number
+        heard = lines.heard(frame, streamer.length, streamer.settings.reserve)
+        with torch.no_grad():
+            features = streamer.model.encode_frames(pixels[None].to(streamer.model.device))[0]
+        record = streamer.step(frame, features, heard.turns)
+        yield Played(
+            record=record,
+            time_s=number / fps,
+            lines=heard.turns,
+            image=arrival.item,
+            state=dict[str, str](streamer.state),
+            latency_s=clock() - arrival.there_s,
+            lag_s=max(taken - arrival.there_s, 0.0),
+            notes=heard.notes,
+            dropped=number - expected,
+        )
+        expected = number + 1
+
+
+Decoded = tuple[Arrival[SourceFrame], torch.Tensor]  # pixels: uint8 (3, S, S)
+
+
+def _decoded(arrivals: Iterable[Arrival[SourceFrame]], size: int) -> Iterator[Decoded]:
+    for arrival in arrivals:
+        yield arrival, _pixels(arrival.item, size)
+
+
+def _every(
+    frames: Iterable[SourceFrame],
+    size: int,
+    pace: float | None,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> Iterator[Decoded]:
+    """Each frame, decoded ahead; with a `pace` of frames a second no sooner than it is due."""
     began = 0.0
-    for number, (image, pixels) in enumerate(ahead(decoded)):
+    for number, (image, pixels) in enumerate(ahead(lambda: ((frame, _pixels(frame, size)) for frame in frames))):
         there = clock()
         if number == 0:
             began = there
-        elif realtime:
-            there = began + number / fps
+        elif pace:
+            there = began + number / pace
             if (wait := there - clock()) > 0:
                 sleep(wait)
-        taken = clock()
-        frame = task.first_frame + number
-        here = tuple(lines.at(frame))
-        with torch.no_grad():
-            features = streamer.model.encode_frames(pixels[None].to(streamer.model.device))[0]
-        record = streamer.step(frame, features, here)
-        state = dict[str, str](streamer.state)
-        yield Played(record, number / fps, here, image, state, clock() - there, max(taken - there, 0.0))
+        yield Arrival(number, image, there), pixels
+
+
+def _pixels(image: SourceFrame, size: int) -> torch.Tensor:
+    return torch.from_numpy(decode_frame(image.data, size, image.where))
 
 
 class RunFile:
@@ -126,7 +174,8 @@ class RunFile:
 
     def add(self, played: Played) -> None:
         lines = [{"role": turn.role, "text": turn.text} for turn in played.lines]
-        self._write({"time_s": played.time_s, "lines": lines, **asdict(played.record), "state": played.state})
+        about = {"time_s": played.time_s, "dropped": played.dropped, "lines": lines, "notes": list(played.notes)}
+        self._write({**about, **asdict(played.record), "state": played.state})
 
     def close(self) -> None:
         self._file.close()

@@ -14,13 +14,14 @@ from typing import Any, Literal
 from torch import Tensor
 
 from pipeline.annotations.clips import Step, Turn
-from pipeline.annotations.dst import State, parse_updates
+from pipeline.annotations.dst import MOVES, State, Transition, parse_updates
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint
 from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
 from prospect.stream.context import Context, Policy
 from prospect.stream.records import Action, FrameRecord, tracked
+from prospect.stream.restraint import Restraint
 
 ActiveRole = Literal["dst_update", "assistant"]
 ROLES: tuple[ActiveRole, ...] = ("dst_update", "assistant")
@@ -37,6 +38,8 @@ class StreamSettings:
     context: Policy = "state_carry"
     max_actions: int = 4  # blocks written at one frame
     max_new_tokens: int = 128  # of an utterance
+    least_gap_s: float = 0.0  # seconds between the frames of two utterances
+    no_repeat: int = 0  # an utterance equal to one of the last so many is not said
     legal: bool = True  # only transitions that are legal in the tracked state
     dst: bool = True  # false: of a model that learned no state, which only speaks
 
@@ -44,12 +47,26 @@ class StreamSettings:
 class Streamer:
     """A stream through one model; `start` begins another."""
 
-    def __init__(self, model: DSTSmolVLM, tokenizer: Any, tokens: Tokens, settings: StreamSettings) -> None:
+    def __init__(
+        self,
+        model: DSTSmolVLM,
+        tokenizer: Any,
+        tokens: Tokens,
+        settings: StreamSettings,
+        transitions: Sequence[Transition] = tuple(MOVES),
+    ) -> None:
+        """`transitions`: those that the model was trained on, and may write."""
         self.model, self.tokenizer, self.tokens, self.settings = model, tokenizer, tokens, settings
+        self.transitions = tuple(transitions)
 
-    def start(self, steps: Sequence[Step], state: dict[str, State], turns: Sequence[Turn] = ()) -> None:
-        """Begin a stream: the steps of the task, their states, and system turns from before the first frame."""
+    def start(self, steps: Sequence[Step], state: dict[str, State], turns: Sequence[Turn] = (), *, fps: float) -> None:
+        """Begin a stream: the steps of the task, their states, and system turns from before the first frame.
+
+        Args:
+            fps: frames a second, by which `least_gap_s` is counted.
+        """
         self.steps = tuple(steps)
+        self._restraint = Restraint(self.settings.least_gap_s, self.settings.no_repeat, fps)
         self.state: dict[str, State] = dict(state) if self.settings.dst else dict.fromkeys(state, "not_started")
         self._is_first = True  # no frame yet
         self._context = Context(self.model, self.tokens, steps, self.state, turns, self.settings.context)
@@ -72,12 +89,13 @@ class Streamer:
             free: which of the heads may call for a block after these.
 
         Raises:
-            ProspectError: the lines take more than the reserve, or what stands before the frame leaves no room for it.
+            ProspectError: lines and forced blocks take more than the reserve (nothing has changed then: the frame may
+                be given again with fewer), or what stands before the frame leaves no room for it.
         """
         began = time.perf_counter()
         context, settings = self._context, self.settings
         frame_ids = self.tokens.frame.ids if len(features) else []
-        blocks, budget = self._heard(frame, lines)
+        blocks, budget = self._heard(frame, lines, forced)
         is_restart = self._make_room(frame)
         context.next_frame()
         for ids, is_user_line in blocks:
@@ -88,18 +106,16 @@ class Streamer:
         actions: list[Action] = []
         for turn in forced:
             assert turn.role == "dst_update" or turn.role == "assistant"
-            block = self.tokens.turn(turn).ids
-            context.append(block)
-            budget -= len(block)
+            context.append(self.tokens.turn(turn).ids)
             actions.append(Action(turn.role, turn.text, *decision))
-            self._track(actions[-1])
+            self._track(frame, actions[-1])
             decision = context.decide()
-        while len(actions) < settings.max_actions and (written := self._write(decision, free, budget)):
+        while len(actions) < settings.max_actions and (written := self._write(frame, decision, free, budget)):
             role, generated = written
             context.appended(generated)
             budget -= len(generated.ids)
             actions.append(Action(role, generated.text, *decision))
-            self._track(actions[-1])
+            self._track(frame, actions[-1])
             decision = context.decide()
         return FrameRecord(
             frame=frame,
@@ -114,15 +130,23 @@ class Streamer:
             seconds=time.perf_counter() - began,
         )
 
-    def _heard(self, frame: int, lines: Sequence[Turn]) -> tuple[list[tuple[list[int], bool]], int]:
-        """The ids of each line, with whether a user said it; how much of the reserve they leave, in tokens."""
+    def length(self, turn: Turn) -> int:
+        """Count the tokens of a turn's block; those of one frame may take `settings.reserve` together."""
+        return len(self.tokens.turn(turn).ids)
+
+    def _heard(
+        self, frame: int, lines: Sequence[Turn], forced: Sequence[Turn]
+    ) -> tuple[list[tuple[list[int], bool]], int]:
+        """The ids of each line, with whether a user said it; how much of the reserve is left to the model, in tokens,
+        once the forced blocks stand there too."""
         blocks = [(self.tokens.turn(line).ids, line.role == "user") for line in lines]
         reserve = self.settings.reserve
-        budget = reserve - sum(len(ids) for ids, _ in blocks)
+        budget = reserve - sum(len(ids) for ids, _ in blocks) - sum(map(self.length, forced))
         if budget < 0:
+            what = "its user and system lines and the blocks to write" if forced else "its user and system lines"
             raise ProspectError(
-                f"frame {frame}: its user and system lines take {reserve - budget} tokens, more than the "
-                f"reserve of {reserve}; shorten them, or raise reserve (data.reserve in training)"
+                f"frame {frame}: {what} take {reserve - budget} tokens, more than the reserve of {reserve}; give some "
+                "of them with the next frames, shorten them, or train with a larger data.reserve"
             )
         return blocks, budget
 
@@ -144,7 +168,7 @@ class Streamer:
         return is_restart
 
     def _write(
-        self, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int
+        self, frame: int, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int
     ) -> tuple[ActiveRole, Generated] | None:
         """The block that a decision calls for, written into the cache, within `budget` tokens; None: silence."""
         settings, cache = self.settings, self._context.cache
@@ -156,17 +180,23 @@ class Streamer:
                 self.state,
                 settings.legal,
                 budget - len(self.tokens.closed(self.tokens.header("dst_update"), [])),
+                self.transitions,
             )
             if constraint.possible:
                 return "dst_update", self.model.continue_dst_update(cache, self.tokens, constraint)
-        if "assistant" in free and decision[1] >= settings.speak_threshold:
+        if "assistant" in free and decision[1] >= settings.speak_threshold and self._restraint.may_speak(frame):
             room = budget - len(self.tokens.closed(self.tokens.header("assistant"), []))
             if room > 0:
                 most = min(room, settings.max_new_tokens)
-                return "assistant", self.model.continue_utterance(cache, self.tokens, self.tokenizer, most)
+                utterance = self.model.continue_utterance(cache, self.tokens, self.tokenizer, most)
+                if not self._restraint.is_repeat(utterance.text):
+                    return "assistant", utterance
+                self._context.take_back(utterance)
         return None
 
-    def _track(self, action: Action) -> None:
-        if action.role == "dst_update":
+    def _track(self, frame: int, action: Action) -> None:
+        if action.role == "assistant":
+            self._restraint.said(frame, action.text)
+        else:
             for update in parse_updates(action.text):
                 self.state = tracked(self.state, update)

@@ -27,7 +27,7 @@ class Task:
     turns: tuple[Turn, ...] = ()  # system and user turns
     first_frame: int = 0
     last_frame: int | None = None  # inclusive; None: to the source's end
-    fps: float = 2  # of the clip; of any other task the default
+    fps: float | None = None  # of the clip; None: of any other task
     files: tuple[Path, ...] = ()  # that it was read from
 
 

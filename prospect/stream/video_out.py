@@ -15,7 +15,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.images import rgb_image
 from pipeline.io.storage import LocalFolder
 from pipeline.video.clock import exact_rate
-from prospect.stream.board import event_line, steps_shown
+from prospect.stream.board import event_line, shown_against, steps_shown
 from prospect.stream.player import Played
 from prospect.stream.sources import SourceFrame
 from prospect.stream.streamer import StreamSettings
@@ -60,8 +60,9 @@ class VideoWriter:
         import av
 
         frame = av.VideoFrame.from_ndarray(np.asarray(self.draw(played)), format="rgb24")
-        for packet in self._stream.encode(frame):
-            self._container.mux(packet)
+        for _ in range(played.dropped + 1):  # of those that were dropped nothing is left to show
+            for packet in self._stream.encode(frame):
+                self._container.mux(packet)
 
     def draw(self, played: Played) -> Image.Image:
         """Draw the picture of a frame, and of what was said until then."""
@@ -116,7 +117,7 @@ class VideoWriter:
                 (x, y + 3, x + int(width * p), y + 15), fill=(220, 80, 80) if p >= threshold else (80, 130, 220)
             )
             draw.line((x + int(width * threshold), y, x + int(width * threshold), y + 18), fill=INK, width=2)
-            draw.text((x + width + 10, y), f"{p:.2f}", INK, small)
+            draw.text((x + width + 10, y), shown_against(p, threshold)[0], INK, small)
             y += 24
         y += 10
         for step in steps_shown(self._task.steps, played.state, MOST_STEPS):

@@ -139,7 +139,7 @@ def test_thresholds_are_found_stored_and_used(model, toy):
 
 
 def test_wrong_input_to_evaluate_is_named(model, toy):
-    assert "expected a SmolVLM2 checkpoint folder or hub id" in fail(toy, "evaluate", "--checkpoint", "./no", "--data", "shards/toyworld/test")  # fmt: skip
+    assert "found no such folder, expected a checkpoint's folder, a run's, or a hub id" in fail(toy, "evaluate", "--checkpoint", "./no", "--data", "shards/toyworld/test")  # fmt: skip
     plain = toy / "plain"
     shutil.copytree(model / "checkpoints" / "checkpoint-6", plain)
     assert "stands in no run that would say which data" in fail(toy, "evaluate", "--checkpoint", plain)

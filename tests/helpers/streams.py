@@ -1,6 +1,8 @@
 """A streamer whose heads say what a test wants, and what it played."""
 
 import copy
+import queue
+import threading
 
 import torch
 
@@ -57,9 +59,45 @@ class Clock:
         self.now += seconds
 
 
+class Fed:
+    """An endless source: `put` returns once its reader has taken all of it, and asks for more."""
+
+    def __init__(self):
+        self._items, self._taken = queue.SimpleQueue(), threading.Semaphore(0)
+
+    def put(self, *items):
+        for item in items:
+            self._items.put(item)
+        for _ in items:
+            assert self._taken.acquire(timeout=60)
+
+    def end(self, error=None):
+        self._items.put(error or StopIteration())
+
+    def __iter__(self):
+        while True:
+            item = self._items.get()
+            if isinstance(item, StopIteration):
+                return
+            if isinstance(item, Exception):
+                raise item
+            yield item
+            self._taken.release()  # its reader is back: the item is in the slot
+
+    def first(self, stream, item):
+        """Give the first item of `stream`, with which it begins to read this source."""
+        self._items.put(item)
+        given = next(stream)
+        assert self._taken.acquire(timeout=60)
+        return given
+
+
 def played(model, tokens, count=4, task=TASK, lines=None, realtime=False, clock=None, **settings):
     stream = streamer(model, tokens, **settings)
     clock = clock or Clock()
     lines = lines or Lines(task.turns, [], 2, task.first_frame)
-    frames = [SourceFrame(jpeg(i), f"frame {i}") for i in range(count)]
-    return list(play(stream, frames, task, lines, 2, realtime=realtime, clock=clock, sleep=clock.sleep))
+    return list(play(stream, source_frames(count), task, lines, 2, realtime=realtime, clock=clock, sleep=clock.sleep))
+
+
+def source_frames(count):
+    return [SourceFrame(jpeg(i), f"frame {i}") for i in range(count)]

@@ -2,14 +2,17 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 
+from pipeline.errors import ProspectError
 from prospect.commands import terminal
 from prospect.commands.app import app
-from prospect.commands.terminal import RunWatcher, print_json, show_live
+from prospect.commands.terminal import RunWatcher, clear_errors, print_json, show_live, tell
 from tests.helpers.command import run
 
 
@@ -91,3 +94,21 @@ def test_no_option_is_cut_at_80_columns(tmp_path):
 
 def test_the_version_is_told(tmp_path):
     assert run(tmp_path, "--version").stdout.startswith("prospect 0.")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("ascii", b"caf\\xe9 \\u505a"), ("utf-8", "café 做".encode())])
+def test_a_letter_that_the_terminal_lacks_ends_no_command(monkeypatch, encoding, shown):
+    """A user's line, a path, a step's name; JSON stays JSON."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding=encoding) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(terminal.signal, "signal", lambda number, handler: None)  # the test's own stay
+    with pytest.raises(typer.Exit), clear_errors():
+        tell("café 做")
+        print_json({"name": "café 做"}, one_line=True)
+        raise ProspectError("café 做: no such file")
+    out.flush()
+    err.flush()
+    line, record = out.buffer.getvalue().splitlines()
+    assert line == shown and json.loads(record) == {"name": "café 做"}
+    assert err.buffer.getvalue() == b"error: " + shown + b": no such file\n"

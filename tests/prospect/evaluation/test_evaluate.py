@@ -6,7 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from prospect.commands.app import app
 from prospect.data.decode import GREY, decode_frame
 from prospect.evaluation.embeddings import Embedder
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, evaluate_contexts, join_ranks
@@ -163,3 +165,22 @@ def test_scores_are_parted_by_dataset():
     scores = measure([of_dataset("two", "b", []), of_dataset("one", "a", []), of_dataset("two", "c", [])], letters)
     parted = {name: [one.clip_id for one in part] for name, part in by_dataset(scores).items()}
     assert parted == {"one": ["a"], "two": ["b", "c"]}
+
+
+def test_what_the_command_holds_back_is_in_its_settings(monkeypatch, world, tmp_path):
+    asked = []
+
+    class Evaluator:
+        def __init__(self, *given, overrides, **more):
+            asked.append(overrides.given())
+
+        def evaluate(self):
+            return {}
+
+    monkeypatch.setattr("prospect.evaluation.evaluate.ProspectEvaluator", Evaluator)
+    common = ["evaluate", "--checkpoint", str(world.checkpoint), "--data", "x/y/z", "--out", str(tmp_path / "out")]
+    options = ["--max-new-tokens", "9", "--least-gap", "1.5", "--no-repeat", "3"]
+    for more in ([], options):
+        done = CliRunner().invoke(app, [*common, *more])
+        assert done.exit_code == 0, done.output
+    assert asked == [{}, {"max_new_tokens": 9, "least_gap_s": 1.5, "no_repeat": 3}]

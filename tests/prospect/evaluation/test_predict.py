@@ -5,12 +5,18 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import constants
 
 from pipeline.errors import ProspectError
 from prospect.evaluation import evaluate
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks
-from prospect.evaluation.predict import prepare_folder, remove_folder
+from prospect.evaluation.predict import prepare_folder, remove_folder, stream_record
 from prospect.evaluation.predictions import read_prediction
+from prospect.model.presets import make_checkpoint
+from prospect.stream.load import Overrides, Thresholds
+from prospect.stream.streamer import StreamSettings
+from tests.helpers.hub import put_in_cache
+from tests.helpers.models import TEXTS
 
 
 def streamed(world, out, **options) -> list[str]:
@@ -187,3 +193,82 @@ def test_every_rank_streams_its_own_clips_only(world, tmp_path):
         )
         evaluator.stream(clips, ["model"], of_rank)
         assert [read_prediction(path).clip.video_uid for path in files(tmp_path / "out")] == videos
+
+
+OLD, NEW = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def published(world, tmp_path, monkeypatch):
+    """Gives a function that makes a revision of Some/Model the main one, with weights and thresholds of its own."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+
+    def publish(commit, seed, threshold):
+        shutil.rmtree(tmp_path / "made", ignore_errors=True)
+        folder = make_checkpoint("toy", tmp_path / "made", TEXTS, seed)
+        Thresholds(threshold, threshold, {}).save(folder)
+        return put_in_cache(tmp_path / "hub", "Some/Model", commit, folder)
+
+    return publish
+
+
+def test_predictions_are_those_of_one_revision_of_a_hub_id(world, published, tmp_path):
+    """And the thresholds that stand beside its weights are used."""
+    published(OLD, 1, 0.25)
+    world.checkpoint = "Some/Model"
+    out = tmp_path / "out"
+    streamed(world, out, limit=1)
+    (prediction,) = map(read_prediction, files(out))
+    assert prediction.settings["checkpoint"] == f"Some/Model@{OLD}"
+    assert prediction.settings["update_threshold"] == prediction.settings["speak_threshold"] == 0.25
+    published(NEW, 2, 0.25)
+    weights = r"weights: '\w{16}' there, '\w{16}' now"
+    with pytest.raises(
+        ProspectError,
+        match=rf"made otherwise \(checkpoint: 'Some/Model@{OLD}' there, 'Some/Model@{NEW}' now; {weights}\)",
+    ):
+        streamed(world, out, limit=1)
+    world.checkpoint = f"Some/Model@{OLD}"
+    before = times(out)
+    assert streamed(world, out, limit=1) == [] and times(out) == before
+
+
+def test_an_adapters_predictions_depend_on_its_base_too(world, tmp_path):
+    def record(seed):
+        shutil.rmtree(tmp_path / "base", ignore_errors=True)
+        base = make_checkpoint("toy", tmp_path / "base", TEXTS, seed)
+        shutil.rmtree(tmp_path / "adapter", ignore_errors=True)
+        adapter = shutil.copytree(world.checkpoint, tmp_path / "adapter")
+        lora = {"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"], "base_model_name_or_path": str(base)}
+        (adapter / "adapter_config.json").write_text(json.dumps(lora))
+        streamer = SimpleNamespace(settings=StreamSettings(), model=SimpleNamespace(dtype="float32"))
+        return stream_record(str(adapter), streamer)["weights"]
+
+    assert len({record(1), record(2), record(2)}) == 2
+
+
+@pytest.mark.parametrize("change", [{"max_new_tokens": 3}, {"least_gap_s": 1.5}, {"no_repeat": 2}])
+def test_how_speech_is_held_back_is_not_mixed(world, tmp_path, change):
+    out = tmp_path / "out"
+    streamed(world, out, limit=1)
+    ((name, value),) = change.items()
+    with pytest.raises(ProspectError, match=rf"made otherwise \({name}: .* there, {value} now\)"):
+        streamed(world, out, limit=1, overrides=Overrides(**{"max_new_tokens": 4} | change))
+
+
+def test_clips_of_a_rate_that_was_not_trained_are_noted(world, tmp_path):
+    checkpoint = shutil.copytree(world.checkpoint, tmp_path / "checkpoint")
+    config = json.loads((checkpoint / "config.json").read_text())
+    world.checkpoint = checkpoint
+
+    def notes(rates):
+        (checkpoint / "config.json").write_text(json.dumps(config | {"prospect": {"fps": rates}}))
+        evaluator = world.evaluator(tmp_path / f"out{rates[0]}", limit=1)
+        evaluator.stream(evaluator.clips(), ["model"], join_ranks())
+        return evaluator.notes
+
+    assert notes([2, 10]) == []
+    (note,) = notes([4])
+    assert note.startswith("frames at 2 a second, and the checkpoint was trained on 4: ")

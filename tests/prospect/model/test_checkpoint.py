@@ -77,7 +77,7 @@ def without_a_tensor(folder):
     [
         (
             lambda f: (f / "config.json").unlink(),
-            "broken: found generation_config.json, .*, expected config.json; give",
+            "broken: found neither config.json nor checkpoints/, expected a checkpoint's folder or a run's; train one",
         ),
         (
             lambda f: (f / "model.safetensors").unlink(),
@@ -94,7 +94,7 @@ def without_a_tensor(folder):
             lambda f: (f / "preprocessor_config.json").unlink(),
             "broken: found config.json, .*, expected preprocessor_config.json or processor_config.json; give a whole",
         ),
-        (shutil.rmtree, "broken: found no such folder, expected a SmolVLM2 checkpoint folder or hub id"),
+        (shutil.rmtree, "broken: found no such folder, expected a checkpoint's folder, a run's, or a hub id"),
     ],
 )
 def test_a_broken_checkpoint_is_refused_in_one_line(checkpoints, tmp_path, break_it, message) -> None:

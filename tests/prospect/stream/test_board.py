@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.annotations.clips import Step, Turn
-from prospect.stream.board import KEPT, Board, clock_time, steps_shown
+from prospect.stream.board import KEPT, Board, clock_time, shown_against, steps_shown
 from prospect.stream.lines import Lines
 from prospect.stream.streamer import StreamSettings
 from prospect.stream.task import Task
@@ -74,6 +74,33 @@ def test_steps_around_the_active_one_are_shown(done, active, shown):
     state = {step.id: "not_started" for step in MANY}
     state |= {f"S{i}": "completed" for i in done} | {f"S{i}": "in_progress" for i in active}
     assert [step.id for step in steps_shown(MANY, state, 4)] == shown.split()
+
+
+@pytest.mark.parametrize(
+    ("p", "threshold", "shown"),
+    [
+        (0.995, 0.995, ("0.995", "0.995")),
+        (0.9949, 0.995, ("0.994", "0.995")),
+        (0.4999, 0.5, ("0.49", "0.50")),
+        (0.5, 0.5, ("0.50", "0.50")),
+        (0.29, 0.5, ("0.29", "0.50")),  # 0.29 * 100 is below 29
+        (0.99996, 0.9999, ("0.9999", "0.9999")),
+        (1.0, 1.0, ("1.00", "1.00")),
+        (3e-8, 0.005, ("0.000", "0.005")),
+        (0.5, 1e-30, ("0.500000000", "0.000000000")),
+    ],
+)
+def test_what_is_shown_reaches_the_threshold_only_where_the_head_fires(p, threshold, shown):
+    assert shown_against(p, threshold) == shown
+
+
+def test_a_note_is_a_line_like_others(model, tokens):
+    lines = Lines([Turn("user", "word " * 100, 1, 1)], [], 2, 0)
+    board = Board(TASK, StreamSettings())
+    told = [
+        line for one in played(with_bias(model, -9, -9), tokens, lines=lines, reserve=40) for line in board.add(one)
+    ]
+    assert len(told) == 1 and told[0].startswith("0:00.5  Note: not heard, as it takes ")
 
 
 def test_few_steps_are_all_shown_and_none_are_none():

@@ -233,7 +233,7 @@ def test_a_clip_that_is_entered_later_has_the_state_and_the_lines_of_then(tmp_pa
     assert entered(6) == (6, ["not_started", "not_started"], ["Be kind."])
     assert entered(7) == (7, ["in_progress", "not_started"], ["Be kind."])
     assert entered(13) == (13, ["completed", "in_progress"], ["Be kind."])
-    assert task_of(None, None, 3, None).fps == 2
+    assert task_of(None, None, 3, None).fps is None
 
 
 def test_options_outdo_the_clips_frames(tmp_path):

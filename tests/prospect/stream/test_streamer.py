@@ -1,3 +1,5 @@
+import copy
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -8,8 +10,9 @@ from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.evaluation.replay import encoded, stream_clip
 from prospect.layout import clip_sequence, cut_parts
+from prospect.stream.streamer import Streamer, StreamSettings
 from tests.helpers.fakes import make_clip
-from tests.helpers.models import random_frames
+from tests.helpers.models import TOKENIZER, random_frames
 from tests.helpers.streams import TURNS, streamer, with_bias
 
 
@@ -93,6 +96,16 @@ def test_thresholds_decide_whether_a_head_fires(model, tokens, clip):
     assert not any(record.actions for record in silent)
     speaks = run(half, tokens, clip, update_threshold=0.51, speak_threshold=0.5, max_actions=1, max_new_tokens=2)
     assert all([a.role for a in record.actions] == ["assistant"] for record in speaks)
+
+
+def test_a_transition_that_was_not_learned_is_never_written(model, tokens, clip):
+    for legal in (True, False):
+        stream = Streamer(
+            with_bias(model, 9, -9), TOKENIZER, tokens, StreamSettings(legal=legal, max_actions=2), ["start"]
+        )
+        records = list(stream_clip(stream, clip, encoded(stream, random_frames(20), "model", 8)))
+        written = {u.transition for r in records for a in r.actions for u in parse_updates(a.text)}
+        assert written == {"start"}
 
 
 @pytest.mark.parametrize("legal", [True, False])
@@ -184,12 +197,93 @@ def test_without_frames_the_heads_are_read_at_the_text(model, tokens, clip):
     assert {record.computed_tokens for record in no_text[1:]} == {0}
 
 
-def test_lines_over_the_reserve_are_named(model, tokens):
+@pytest.mark.parametrize("forced", [[], [Turn("assistant", "word", 3, 3)]])
+def test_lines_over_the_reserve_are_named_and_change_nothing(model, tokens, forced):
+    """A caller may give the frame again, with fewer lines: what follows is as if nothing had been."""
+    long, short = Turn("user", "word " * 50, 3, 3), Turn("user", "Hello", 3, 3)
+    taken = sum(len(tokens.turn(turn).ids) for turn in (long, *forced))
+    what = "its user and system lines" + (" and the blocks to write" if forced else "")
+    features = random_frames(3)
+
+    def stepped(with_error):
+        stream = streamer(with_bias(model, -9, -9), tokens, reserve=40)
+        stream.start((), {}, fps=2)
+        encodings = stream.model.encode_frames(features)
+        records = [stream.step(0, encodings[0])]
+        if with_error:
+            with pytest.raises(
+                ProspectError, match=rf"^frame 1: {what} take {taken} tokens, more than the reserve of 40; give some of"
+            ):
+                stream.step(1, encodings[1], [long], forced)
+        records += [stream.step(1, encodings[1], [short], forced), stream.step(2, encodings[2])]
+        return [replace(record, seconds=0) for record in records]
+
+    with torch.no_grad():
+        assert stepped(True) == stepped(False)
+
+
+def test_a_clip_whose_lines_exceed_the_reserve_is_named(model, tokens):
     long = make_clip([Turn("user", "word " * 50, 3, 3)], frames=(0, 5))
-    with pytest.raises(
-        ProspectError, match=r"frame 3: its user and system lines take \d+ tokens, more than the reserve of 40"
-    ):
+    with pytest.raises(ProspectError, match=r"^clip 'v-c000' frame 3: its user and system lines take \d+ tokens, more"):
         run(model, tokens, long, reserve=40)
+
+
+def test_a_first_line_that_leaves_no_room_is_not_kept_at_a_restart(model, tokens):
+    """drop_middle begins anew with the first user line: one of the whole reserve would fill the window by itself."""
+    reserve = len(tokens.turn(Turn("user", "word " * 50, 0, 0)).ids)
+    talk = [Turn("user", "word " * 50, 1, 1), Turn("user", "Hello", 5, 5)]
+    clip = make_clip(talk, frames=(0, 9))
+    prompt = len(tokens.prompt(prompt_text(clip.steps, clip.state)).ids)
+    settings = {"reserve": reserve, "max_seq_len": prompt + reserve + 3 * 4, "context": "drop_middle"}
+    records = run(with_bias(model, -9, -9), tokens, clip, **settings)
+    restarts = [record.frame for record in records if record.is_restart]
+    assert len(records) == 10 and restarts[0] == 2
+    assert records[2].context_tokens == prompt + 2 * 4, "frame 1 is kept, its line is not"
+    assert all(record.context_tokens <= settings["max_seq_len"] for record in records)
+
+
+def test_an_utterance_waits_for_the_gap(model, tokens):
+    """A head that always fires, two frames a second: every 1.5 s, one at a frame."""
+    clip = make_clip((), frames=(0, 7))
+    records = run(with_bias(model, -9, 9), tokens, clip, least_gap_s=1.5, max_new_tokens=2)
+    assert [len(record.actions) for record in records] == [1, 0, 0, 1, 0, 0, 1, 0]
+
+
+def test_what_was_said_is_not_said_again_and_leaves_nothing_in_the_context(model, tokens):
+    """The model says the same at every frame; the words that it took back went through it, and are gone."""
+    parrot = with_bias(model, -9, 9)
+    torch.nn.init.zeros_(parrot.lm_head.weight)  # every token is equally likely: the first, four times
+    clip = make_clip((), frames=(0, 3))
+    talk = run(parrot, tokens, clip, max_actions=1, max_new_tokens=4)
+    texts = {action.text for record in talk for action in record.actions}
+    assert len(texts) == 1 and [len(record.actions) for record in talk] == [1, 1, 1, 1]
+    once = run(parrot, tokens, clip, max_actions=1, max_new_tokens=4, no_repeat=3)
+    assert [len(record.actions) for record in once] == [1, 0, 0, 0] and growth(once) == [4, 4, 4]
+    block = talk[1].computed_tokens - 4
+    assert [record.computed_tokens for record in once[1:]] == [4 + block] * 3
+    silent = run(with_bias(model, -9, -9), tokens, clip)
+    assert silent[0].p_update == once[0].p_update
+
+
+def test_after_what_was_taken_back_the_stream_decides_as_if_it_was_never_begun(model, tokens):
+    """The utterance of frame 0 is forced; with the guard the head's are taken back, without a threshold it has none."""
+    said = Turn("assistant", "Go on.", 0, 0)
+
+    def decided(**settings):
+        stream = streamer(talker, tokens, max_new_tokens=4, max_actions=1, **settings)
+        stream.start((), {}, fps=2)
+        with torch.no_grad():
+            encodings = stream.model.encode_frames(random_frames(4))
+        records = [stream.step(0, encodings[0], forced=[said], free=())]
+        records += [stream.step(i, encodings[i]) for i in (1, 2, 3)]
+        assert [len(record.actions) for record in records] == [1, 0, 0, 0]
+        return [(record.p_update, record.p_speak) for record in records]
+
+    talker = copy.deepcopy(model)
+    talker.continue_utterance = lambda *given: model.continue_utterance(*given)._replace(text="Go on.")
+    held_back, silent = decided(no_repeat=1, speak_threshold=0.0), decided(speak_threshold=1.0)
+    for one, other in zip(held_back, silent, strict=True):
+        assert one == pytest.approx(other, abs=1e-6)
 
 
 def test_a_window_without_room_for_the_prompt_is_named(model, tokens, clip):
@@ -200,7 +294,7 @@ def test_a_window_without_room_for_the_prompt_is_named(model, tokens, clip):
         cut_parts(tokens, clip, room - 1, 40)
     with pytest.raises(
         ProspectError,
-        match=f"^frame 0: the prompt and turns before it take {prompt + before} tokens, a frame 4, the reserve 40: "
+        match=f"^clip 'v-c000' frame 0: the prompt and turns before it take {prompt + before} tokens, a frame 4, the reserve 40: "
         f"more than max_seq_len {room - 1}; raise it$",
     ):
         run(model, tokens, clip, reserve=40, max_seq_len=room - 1)
@@ -209,7 +303,7 @@ def test_a_window_without_room_for_the_prompt_is_named(model, tokens, clip):
 
     progress = len(tokens.prompt(prompt_text(clip.steps, {"S1": "in_progress", "S2": "not_started"})).ids)
     started = make_clip([Turn("dst_update", "S1->start", 0, 0)], frames=(0, 1))
-    with pytest.raises(ProspectError, match=f"^frame 1: the prompt alone takes {progress} tokens"):
+    with pytest.raises(ProspectError, match=f"^clip 'v-c000' frame 1: the prompt alone takes {progress} tokens"):
         run(model, tokens, started, "forced", reserve=40, max_seq_len=prompt + 44)
 
 

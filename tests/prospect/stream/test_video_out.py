@@ -31,6 +31,15 @@ def test_a_film_has_every_frame_and_the_state_drawn(model, tokens, tmp_path, nam
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_film_lasts_as_long_as_the_stream_where_frames_were_dropped(model, tokens, tmp_path):
+    first, second = played(with_bias(model, -9, -9), tokens, 2)
+    with VideoWriter(tmp_path / "o.mp4", TASK, StreamSettings(), 2) as video:
+        video.add(first)
+        video.add(replace(second, dropped=3))
+    with av.open(str(tmp_path / "o.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 5
+
+
 def test_a_film_that_breaks_off_leaves_no_file(model, tokens, tmp_path):
     with pytest.raises(ZeroDivisionError), VideoWriter(tmp_path / "out.mp4", TASK, StreamSettings(), 2) as video:
         video.add(played(model, tokens, 1)[0])
