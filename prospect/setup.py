@@ -17,7 +17,7 @@ from accelerate import PartialState
 from transformers import SmolVLMConfig
 
 from pipeline.annotations.clips import prompt_text
-from pipeline.annotations.dst import MOVES
+from pipeline.annotations.dst import FORWARD, MOVES
 from pipeline.errors import ProspectError
 from pipeline.io.images import SHOWN_AS
 from prospect.config import Config, DataConfig
@@ -44,8 +44,13 @@ def remembered(data: DataConfig, training: list[Split]) -> dict[str, Any]:
     return {name: getattr(data, name) for name in REMEMBERED} | {
         "fps": [int(rate) if rate == int(rate) else rate for rate in rates],
         "layout": LAYOUT_VERSION,
-        "transitions": list(MOVES),
+        "transitions": [name for name in MOVES if name in FORWARD or _occurs(name, training)],
     }
+
+
+def _occurs(transition: str, splits: list[Split]) -> bool:
+    updates = (split.index.filter(pl.col("kind") == "dst_update")["target"] for split in splits)
+    return any(texts.str.contains(f"->{transition}", literal=True).any() for texts in updates)
 
 
 @dataclass(frozen=True, slots=True)

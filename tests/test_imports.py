@@ -18,6 +18,7 @@ LEVELS = (  # from the top; a module imports its own package and those of lower 
     {"prospect.setting_list"},
     {"prospect.layout", "prospect.config", "prospect.runs"},
     {"pipeline.importers", "pipeline.toyworld"},
+    {"pipeline.spans"},
     {"pipeline.shards"},
     {"pipeline.annotations", "pipeline.io", "pipeline.video"},
     {"pipeline.errors", "pipeline.progress"},

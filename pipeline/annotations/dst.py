@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["not_started", "in_progress", "completed"]
-Transition = Literal["start", "complete"]
+Transition = Literal["start", "complete", "reset"]
 
 STATES: tuple[State, ...] = ("not_started", "in_progress", "completed")
-MOVES: Mapping[Transition, tuple[State, State]] = {
-    "start": ("not_started", "in_progress"),
-    "complete": ("in_progress", "completed"),
+MOVES: Mapping[Transition, tuple[tuple[State, ...], State]] = {  # from one of these states, to that
+    "start": (("not_started",), "in_progress"),
+    "complete": (("in_progress",), "completed"),
+    "reset": (("in_progress", "completed"), "not_started"),  # work that is undone
 }
+FORWARD: tuple[Transition, ...] = ("start", "complete")  # of datasets in which nothing is undone
 STEP_ID = re.compile(r"[A-Za-z0-9_.]+(?:-[A-Za-z0-9_.]+)*")  # no ",", ":", "->" or space: both texts must parse
 
 
@@ -66,12 +68,15 @@ def apply_updates(state: Mapping[str, State], updates: Iterable[Update]) -> dict
         before, after = MOVES[update.transition]
         if update.step not in new:
             raise ValueError(f"step {update.step!r} is not one of {', '.join(new)}")
-        if new[update.step] != before:
-            raise ValueError(f"{update} needs {update.step} {before}, but it is {new[update.step]}")
+        if new[update.step] not in before:
+            raise ValueError(f"{update} needs {update.step} {' or '.join(before)}, but it is {new[update.step]}")
         new[update.step] = after
     return new
 
 
-def legal_updates(steps: Sequence[str], state: Mapping[str, State]) -> list[Update]:
-    """List the transitions that are legal in `state`, in step order."""
-    return [Update(s, t) for s in steps for t, (before, _) in MOVES.items() if state[s] == before]
+def legal_updates(
+    steps: Sequence[str], state: Mapping[str, State], transitions: Iterable[Transition] = FORWARD
+) -> list[Update]:
+    """List the `transitions` that are legal in `state`, in step order."""
+    transitions = tuple(transitions)
+    return [Update(s, t) for s in steps for t in transitions if state[s] in MOVES[t][0]]

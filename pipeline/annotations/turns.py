@@ -162,8 +162,9 @@ def _check_update(raw: RawUpdate, steps: Steps, report: Report) -> Update | None
         return None
     update = Update(raw.id, transition)
     before, after = MOVES[transition]
-    if steps.state[raw.id] not in (before, None):
-        report.add(f"content.{raw.id}", f"{update} while {raw.id} is {steps.state[raw.id]}", f"{raw.id} {before}")
+    if steps.state[raw.id] not in (*before, None):
+        found = f"{update} while {raw.id} is {steps.state[raw.id]}"
+        report.add(f"content.{raw.id}", found, f"{raw.id} {' or '.join(before)}")
     steps.state[raw.id] = after  # the annotator's word, so that one mistake is reported once
     return update
 

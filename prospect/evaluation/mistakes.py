@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from pipeline.annotations.dst import Update
 from prospect.evaluation.events import SpeechEvent, UpdateEvent
 from prospect.evaluation.matching import Window, match_events
 
@@ -34,7 +35,7 @@ def update_errors(
     - missed: a reference that nothing is paired with
     - wrong_step: found, of another step; wrong_transition: found, of the right step
     - repeated: not found, and the reference or an earlier prediction has the same step and transition at its frame or
-      before; spurious: any other that is not found
+      before, with no reset of the step since; spurious: any other that is not found
     """
     pairs = match_events(predicted, reference, window)
     errors = _in_time(predicted, reference, pairs)
@@ -46,9 +47,20 @@ def update_errors(
     for number in _unpaired(len(predicted), (p for p, _ in pairs)):
         event = predicted[number]
         before = [*predicted[:number], *(other for other in reference if other.frame <= event.frame)]
-        kind = "repeated" if any(other.update == event.update for other in before) else "spurious"
+        kind = "repeated" if _is_said(event.update, before) else "spurious"
         errors.append(EventError(kind, event.frame, event, None))
     return sorted(errors, key=lambda error: error.frame)
+
+
+def _is_said(update: Update, before: Iterable[UpdateEvent]) -> bool:
+    """Whether `update` was among what came before, after the last reset of its step."""
+    of_step = sorted((e for e in before if e.update.step == update.step), key=lambda event: event.frame)
+    since: list[Update] = []
+    for event in of_step:
+        if event.update.transition == "reset" and update.transition != "reset":
+            since.clear()
+        since.append(event.update)
+    return update in since
 
 
 def speech_errors(

@@ -2,14 +2,14 @@
 
 A text is pieces, tokenized one by one as in training (docs/design.md §5): " S1->complete", ",", " S2->start", then
 <end_of_utterance>. In `legal` mode a piece may be any transition that is legal in the tracked state, as the pieces
-before left it; otherwise any transition of any step, none twice. Either way there are at most two updates a step.
+before left it; otherwise any transition of any step. Either way none comes twice, so every text ends.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 
-from pipeline.annotations.dst import MOVES, State, Transition, Update, apply_updates, format_updates, legal_updates
+from pipeline.annotations.dst import FORWARD, State, Transition, Update, apply_updates, format_updates, legal_updates
 from pipeline.errors import ProspectError
 
 Ids = tuple[int, ...]
@@ -26,7 +26,7 @@ class UpdateConstraint:
         state: Mapping[str, State],
         legal: bool = True,
         max_tokens: int | None = None,
-        transitions: Collection[Transition] = tuple(MOVES),
+        transitions: Collection[Transition] = FORWARD,
     ) -> None:
         """
         Args:
@@ -34,7 +34,7 @@ class UpdateConstraint:
             steps: step ids, in the prompt's order.
             state: tracked state of each step.
             legal: only transitions that are legal in the tracked state.
-            max_tokens: most ids of a text, <end_of_utterance> apart; None: no bound but two updates a step.
+            max_tokens: most ids of a text, <end_of_utterance> apart; None: no bound but each update once.
             transitions: those that the model has learned.
 
         Raises:
@@ -42,7 +42,7 @@ class UpdateConstraint:
         """
         self.end_of_utterance = end_of_utterance
         self._steps, self._state, self._legal = tuple(steps), {step: state[step] for step in steps}, legal
-        self._max_tokens = max_tokens
+        self._max_tokens, self._transitions = max_tokens, tuple(transitions)
         self._comma = tuple(encode(","))
         self._pieces = {u: tuple(encode(f" {u}")) for u in (Update(s, t) for s in steps for t in transitions)}
         _check_distinct(self._pieces)
@@ -102,9 +102,10 @@ class UpdateConstraint:
 
     def _next_updates(self, emitted: list[Update]) -> list[Update]:
         if self._legal:
-            legal = legal_updates(self._steps, apply_updates(self._state, emitted))
-            return [update for update in legal if update in self._pieces]
-        return [update for update in self._pieces if update not in emitted]
+            updates = legal_updates(self._steps, apply_updates(self._state, emitted), self._transitions)
+        else:
+            updates = list(self._pieces)
+        return [update for update in updates if update not in emitted]
 
 
 def _check_distinct(pieces: Mapping[Update, Ids]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-from pipeline.annotations.dst import MOVES, Transition
+from pipeline.annotations.dst import FORWARD, MOVES, Transition
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
 from prospect.layout import LAYOUT_VERSION, Tokens
@@ -95,12 +95,12 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
 
 
 def _transitions(checkpoint: str, remembered: Mapping[str, Any]) -> list[Transition]:
-    """Those that the checkpoint was trained on; of one that remembers none, all that there are.
+    """Those that the checkpoint was trained on; of one that remembers none, those that there were then.
 
     Raises:
         ProspectError: one that is unknown here.
     """
-    names: list[str] = remembered.get("transitions", list(MOVES))
+    names: list[str] = remembered.get("transitions", list(FORWARD))
     if unknown := [name for name in names if name not in MOVES]:
         raise ProspectError(
             f"{checkpoint}: was trained with transitions {', '.join(unknown)}, expected of {', '.join(MOVES)}; use the "

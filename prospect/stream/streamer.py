@@ -14,7 +14,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from pipeline.annotations.clips import Step, Turn
-from pipeline.annotations.dst import MOVES, State, Transition, parse_updates
+from pipeline.annotations.dst import FORWARD, State, Transition, parse_updates
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint
@@ -53,7 +53,7 @@ class Streamer:
         tokenizer: Any,
         tokens: Tokens,
         settings: StreamSettings,
-        transitions: Sequence[Transition] = tuple(MOVES),
+        transitions: Sequence[Transition] = FORWARD,
     ) -> None:
         """`transitions`: those that the model was trained on, and may write."""
         self.model, self.tokenizer, self.tokens, self.settings = model, tokenizer, tokens, settings

@@ -49,16 +49,19 @@ def test_each_thing_that_a_feature_depends_on_changes_its_key(monkeypatch):
     assert len({key, *others}) == 1 + 8
 
 
-def split_of(*rates):
-    """A split whose clips have these rates, each with a second row, that has none."""
+def split_of(*rates, update="S1->start"):
+    """A split whose clips have these rates, each with a second row, that has none, an utterance about a reset."""
     clips = [row for rate in rates for row in ({"fps": float(rate)}, None)]
-    return SimpleNamespace(index=pl.DataFrame({"clip": clips}))
+    kinds, texts = ["dst_update", "assistant"] * len(rates), [update, "S1->reset"] * len(rates)
+    return SimpleNamespace(index=pl.DataFrame({"clip": clips, "kind": kinds, "target": texts}))
 
 
 def test_a_checkpoint_remembers_the_rates_of_all_that_it_was_trained_on():
     found = remembered(DataConfig(dataset="x", reserve=77), [split_of(2, 10, 2), split_of(0.5, 10)])
     assert json.dumps(found["fps"]) == "[0.5, 2, 10]"
     assert (found["reserve"], found["layout"], found["transitions"]) == (77, LAYOUT_VERSION, ["start", "complete"])
+    undone = remembered(DataConfig(dataset="x"), [split_of(2), split_of(2, update="S1->complete, S1->reset")])
+    assert undone["transitions"] == ["start", "complete", "reset"]
 
 
 OLD, NEW = "a" * 40, "b" * 40

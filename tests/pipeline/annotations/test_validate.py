@@ -71,7 +71,7 @@ def with_turn(index, **changes):
         ),
         (
             with_turn(4, content=[{"id": "S1", "transition": "finish"}]),
-            f"{WHERE} turn 4 (DST_UPDATE): content.transition: found 'finish', expected start | complete",
+            f"{WHERE} turn 4 (DST_UPDATE): content.transition: found 'finish', expected start | complete | reset",
         ),
         (
             with_turn(3, dst_state={"S1": "completed"}),
@@ -199,7 +199,7 @@ def test_a_mistake_of_shape_does_not_hide_the_others():
         f"{WHERE} turn 3 (assistant): end_frame: found '6', expected input should be a valid integer",
         f"{WHERE} turn 4 (DST_UPDATE): dst_state.S1: found 'completed', expected 'in_progress', the replayed state before "
         "this turn",
-        f"{WHERE} turn 4 (DST_UPDATE): content.transition: found 'done', expected start | complete",
+        f"{WHERE} turn 4 (DST_UPDATE): content.transition: found 'done', expected start | complete | reset",
         f"{WHERE} turn 5 (assistant): end_frame: found nothing, expected a frame index, or seconds as time",
         f"{WHERE} turn 6 (str): turn: found 'and on', expected an object",
     ]
@@ -345,7 +345,7 @@ def test_a_second_is_the_row_that_is_shown_then_without_rounding_errors(fps, tim
         ({"time": 4, "end_time": float("nan")}, "end_time: found nan, expected seconds from the beginning of the frames file, 0 or more"),
         ({"time": 4, "end_time": 3}, "end_frame: found 6, expected start_frame 8 or later"),
         ({"time": 40}, "start_frame, end_frame: found 80..80, expected frames inside the clip, 2..19"),
-        ({"time": 2, "content": "S1->begin"}, "content.transition: found 'begin', expected start | complete"),
+        ({"time": 2, "content": "S1->begin"}, "content.transition: found 'begin', expected start | complete | reset"),
         ({"time": 2, "content": "S3->start"}, "content.id: found step 'S3', expected one of S1, S2"),
         ({"time": 2, "content": "S1 started"}, "content: found 'S1 started', expected a list of {id, transition} that is not empty, or 'S1->start'"),
     ],

@@ -42,6 +42,13 @@ def test_an_update_again_is_repeated_and_a_new_one_spurious():
     assert updates(*predicted) == [("spurious", 12), ("repeated", 16), ("spurious", 30), ("repeated", 31)]
 
 
+def test_work_begun_again_after_a_reset_is_no_repetition():
+    reference = [update(2, "S1->start"), update(4, "S1->complete"), update(6, "S1->reset"), update(8, "S1->start")]
+    assert updates(*reference, reference=reference) == []
+    again = updates(*reference, update(30, "S1->start"), update(31, "S1->complete"), reference=reference)
+    assert again == [("repeated", 30), ("spurious", 31)], "complete was said before the reset, start since"
+
+
 def test_an_update_of_the_same_frame_twice_is_repeated():
     assert updates(update(10, "S1->start"), update(10, "S1->start"), reference=REFERENCE[:1]) == [("repeated", 10)]
 

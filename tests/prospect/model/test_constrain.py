@@ -39,6 +39,31 @@ def situations(draw):
     return steps, draw(st.lists(st.sampled_from(STATES), min_size=len(steps), max_size=len(steps)))
 
 
+def test_work_is_undone_only_where_the_training_data_undoes_it():
+    state = {"S1": "completed", "S2": "in_progress"}
+
+    def choices(**options):
+        rules = UpdateConstraint(TOKENS.encode, END, list(state), state, **options)
+        return {
+            text
+            for text in ("S1->reset", "S2->reset", "S2->complete", "S1->start", "S1->reset, S1->start")
+            if all(i in rules.allowed(ids_of(text)[:n]) for n, i in enumerate(ids_of(text)))
+        }
+
+    assert choices() == {"S2->complete"}
+    assert choices(transitions=("start", "complete", "reset")) == {
+        "S1->reset", "S2->reset", "S2->complete", "S1->reset, S1->start",
+    }  # fmt: skip
+
+
+def test_with_resets_every_text_ends():
+    rules = UpdateConstraint(
+        TOKENS.encode, END, ["S1"], {"S1": "completed"}, transitions=("start", "complete", "reset")
+    )
+    ids = run(rules, lambda options: max(options, key=lambda token: token != END))
+    assert rules.text(ids) == "S1->reset, S1->start, S1->complete"
+
+
 @given(situations(), st.booleans(), st.randoms(use_true_random=False))
 def test_every_generated_update_parses(situation, legal, chance: random.Random) -> None:
     steps, state = situation

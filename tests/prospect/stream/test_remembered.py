@@ -46,9 +46,9 @@ def test_what_is_held_back_is_off_unless_it_is_asked_for(streamer_of):
 
 def test_a_transition_that_is_unknown_here_is_named(streamer_of):
     with pytest.raises(
-        ProspectError, match=r"was trained with transitions reset, expected of start, complete; use the"
+        ProspectError, match=r"was trained with transitions undo, expected of start, complete, reset; use the"
     ):
-        streamer_of(transitions=["start", "reset"])
+        streamer_of(transitions=["start", "undo"])
 
 
 def test_another_layout_than_that_of_training_is_said(streamer_of):
