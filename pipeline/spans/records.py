@@ -85,7 +85,7 @@ def read_spans(path: Path) -> list[VideoSpans]:
 
 def read_dialogues(path: Path) -> list[Dialogue]:
     """Read and check a file of dialogues, likewise."""
-    return _read(path, Dialogue, _problems_of_dialogue, lambda record: f"{record.video}/{record.id}")
+    return _read(path, Dialogue, problems_of_dialogue, lambda record: f"{record.video}/{record.id}")
 
 
 def write_records(path: Path, records: Iterable[BaseModel]) -> int:
@@ -129,7 +129,8 @@ def problems_of(record: VideoSpans, file: str = "") -> list[Problem]:
     return problems
 
 
-def _problems_of_dialogue(record: Dialogue, file: str) -> list[Problem]:
+def problems_of_dialogue(record: Dialogue, file: str = "") -> list[Problem]:
+    """List what is wrong with a dialogue of the right shape."""
     problems: list[Problem] = []
     where = f"video {record.video!r}"
     before = 0.0

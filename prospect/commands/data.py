@@ -1,8 +1,9 @@
 """Commands that make or check annotations and frames: make-toy, import, extract-frames, validate."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,9 +22,14 @@ from prospect.commands.options import (
 )  # fmt: skip
 from prospect.commands.terminal import clear_errors, print_json, progress_bar, tell
 
+if TYPE_CHECKING:
+    from pipeline.importers.outputs import Tally
+
 app = typer.Typer()
 imports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make clips of other projects' annotations.")
 TOY_ROOT = Path("data/toy")
+NewDataset = Annotated[Path, typer.Option("--out", help="DATA_ROOT/NAME: the folder of the new dataset.")]
+OverImport = Annotated[bool, typer.Option("--force", help="Write over annotations that an earlier import made.")]
 
 
 @app.command()
@@ -99,11 +105,11 @@ def validate(
 @imports.command("proassist")
 def import_proassist(
     files: Annotated[list[Path], typer.Argument(help="ProAssist's prepared .jsonl files.")],
-    out: Annotated[Path, typer.Option(help="DATA_ROOT/NAME: the folder of the new dataset.")],
+    out: NewDataset,
     split: Annotated[
         SplitName | None, typer.Option(help="Of all files; default: the one that each file's name says.")
     ] = None,
-    force: Annotated[bool, typer.Option(help="Write over annotations that an earlier import made.")] = False,
+    force: OverImport = False,
 ) -> None:
     """Read ProAssist's prepared dialogues.
 
@@ -117,6 +123,51 @@ def import_proassist(
                 f"{out}/{name}_training.jsonl: "
                 + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
             )
+
+
+@imports.command("captaincook4d")
+def import_captaincook4d(
+    source: Annotated[Path, typer.Argument(help="A checkout of CaptainCook4D/annotations.")],
+    out: NewDataset,
+    splits: Annotated[str, typer.Option(help="Name of a file in its data_splits.")] = "recordings_data_split_combined",
+    force: OverImport = False,
+) -> None:
+    """Read CaptainCook4D's step times.
+
+    Spans, with errors and steps not performed; no dialogue.
+    """
+    from pipeline.importers.captaincook4d import import_captaincook4d
+
+    with clear_errors():
+        _tell_import(*import_captaincook4d(source, out, splits, force))
+
+
+@imports.command("howtodiv")
+def import_howtodiv(
+    source: Annotated[Path, typer.Argument(help="HowToDIVDataset.zip, or the folder that was in it.")],
+    out: NewDataset,
+    keep_shared: Annotated[
+        bool,
+        typer.Option(
+            "--keep-shared", help="Keep a video's sessions in each split that lists one; no shards are built."
+        ),
+    ] = False,
+    force: OverImport = False,
+) -> None:
+    """Read HowToDIV's sessions.
+
+    Spans, and the dialogues of user and expert.
+    """
+    from pipeline.importers.howtodiv import import_howtodiv
+
+    with clear_errors():
+        _tell_import(*import_howtodiv(source, out, keep_shared, force))
+
+
+def _tell_import(files: Sequence[Path], tally: "Tally") -> None:
+    for line in tally.lines():
+        tell(line)
+    tell("written: " + ", ".join(map(str, files)))
 
 
 @app.command()

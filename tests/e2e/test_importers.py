@@ -46,6 +46,51 @@ def test_proassists_dialogues_build_and_train(tmp_path):
     assert metrics["num_dst_updates"] == 0 and metrics["dst_gen_loss"] is None and metrics["perplexity"] > 1
 
 
+def test_howtodivs_sessions_become_spans_and_dialogues(tmp_path):
+    name = "NIV DIV/repot/repot_0001_dialogue.txt"
+    turns = (
+        "[00:00:00, 00:00:05]\nTurn 1\nUser: How?\nExpert: Add rocks.\n\n[00:00:01, 00:00:05]\nTurn 2\nUser: Done.\n"
+    )
+    (tmp_path / "div" / "NIV DIV" / "repot").mkdir(parents=True)
+    (tmp_path / "div" / name).write_text(f"Instructions\n1. Add rocks.\n2. Done\n\nDialogue\n{turns}")
+    for split in ("train", "val", "test"):
+        (tmp_path / "div" / f"{split}_ids.txt").write_text(
+            f"HowToDIV/{name}\nHowToDIV/NIV DIV/{split}.txt\n" * (split == "val")
+        )
+    out = succeed(tmp_path, "import", "howtodiv", "div", "--out", "data/div")
+    assert "1 sessions of the lists that are not there: NIV DIV/val.txt" in out
+    assert out.endswith("written: data/div/val_spans.jsonl, data/div/val_dialogues.jsonl\n")
+    assert "data/div/val_spans.jsonl: is there already; pass --force" in fail(
+        tmp_path, "import", "howtodiv", "div", "--out", "data/div"
+    )
+    assert "1 sessions read" in succeed(tmp_path, "import", "howtodiv", "div", "--out", "data/div", "--force")
+    message = fail(tmp_path, "import", "captaincook4d", "div", "--out", "data/x")
+    assert "div: found a dialogue of HowToDIV, expected a folder with complete_step_annotations.json" in message
+    assert "use prospect import howtodiv" in message and not (tmp_path / "data" / "x").exists()
+
+
+def test_captaincook4ds_step_times_become_spans(tmp_path):
+    step = {"step_id": 1, "start_time": 1, "end_time": 9, "description": "Boil-Boil water", "has_errors": True}
+    recording = {"recording_id": "1_7", "activity_id": 1, "activity_name": "Tea", "steps": [step]}
+    graph = {"steps": {"0": "START", "1": "Boil-Boil water", "2": "END"}, "edges": [[0, 1], [1, 2]]}
+    for file, value in (
+        ("complete_step_annotations.json", {"1_7": recording}),
+        ("data_splits/recordings_data_split_combined.json", {"train": [], "val": [], "test": ["1_7"]}),
+        ("task_graphs/tea.json", graph),
+    ):
+        (tmp_path / "cook" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cook" / file).write_text(json.dumps(value))
+    (tmp_path / "cook" / "video_information.csv").write_text("recording_id,duration(sec)\n1_7,long\n")
+    command = "import", "captaincook4d", "cook", "--out", "data/cook"
+    message = fail(tmp_path, *command)
+    assert "video_information.csv line 2: row: found '1_7', 'long', expected columns recording_id and" in message
+    assert not (tmp_path / "data").exists()
+    (tmp_path / "cook" / "video_information.csv").write_text("recording_id,duration(sec)\n1_7,60\n")
+    out = succeed(tmp_path, *command)
+    assert "1 spans with an error" in out and out.endswith("written: data/cook/test_spans.jsonl\n")
+    assert "--splits x: found recordings_data_split_combined in cook" in fail(tmp_path, *command, "--splits", "x")
+
+
 def test_videos_become_frames_files_and_a_broken_one_is_named(tmp_path):
     write_video(tmp_path / "a.mp4", list(range(0, 3000, 100)))
     (tmp_path / "b.mp4").write_text("no video")
