@@ -10,15 +10,16 @@ from pipeline.io.storage import beginning
 _READ_BYTES = 1 << 16
 _LOOKS = (  # importer, what it reads, how that begins; the first that matches
     ("proassist", "ProAssist's prepared dialogues", rb'"role"\s*:\s*"frames"'),
-    ("prospect-fork", "clips with DST updates, as the fork writes them", rb'"(DST_UPDATE|dst_updates|dst_state)"'),
+    ("prospect-fork", "clips with DST updates, as the fork writes them", rb'"(DST_UPDATE|dst_updates|dst_state|dst)"'),
     ("proassist-generated", "ProAssist's generated dialogues", rb'"(parsed_video_anns|conversations)"\s*:'),
     ("captaincook4d", "CaptainCook4D's annotations", rb'"recording_id"\s*:[^}]*"activity_id"'),
+    ("captaincook4d", "CaptainCook4D's list of videos", rb"\Arecording_id,"),
     ("howtodiv", "a dialogue of HowToDIV", rb"\A(\xef\xbb\xbf)?\s*Instructions\s*\n\s*1\. "),
     ("howtodiv", "a list of HowToDIV's sessions", rb"\A\s*HowToDIV/"),
     ("assembly101-mistakes", "Assembly101's mistakes", rb"(?m)^\d+,\d+,(attach|detach|interior),"),
     ("table", "an ELAN file", rb"<ANNOTATION_DOCUMENT"),
     ("table", "Label Studio's export", rb'"timelinelabels"\s*:|"annotations"\s*:\s*\[\s*\{[^}]*"result"\s*:'),
-    ("table", "a table of step times", rb"(?i)\A(\xef\xbb\xbf)?[^\n]*\bvideo\b[^\n]*\b(step|text)\b"),
+    ("table", "a table of step times", rb"(?i)\A(\xef\xbb\xbf)?(?!\{\"format\")[^\n]*\bvideo\b[^\n]*\b(step|text)\b"),
 )
 _TOLD_BY = {".json", ".jsonl", ".txt", ".csv", ".eaf", ".zip"}
 _FILES = 20  # of a folder, looked at

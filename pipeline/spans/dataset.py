@@ -1,6 +1,7 @@
 """`prospect project`: a file of spans, and one of dialogues, to the clips of a split, whole or not at all."""
 
 import json
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial
@@ -86,12 +87,18 @@ def _layout(
             problems.append(Problem(file, where, "", "duration_s", "none", "the video's length, or --frames-root"))
             return None
         return Layout(fps, f"frames/{record.video}.arrow", max(int(record.duration_s * fps), 1), longest)
-    path = frames_root / f"{record.video}.arrow"
-    if not path.is_file():
+    path = next((p for name in _names_of(record.video) if (p := frames_root / f"{name}.arrow").is_file()), None)
+    if path is None:
         expected = f"{record.video}.arrow in {frames_root} (prospect extract-frames makes it)"
         problems.append(Problem(file, where, "", "video", "no frames file", expected))
         return None
     return Layout(fps, f"{frames_root.name}/{path.name}", len(open_frames(path)), longest)
+
+
+def _names_of(video: str) -> list[str]:
+    """Names that a video's frames file may have: ProAssist puts the task before names of Assembly101's videos."""
+    name = re.sub("^(?:dis)?assembly_", "", video)
+    return [video, name, f"assembly_{name}", f"disassembly_{name}"]
 
 
 def _mistakes(clips: Sequence[dict[str, Any]], file: str, dataset: str, first: int) -> list[Problem]:

@@ -139,7 +139,7 @@ def import_captaincook4d(
     from pipeline.importers.captaincook4d import import_captaincook4d
 
     with clear_errors():
-        _tell_import(*import_captaincook4d(source, out, splits, force))
+        tell_import(*import_captaincook4d(source, out, splits, force))
 
 
 @imports.command("howtodiv")
@@ -161,10 +161,10 @@ def import_howtodiv(
     from pipeline.importers.howtodiv import import_howtodiv
 
     with clear_errors():
-        _tell_import(*import_howtodiv(source, out, keep_shared, force))
+        tell_import(*import_howtodiv(source, out, keep_shared, force))
 
 
-def _tell_import(files: Sequence[Path], tally: "Tally") -> None:
+def tell_import(files: Sequence[Path], tally: "Tally") -> None:
     for line in tally.lines():
         tell(line)
     tell("written: " + ", ".join(map(str, files)))
