@@ -38,6 +38,7 @@ def events_of(record: VideoSpans, fps: float, num_frames: int, counts: Counter[s
         spans = sorted((s for s in record.spans if s.step == step.id), key=lambda span: (span.start_s, span.end_s))
         events += _events_of_step(step.id, list(_merged(spans, counts)), fps, num_frames, counts)
     counts["spans"] += len(record.spans)
+    counts["videos without spans"] += not record.spans
     counts["steps never performed"] += len({step.id for step in record.steps} - {span.step for span in record.spans})
     counts["spans that overlap another step's"] += _overlapping(record.spans)
     order = {step.id: place for place, step in enumerate(record.steps)}
@@ -117,6 +118,7 @@ def clips_of_video(
     lines = _lines_in(dialogue, layout, counts) if dialogue else []
     state = {step.id: "not_started" for step in record.steps}
     length = layout.max_clip_frames or layout.num_frames
+    provenance = {name: value for name, value in record.provenance.items() if name != "blocks"}  # long: see annotate
     for number, first in enumerate(range(0, layout.num_frames, length)):
         last = min(first + length, layout.num_frames) - 1
         here = [event for event in events if first <= event.frame <= last]
@@ -136,7 +138,7 @@ def clips_of_video(
             "dst": [{"type": "step", "id": step.id, "name": step.name} for step in record.steps],
             "initial_dst_state": {step: value for step, value in state.items() if value != "not_started"},
             "conversation": _conversation(here, said, layout.fps),
-            "metadata": {"provenance": record.provenance, **(dialogue.about if dialogue else {})},
+            "metadata": {"provenance": provenance, **(dialogue.about if dialogue else {})},
         }
         for event in here:
             state[event.step] = {"start": "in_progress", "complete": "completed", "reset": "not_started"}[

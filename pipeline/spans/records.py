@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, ValidationError
 
 from pipeline.annotations.dst import STEP_ID
 from pipeline.errors import InvalidInput, Problem, ProspectError
-from pipeline.io.storage import LocalFolder
+from pipeline.io.storage import LocalFolder, plain_name
 
 PAST_END_S = 0.5  # a span may end so much later than its video: clocks of annotation tools and containers differ
 
 Seconds = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 Text = Annotated[StrictStr, Field(pattern=r"\S")]
+Name = Annotated[Text, AfterValidator(plain_name)]  # paths are made of it
 
 
 class Record(BaseModel):
@@ -47,8 +48,8 @@ class VideoSpans(Record):
     """All that is known of when a video's steps were worked on."""
 
     format: Literal["prospect.spans/1"] = "prospect.spans/1"
-    video: Text
-    dataset: Text
+    video: Name
+    dataset: Name
     duration_s: Seconds | None = None  # None: unknown; the frames file says it
     steps: Annotated[tuple[NamedStep, ...], Field(min_length=1)]
     spans: tuple[Span, ...] = ()
@@ -67,8 +68,8 @@ class Line(Record):
 
 class Dialogue(Record):
     format: Literal["prospect.dialogues/1"] = "prospect.dialogues/1"
-    video: Text
-    dataset: Text
+    video: Name
+    dataset: Name
     id: Text | None = None  # where a video has several
     lines: tuple[Line, ...]
     about: dict[str, Any] = {}  # e.g. user type, quality scores: kept in the clip's metadata

@@ -1,9 +1,8 @@
-"""Commands that make or check annotations and frames: make-toy, import, extract-frames, validate."""
+"""Commands that make or check clips and frames: make-toy, project, extract-frames, validate."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,14 +21,8 @@ from prospect.commands.options import (
 )  # fmt: skip
 from prospect.commands.terminal import clear_errors, print_json, progress_bar, tell
 
-if TYPE_CHECKING:
-    from pipeline.importers.outputs import Tally
-
 app = typer.Typer()
-imports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make clips of other projects' annotations.")
 TOY_ROOT = Path("data/toy")
-NewDataset = Annotated[Path, typer.Option("--out", help="DATA_ROOT/NAME: the folder of the new dataset.")]
-OverImport = Annotated[bool, typer.Option("--force", help="Write over annotations that an earlier import made.")]
 
 
 @app.command()
@@ -102,72 +95,38 @@ def validate(
         tell(ranges_line(scan.ranges))
 
 
-@imports.command("proassist")
-def import_proassist(
-    files: Annotated[list[Path], typer.Argument(help="ProAssist's prepared .jsonl files.")],
-    out: NewDataset,
-    split: Annotated[
-        SplitName | None, typer.Option(help="Of all files; default: the one that each file's name says.")
+@app.command()
+def project(
+    spans: Annotated[Path, typer.Option(help="Spans of a split, e.g. train_spans.jsonl.")],
+    out: Annotated[Path, typer.Option(help="DATA_ROOT/NAME: the folder of the dataset.")],
+    dialogues: Annotated[Path | None, typer.Option(help="What was said, e.g. train_dialogues.jsonl.")] = None,
+    frames_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder of VIDEO.arrow, whose rows are its length; else duration_s is."),
     ] = None,
-    force: OverImport = False,
+    fps: Annotated[float, typer.Option(min=0.01, max=1000, help="Frames a second.")] = 2,
+    max_clip_s: Annotated[
+        float | None, typer.Option(min=1, help="Cut longer videos into clips, each with the state before it.")
+    ] = None,
+    split: Annotated[SplitName | None, typer.Option(help="Default: as the file's name begins.")] = None,
+    force: Annotated[bool, typer.Option(help="Write over clips that an earlier projection made.")] = False,
+    json: Json = False,
 ) -> None:
-    """Read ProAssist's prepared dialogues.
+    """Make clips of spans and dialogues: states in seconds become transitions at frames.
 
-    Speech with steps, without DST updates.
+    Free of charge: for another rate, length or split nothing is annotated again.
     """
-    from pipeline.importers.proassist import import_proassist
+    from pipeline.spans.dataset import project
 
     with clear_errors():
-        for name, counts in import_proassist(files, out, split, force).items():
-            tell(
-                f"{out}/{name}_training.jsonl: "
-                + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-            )
-
-
-@imports.command("captaincook4d")
-def import_captaincook4d(
-    source: Annotated[Path, typer.Argument(help="A checkout of CaptainCook4D/annotations.")],
-    out: NewDataset,
-    splits: Annotated[str, typer.Option(help="Name of a file in its data_splits.")] = "recordings_data_split_combined",
-    force: OverImport = False,
-) -> None:
-    """Read CaptainCook4D's step times.
-
-    Spans, with errors and steps not performed; no dialogue.
-    """
-    from pipeline.importers.captaincook4d import import_captaincook4d
-
-    with clear_errors():
-        tell_import(*import_captaincook4d(source, out, splits, force))
-
-
-@imports.command("howtodiv")
-def import_howtodiv(
-    source: Annotated[Path, typer.Argument(help="HowToDIVDataset.zip, or the folder that was in it.")],
-    out: NewDataset,
-    keep_shared: Annotated[
-        bool,
-        typer.Option(
-            "--keep-shared", help="Keep a video's sessions in each split that lists one; no shards are built."
-        ),
-    ] = False,
-    force: OverImport = False,
-) -> None:
-    """Read HowToDIV's sessions.
-
-    Spans, and the dialogues of user and expert.
-    """
-    from pipeline.importers.howtodiv import import_howtodiv
-
-    with clear_errors():
-        tell_import(*import_howtodiv(source, out, keep_shared, force))
-
-
-def tell_import(files: Sequence[Path], tally: "Tally") -> None:
-    for line in tally.lines():
-        tell(line)
-    tell("written: " + ", ".join(map(str, files)))
+        path, counts = project(
+            spans, out, dialogues=dialogues, frames_root=frames_root, fps=fps, max_clip_s=max_clip_s, split=split,
+            force=force,
+        )  # fmt: skip
+        if json:
+            print_json({"file": str(path), "counts": dict(counts)})
+            return
+        tell(f"{path}: " + ", ".join(f"{count} {what}" for what, count in counts.items() if count))
 
 
 @app.command()

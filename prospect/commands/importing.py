@@ -1,20 +1,85 @@
-"""Commands that make spans and dialogues of others' annotation: import table, assembly101-mistakes, ..."""
+"""Commands that read others' annotation into clips, or into spans and dialogues: prospect import SOURCE."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.errors import ProspectError
-from prospect.commands.data import NewDataset, OverImport, tell_import
-from prospect.commands.data import imports as imports
 from prospect.commands.options import SplitName
-from prospect.commands.terminal import clear_errors
+from prospect.commands.terminal import clear_errors, tell
 
+if TYPE_CHECKING:
+    from pipeline.importers.outputs import Tally
+
+imports = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read other projects' annotation.")
+NewDataset = Annotated[Path, typer.Option("--out", help="DATA_ROOT/NAME: the folder of the new dataset.")]
+OverImport = Annotated[bool, typer.Option("--force", help="Write over annotations that an earlier import made.")]
 Split = Annotated[
     SplitName | None, typer.Option(help="Of what names none; default: the one that each file's name says.")
 ]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Name of the dataset; default: the folder's.")]
+
+
+@imports.command("proassist")
+def import_proassist(
+    files: Annotated[list[Path], typer.Argument(help="ProAssist's prepared .jsonl files.")],
+    out: NewDataset,
+    split: Split = None,
+    force: OverImport = False,
+) -> None:
+    """Read ProAssist's prepared dialogues.
+
+    Speech with steps, without DST updates.
+    """
+    from pipeline.importers.proassist import import_proassist
+
+    with clear_errors():
+        for name, counts in import_proassist(files, out, split, force).items():
+            tell(
+                f"{out}/{name}_training.jsonl: "
+                + ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+            )
+
+
+@imports.command("captaincook4d")
+def import_captaincook4d(
+    source: Annotated[Path, typer.Argument(help="A checkout of CaptainCook4D/annotations.")],
+    out: NewDataset,
+    splits: Annotated[str, typer.Option(help="Name of a file in its data_splits.")] = "recordings_data_split_combined",
+    force: OverImport = False,
+) -> None:
+    """Read CaptainCook4D's step times.
+
+    Spans, with errors and steps not performed; no dialogue.
+    """
+    from pipeline.importers.captaincook4d import import_captaincook4d
+
+    with clear_errors():
+        _tell_import(*import_captaincook4d(source, out, splits, force))
+
+
+@imports.command("howtodiv")
+def import_howtodiv(
+    source: Annotated[Path, typer.Argument(help="HowToDIVDataset.zip, or the folder that was in it.")],
+    out: NewDataset,
+    keep_shared: Annotated[
+        bool,
+        typer.Option(
+            "--keep-shared", help="Keep a video's sessions in each split that lists one; no shards are built."
+        ),
+    ] = False,
+    force: OverImport = False,
+) -> None:
+    """Read HowToDIV's sessions.
+
+    Spans, and the dialogues of user and expert.
+    """
+    from pipeline.importers.howtodiv import import_howtodiv
+
+    with clear_errors():
+        _tell_import(*import_howtodiv(source, out, keep_shared, force))
 
 
 @imports.command("table")
@@ -49,7 +114,7 @@ def import_table(
                 raise ProspectError(f"--user-tier and --assistant-tier {name}: a tier is of one speaker")
             speech[name] = "assistant"
         tiers = Tiers(tuple(tier or ()), speech)
-        tell_import(
+        _tell_import(
             *import_table(files, out, split=split, dataset=dataset, steps=steps, fps=fps, tiers=tiers, force=force)
         )
 
@@ -72,7 +137,7 @@ def import_assembly101_mistakes(
     from pipeline.importers.assembly101 import import_assembly101_mistakes
 
     with clear_errors():
-        tell_import(*import_assembly101_mistakes(files, out, split=split, dataset=dataset, videos=videos, force=force))
+        _tell_import(*import_assembly101_mistakes(files, out, split=split, dataset=dataset, videos=videos, force=force))
 
 
 @imports.command("proassist-generated")
@@ -90,7 +155,7 @@ def import_proassist_generated(
     from pipeline.importers.proassist_generated import import_proassist_generated
 
     with clear_errors():
-        tell_import(*import_proassist_generated(files, out, split=split, dataset=dataset, force=force))
+        _tell_import(*import_proassist_generated(files, out, split=split, dataset=dataset, force=force))
 
 
 @imports.command("prospect-fork")
@@ -108,4 +173,10 @@ def import_fork(
     from pipeline.importers.fork import import_fork
 
     with clear_errors():
-        tell_import(*import_fork(files, out, split=split, dataset=dataset, force=force))
+        _tell_import(*import_fork(files, out, split=split, dataset=dataset, force=force))
+
+
+def _tell_import(files: Sequence[Path], tally: "Tally") -> None:
+    for line in tally.lines():
+        tell(line)
+    tell("written: " + ", ".join(map(str, files)))
