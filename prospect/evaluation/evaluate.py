@@ -10,7 +10,8 @@ Interrupted, it goes on where it was; a clip whose annotations have changed is s
 are shared, and the main process measures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from accelerate.utils import gather_object
 
 from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
+from pipeline.io.lock import lock_beside, sole_owner
 from pipeline.io.storage import beginning, write_json
 from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.data.images import StoredImages
@@ -116,7 +118,10 @@ class ProspectEvaluator:
             ProspectError: bad checkpoint, shards, frames, ids or settings, or `out` holds another evaluation.
         """
         ranks = join_ranks()
-        clips = self.clips()
+        with sole_writer(self.out, ranks):
+            return self._results(self.clips(), ranks)
+
+    def _results(self, clips: Sequence[EvaluatedClip], ranks: PartialState) -> dict[str, Any]:
         predictions = self.stream(clips, self.rows, ranks)
         if not ranks.is_main_process:
             return {}
@@ -240,6 +245,20 @@ class ProspectEvaluator:
 def join_ranks() -> PartialState:
     """Join the processes that torchrun started, or this one alone."""
     return PartialState(cpu=not torch.cuda.is_available(), timeout=RANKS_WAIT)
+
+
+@contextmanager
+def sole_writer(out: Path, ranks: PartialState) -> Iterator[None]:
+    """Hold the folder of an evaluation or calibration against others; on the other ranks nothing.
+
+    Raises:
+        ProspectError: one is at work there.
+    """
+    if not ranks.is_main_process:
+        yield
+        return
+    with sole_owner(lock_beside(out), out, "another evaluation or calibration", "pass another --out"):
+        yield
 
 
 def evaluate_contexts(

@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +24,7 @@ from transformers import PrinterCallback
 
 from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
+from pipeline.io.lock import lock_beside, sole_owner
 from pipeline.io.storage import write_atomically, write_json
 from prospect.config import Config, long_warmup
 from prospect.config_file import dump_config, load_config
@@ -80,30 +81,32 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
         raise ProspectError("train.wandb: needs the package wandb, found none; pip install wandb, or set it to false")
     ranks = PartialState(cpu=not torch.cuda.is_available())
     watcher = watcher if watcher and ranks.is_main_process else Unwatched()
-    with ranks.main_process_first():  # the others find the run folder made
-        place = _Place(config, ranks.is_main_process)
-        if not overwrite and (metrics := place.finished()):
-            return Run(config.folder, metrics, True, ranks.is_main_process)
-        if not overwrite and not resume:
-            place.refuse_other_run()
-        splits = {name: open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
-        refuse_one_sided(config, splits[config.data.train_split])
-        with place.prepared(overwrite, resume):
-            trainer, run_log, checkpoint = _set_up(config, splits, resume, watcher, ranks.is_main_process)
-    try:
-        untrained = _untrained(trainer, config.data.eval_splits, config.folder, checkpoint is not None)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        metrics = {name: trainer.evaluate_split(name) for name in trainer.eval_readers}
-    except torch.OutOfMemoryError as error:
-        raise _out_of_memory(config, error) from None
-    finally:
-        if run_log:
-            run_log.close()
-    metrics |= _beside(config, splits, untrained)
-    metrics["wall_s"] = round(time.monotonic() - started, 1)
-    if ranks.is_main_process:
-        metrics["origin"] = origin(config, {name: _clips(of_split) for name, of_split in splits.items()})
-        write_json(config.folder / METRICS, metrics)
+    with ExitStack() as held:
+        with ranks.main_process_first():  # the others find the run folder made
+            place = _Place(config, ranks.is_main_process)
+            if not overwrite and (metrics := place.finished()):
+                return Run(config.folder, metrics, True, ranks.is_main_process)
+            held.enter_context(place.locked())
+            if not overwrite and not resume:
+                place.refuse_other_run()
+            splits = {name: open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
+            refuse_one_sided(config, splits[config.data.train_split])
+            with place.prepared(overwrite, resume):
+                trainer, run_log, checkpoint = _set_up(config, splits, resume, watcher, ranks.is_main_process)
+        try:
+            untrained = _untrained(trainer, config.data.eval_splits, config.folder, checkpoint is not None)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            metrics = {name: trainer.evaluate_split(name) for name in trainer.eval_readers}
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(config, error) from None
+        finally:
+            if run_log:
+                run_log.close()
+        metrics |= _beside(config, splits, untrained)
+        metrics["wall_s"] = round(time.monotonic() - started, 1)
+        if ranks.is_main_process:
+            metrics["origin"] = origin(config, {name: _clips(of_split) for name, of_split in splits.items()})
+            write_json(config.folder / METRICS, metrics)
     return Run(config.folder, metrics, False, ranks.is_main_process)
 
 
@@ -116,12 +119,28 @@ class _Place:
             ProspectError: files that are no run's stand there.
         """
         self._config, self._folder, self._is_main = config, config.folder, is_main
-        self._is_run = (self._folder / CONFIG).is_file()
         if is_main and not self._is_run and self._folder.exists() and any(self._folder.iterdir()):
             raise ProspectError(
                 f"{self._folder}: found files there but no {CONFIG}, so it is no run's folder; pass --set name=..., or "
                 "move them away"
             )
+
+    @property
+    def _is_run(self) -> bool:
+        return (self._folder / CONFIG).is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against other runs of the name.
+
+        Raises:
+            ProspectError: one is at work.
+        """
+        if not self._is_main:
+            yield
+            return
+        with sole_owner(lock_beside(self._folder), self._folder, "another train", "pass --set name=..."):
+            yield
 
     @property
     def _is_same(self) -> bool:
