@@ -34,7 +34,7 @@ from prospect.data.order import ORDER_VERSION, Order, make_order
 from prospect.data.reader import Readers, Sampling, SequenceReader
 from prospect.data.sequences import cached_table, table_fingerprint
 from prospect.layout import Tokens
-from prospect.runs import CONFIG, ENVIRONMENT, METRICS, METRICS_LOG, checkpoints
+from prospect.runs import CONFIG, ENVIRONMENT, METRICS, METRICS_LOG, checkpoints, strangers
 from prospect.setup import load_model, open_features, open_splits
 from prospect.train.baselines import baselines
 from prospect.train.origin import origin
@@ -170,10 +170,19 @@ class _Place:
 
     @contextmanager
     def prepared(self, overwrite: bool, resume: bool) -> Iterator[None]:
-        """Make the folder. A start that fails leaves what was there before; an old run goes when the new one stands."""
+        """Make the folder. A start that fails leaves what was there before; an old run goes when the new one stands.
+
+        Raises:
+            ProspectError: files would go that no run makes.
+        """
         folder, aside = self._folder, self._folder.with_name(f".{self._folder.name}.overwritten")
         is_replaced = overwrite or (self._is_empty and not resume)
         if is_replaced and folder.exists() and self._is_main:
+            if others := strangers(folder):
+                raise ProspectError(
+                    f"{folder}: found {', '.join(others[:3])} there, which no run makes; move it away, or pass --set "
+                    "name=..."
+                )
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
         is_new = not folder.exists()

@@ -1,5 +1,6 @@
 """Runs that go on, start over or are refused: nothing is lost, and nothing is changed without a word."""
 
+import fcntl
 import json
 import re
 import shutil
@@ -8,6 +9,8 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import ProspectError
+from pipeline.io.lock import lock_beside
+from prospect.config_file import load_config
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.runs import checkpoints
 from prospect.train.run import train
@@ -153,7 +156,39 @@ def test_a_run_is_overwritten_only_by_one_that_can_begin(folder, done):
         assert sorted(str(path) for path in keep.rglob("*")) == before
     train(config_of(folder, "keep", *STEPS, "train.max_steps=1"), overwrite=True)
     assert [path.name for path in checkpoints(keep)] == ["checkpoint-1"]
-    assert not list((folder / "runs").glob(".keep*"))
+    assert not list((folder / "runs").glob(".keep.overwritten"))
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_run_beside_a_running_one_of_its_name_is_refused(folder, cut, options):
+    """attack.md 4: --overwrite deleted its checkpoints, with --resume both ran to the end in one folder."""
+    before = {path: path.stat().st_mtime_ns for path in cut.rglob("*")}
+    with lock_beside(cut).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ProspectError, match=r"a_running_one_of_its_name_is_refused: another train is writing here"):
+            train(config_of(folder, cut.name, *STEPS), **options)
+    assert {path: path.stat().st_mtime_ns for path in cut.rglob("*")} == before
+    shutil.rmtree(cut)
+
+
+def test_a_finished_run_is_told_though_nothing_may_be_written(folder, done, monkeypatch):
+    def read_only(*arguments):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("prospect.train.run.sole_owner", read_only)
+    assert train(load_config(done.folder / "config.yaml")).up_to_date
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_that_no_run_makes_are_not_replaced(folder, done, overwrite):
+    """A folder with a config.yaml is no reason to remove what else is in it."""
+    place = folder / "runs" / f"mine-{overwrite}"
+    place.mkdir()
+    shutil.copy(done.folder / "config.yaml", place)
+    (place / "notes.md").write_text("mine")
+    with pytest.raises(ProspectError, match=r"found notes\.md there, which no run makes; move it away, or pass --set"):
+        train(config_of(folder, place.name, *STEPS), overwrite=overwrite)
+    assert (place / "notes.md").read_text() == "mine"
 
 
 def test_a_run_that_saved_nothing_yet_starts_from_the_weights_of_its_settings(folder, done):
