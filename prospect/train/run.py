@@ -213,7 +213,8 @@ def _set_up(
         watcher.tell(f"{folder}: found no checkpoint yet, starting from the first step")
     if checkpoint:
         check_same_settings(load_config(folder / CONFIG), config)
-        check_readable(checkpoint)
+        if not check_readable(checkpoint, PartialState().process_index):
+            watcher.tell(f"{checkpoint}: was saved by another number of ranks; what is drawn at random is drawn anew")
     transformers.set_seed(config.train.seed)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()

@@ -35,7 +35,7 @@ from prospect.model.lora import without_adapter
 from prospect.runs import STAGING
 from prospect.train.arguments import training_arguments
 from prospect.train.metrics import MetricTerms, named_losses
-from prospect.train.resume import DataPosition, publish
+from prospect.train.resume import DataPosition, publish, restoring
 from prospect.train.runlog import RunLog, log_skipped
 from prospect.train.speed import ModelFlops, Speed
 
@@ -263,6 +263,18 @@ class ProspectTrainer(Trainer):
         self.model.config.save_pretrained(folder)  # peft saves none
         self.tokenizer_.save_pretrained(folder)
         self.image_processor_.save_pretrained(folder)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with restoring(resume_from_checkpoint, "weights"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with restoring(checkpoint, "optimizer.pt or scheduler.pt"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with restoring(checkpoint, "random states (rng_state.pth)"):
+            super()._load_rng_state(checkpoint)
 
     def _get_output_dir(self, trial: Any) -> str:
         """Where the Trainer puts checkpoint-N: a staging folder, from which it is moved once it is complete."""

@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.errors import ProspectError
@@ -14,7 +15,7 @@ from prospect.config_file import load_config
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.runs import checkpoints
 from prospect.train.run import train
-from tests.helpers.runs import STEPS, config_of, logged, run
+from tests.helpers.runs import STEPS, Told, config_of, logged, run
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +103,64 @@ def test_every_scalar_of_a_resumed_run_is_that_of_the_whole_run(folder, killed_a
     assert scalars(resumed) == expected
 
 
-@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "trainer_state.json"])
-@pytest.mark.parametrize("is_there", [True, False])
-def test_a_checkpoint_cut_short_is_named(folder, cut, name, is_there):
+@pytest.mark.parametrize(
+    ("name", "how", "message"),
+    [
+        ("optimizer.pt", "cut", "optimizer.pt: cannot be read"),
+        ("optimizer.pt", "gone", "optimizer.pt: cannot be read"),
+        ("optimizer.pt", "other", "its optimizer.pt or scheduler.pt cannot be taken up"),
+        ("scheduler.pt", "cut", "scheduler.pt: cannot be read"),
+        ("scheduler.pt", "gone", "scheduler.pt: cannot be read"),
+        ("rng_state.pth", "cut", "rng_state.pth: cannot be read"),
+        ("rng_state.pth", "empty", "rng_state.pth: cannot be read"),
+        ("rng_state.pth", "gone", "rng_state.pth: found no such file, expected the random states"),
+        ("rng_state.pth", "other", r"its random states \(rng_state.pth\) cannot be taken up \(KeyError: 'python'\)"),
+        ("trainer_state.json", "cut", "trainer_state.json: not valid JSON"),
+        ("trainer_state.json", "gone", "trainer_state.json: cannot be read"),
+        ("data_position.json", "cut", "data_position.json: not valid JSON"),
+    ],
+)
+def test_a_checkpoint_cut_short_is_named(folder, cut, name, how, message):
+    """attack.md 10: without random states a run went on to other losses, and with empty ones it said "Aborted."."""
     path = cut / "checkpoints" / "checkpoint-2" / name
     data = path.read_bytes()
     path.unlink()
-    if is_there:
-        path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ProspectError, match=rf"checkpoint-2/{name}: cannot be read .*; remove .*checkpoint-2, and"):
+    if how == "other":
+        torch.save({}, path)
+    elif how != "gone":
+        path.write_bytes(data[: len(data) // 2] if how == "cut" else b"")
+    with pytest.raises(ProspectError, match=rf"{message}.*; remove .*checkpoint-2, and --resume goes on from the"):
         run(folder, cut.name, *STEPS, resume=True)
     shutil.rmtree(cut)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("trainer_state.json", {"global_step": 1}, r"global_step: found 1, expected 2 as in data_position\.json"),
+        ("trainer_state.json", {"global_step": "2"}, r"global_step: found '2', expected a valid integer"),
+        ("trainer_state.json", {"log_history": {}}, r"log_history: found \{\}, expected a valid array"),
+        ("trainer_state.json", {"new": 1}, r"its trainer_state\.json cannot be taken up \(TypeError: .*'new'"),
+        ("data_position.json", {"step": -1}, r"step: found -1, expected greater than or equal to 0"),
+        ("data_position.json", {"step": True}, r"step: found True, expected a valid integer"),
+        ("data_position.json", {"plan": ["\x1b"]}, r"plan: found \['\\x1b'\], expected a valid string"),
+        ("data_position.json", {"plans": 1}, r"plans: is no field"),
+    ],
+)
+def test_a_state_of_another_step_or_type_is_refused(folder, cut, name, changed, message):
+    path = cut / "checkpoints" / "checkpoint-2" / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(ProspectError, match=rf"{message}.*; remove .*checkpoint-2, and --resume goes on from the"):
+        run(folder, cut.name, *STEPS, resume=True)
+    shutil.rmtree(cut)
+
+
+def test_random_states_of_another_number_of_ranks_are_told(folder, cut):
+    there = cut / "checkpoints" / "checkpoint-2"
+    (there / "rng_state.pth").rename(there / "rng_state_3.pth")
+    told = Told()
+    train(load_config(cut / "config.yaml", [f"name={cut.name}"]), resume=True, watcher=told)
+    assert f"{there}: was saved by another number of ranks; what is drawn at random is drawn anew" in told.lines
 
 
 @pytest.mark.slow
