@@ -7,7 +7,6 @@
    untrained model and the baselines, into metrics.json.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -41,6 +40,7 @@ from prospect.train.origin import origin
 from prospect.train.plan import plan_run, ways_to_fit
 from prospect.train.resume import DataPosition, check_readable, check_same_settings
 from prospect.train.runlog import RunLog, Unwatched, Watcher, count_skipped, environment
+from prospect.train.saved import Evaluation, read_lines, read_metrics
 from prospect.train.trainer import ProspectTrainer
 
 
@@ -148,11 +148,8 @@ class _Place:
 
     def finished(self) -> dict[str, Any] | None:
         """Give the metrics of this very run, where it was finished before."""
-        path = self._folder / METRICS
-        metrics: dict[str, Any] | None = None
-        if self._is_run and path.is_file() and self._is_same:
-            metrics = json.loads(path.read_text())
-        return metrics
+        is_finished = self._is_run and (self._folder / METRICS).is_file() and self._is_same
+        return read_metrics(self._folder) if is_finished else None
 
     def refuse_other_run(self) -> None:
         """Raise ProspectError where a run is there that has something to lose."""
@@ -335,9 +332,14 @@ def _untrained(
     if not resumed:
         return {split: trainer.evaluate_split(split) for split in splits}
     log = folder / METRICS_LOG
-    records = [json.loads(line) for line in log.read_text().splitlines()] if splits else []
-    return {
+    measured = {
         record["split"]: {name: value for name, value in record.items() if name not in ("step", "epoch", "split")}
-        for record in records
+        for _, record in read_lines(log, Evaluation)
         if record["step"] == 0
     }
+    if missing := [split for split in splits if split not in measured]:
+        raise ProspectError(
+            f"{log}: found no evaluation of {', '.join(missing)} before the first step, expected what the run began "
+            "with; restore the file, or start over with --overwrite"
+        )
+    return {split: measured[split] for split in splits}

@@ -249,3 +249,27 @@ def test_a_run_that_saved_nothing_yet_starts_from_the_weights_of_its_settings(fo
     assert [entry["loss"] for entry in logged(seeded)] == [entry["loss"] for entry in logged(expected)]
     weights = [DSTSmolVLM.from_checkpoint(r.folder / "init").lm_head.weight for r in (seeded, expected, done)]
     assert weights[0].equal(weights[1]) and not weights[0].equal(weights[2])
+
+
+def test_the_untrained_model_of_a_resumed_run_is_not_lost(folder):
+    """attack.md 10: an empty metrics.jsonl went unnoticed, and metrics.json had no untrained model."""
+    settings = [*STEPS, "data.eval_splits=[train]", "train.eval_steps=2", "train.save_steps=2"]
+    whole = run(folder, "untrained", *settings)
+    log = whole.folder / "metrics.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    (whole.folder / "metrics.json").unlink()
+    for text, message in (
+        ("", r"metrics\.jsonl: found no evaluation of train before the first step, expected what the run began with"),
+        ("".join(lines[1:]), r"metrics\.jsonl: found no evaluation of train before the first step"),
+        (lines[0] + "{}\n", r"metrics\.jsonl line 2: step: found nothing, expected it; epoch: found nothing"),
+        (
+            lines[0] + '{"step": 2, "epoch": NaN, "split": 3}\n',
+            r"line 2: epoch: found nan, expected a finite number; sp",
+        ),
+        ("\x00\n", r"metrics\.jsonl line 1: not valid JSON"),
+    ):
+        log.write_text(text)
+        with pytest.raises(ProspectError, match=message):
+            run(folder, "untrained", *settings, resume=True)
+    log.write_text("".join(lines))
+    assert run(folder, "untrained", *settings, resume=True).metrics["untrained"] == whole.metrics["untrained"]
