@@ -30,7 +30,8 @@ _short = _Short()
 
 def shown(value: Any) -> str:
     """Give `value` as Python writes it, but no more than a line, whatever it holds."""
-    return _short.repr(value)
+    text = _short.repr(value)
+    return text if len(text) <= 160 else f"{text[:150]} ..."
 
 
 def read_record(path: Path, kind: type[T], fix: str) -> T:
@@ -76,11 +77,12 @@ def read_whole(path: Path, fix: str, most: int = MOST_BYTES) -> bytes:
 def problems_of(error: ValidationError) -> list[str]:
     """List what is wrong: `field: found X, expected Y`, the first few."""
     details = error.errors(include_url=False)
-    told = [_problem(detail) for detail in details[:MOST_PROBLEMS]]
+    told = [problem_of(detail) for detail in details[:MOST_PROBLEMS]]
     return told + ([f"and {len(details) - MOST_PROBLEMS} more"] if len(details) > MOST_PROBLEMS else [])
 
 
-def _problem(detail: Mapping[str, Any]) -> str:
+def problem_of(detail: Mapping[str, Any]) -> str:
+    """Tell one of pydantic's errors."""
     place = "".join(f"{part}: " for part in [".".join(map(str, detail["loc"]))[:200]] if part)
     kind, said = detail["type"], detail["msg"]
     if kind == "json_invalid":
@@ -89,7 +91,8 @@ def _problem(detail: Mapping[str, Any]) -> str:
         return f"{place}found nothing, expected it"
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{place}is no field"
-    found = "" if isinstance(detail["input"], BaseModel) else f"found {shown(detail['input'])}, "
+    is_whole = kind == "value_error" and isinstance(detail["input"], Mapping | BaseModel)  # a rule about several fields
+    found = "" if is_whole else f"found {shown(detail['input'])}, "
     for start in ("Input should be ", "Value error, expected "):
         if said.startswith(start):
             return f"{place}{found}expected {said.removeprefix(start)}"
