@@ -156,7 +156,7 @@ class MeteorProcess:
     def _start(self) -> None:
         from pycocoevalcap.meteor import meteor
 
-        self._said = tempfile.TemporaryFile()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (until the block ends)
         command = ["java", "-jar", "-Xmx2G", meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
         folder = Path(meteor.__file__).parent
         self._java = subprocess.Popen(

@@ -5,6 +5,7 @@ frame, the image processor's normalisation, and whatever the caller adds.
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -14,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, SmolVLMConfig
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
@@ -142,6 +144,21 @@ def loading_errors(where: str) -> Iterator[None]:
             f"{where}: cannot be loaded ({reason}), expected a whole SmolVLM2 checkpoint; download it, and pass its "
             "folder as model.checkpoint"
         ) from None
+
+
+@contextmanager
+def writing(folder: Path, place: Path | str, fix: str) -> Iterator[None]:
+    """Remove `folder` where it cannot be written whole, and raise the full disk that torch and safetensors tell each
+    their own way as ours; `place`: what it is to become, for the error."""
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        is_disk = isinstance(error, OSError | RuntimeError | SafetensorError)
+        if isinstance(error, torch.OutOfMemoryError) or not is_disk:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ProspectError(f"{place}: cannot be written ({reason}); {fix}") from None
 
 
 def check_finite(model: torch.nn.Module, where: str) -> None:

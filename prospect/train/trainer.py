@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 
 from pipeline.errors import ProspectError
@@ -31,6 +30,7 @@ from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
 from prospect.data.reader import Readers
 from prospect.losses import TERMS, count_targets, total_loss
+from prospect.model.checkpoint import writing
 from prospect.model.lora import without_adapter
 from prospect.runs import STAGING
 from prospect.train.arguments import training_arguments
@@ -293,21 +293,9 @@ class ProspectTrainer(Trainer):
         self._check_losses()
         step = self.state.global_step
         staged = self._staging / f"checkpoint-{step}"
-        try:
-            with self.speed.elsewhere():
-                super()._save_checkpoint(model, trial)
-        except (
-            OSError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:  # torch and safetensors tell a full disk their own way
-            shutil.rmtree(self._staging, ignore_errors=True)
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise ProspectError(
-                f"{self.args.output_dir}/checkpoint-{step}: cannot be written ({' '.join(str(error).split())[:200]}); "
-                "the checkpoints before it are kept: free some space, then go on with --resume"
-            ) from None
+        fix = "the checkpoints before it are kept: free some space, then go on with --resume"
+        with writing(self._staging, f"{self.args.output_dir}/checkpoint-{step}", fix), self.speed.elsewhere():
+            super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             replace(self.position, step=step, epoch=step // self.order.steps_per_epoch).save(staged)

@@ -129,7 +129,7 @@ def test_a_missing_config_lists_those_that_are_there(tmp_path):
         (b"\xff", "not valid YAML"),
         (
             "name: [&a [&b [1, 2, 3, 4, 5], *b, *b, *b, *b], *a, *a, *a, *a, *a, *a]",
-            r"name: found \[.{,200}\], expected a",
+            r"name: found \[\[\[1.{,200}, expected a",
         ),
         ("name: " + "a/" * 100_000, r"name: found .{,200}, string should match"),
         ("? " + "x" * 100_000 + "\n: 1", r"no setting 'x{200}'; prospect settings"),

@@ -51,5 +51,5 @@ def test_what_is_written_reads_back_here_and_in_yaml_1_1(value):
     ["a: 1\na: 2", "{a: 1, b: {c: 1, c: 2}}", "a: *b", "!!python/name:os.system x", "!!int x", "[", "\x00", "9" * 101],
 )
 def test_what_is_no_yaml_or_says_a_thing_twice_is_one_line(text):
-    with pytest.raises(ValueError, match="^not valid YAML [^\\n]*$"):
+    with pytest.raises(ValueError, match=r"^not valid YAML [^\n]*$"):
         read_yaml(text)
