@@ -93,6 +93,7 @@ def read_config(
             )
         vision = {key: value for key, value in record["vision_config"].items() if key != "model_type"}
         config = SmolVLMConfig.from_dict(record | {"model_type": "smolvlm", "vision_config": vision})
+        _check_sizes(where, config)
         processor = load_image_processor(where)
         saved = ProspectSettings.of(config, f"{where}/config.json")
         count = _checked_tokens(where, config, saved.tokens_per_frame if tokens_per_frame is None else tokens_per_frame)
@@ -100,6 +101,17 @@ def read_config(
         ProspectSettings(count, mean, std, vision_chunk, saved.extra | dict(extra)).put_into(config)
         ProspectSettings.of(config, f"{where}/preprocessor_config.json")  # as the processor's numbers are new in it
     return config
+
+
+def _check_sizes(where: str, config: SmolVLMConfig) -> None:
+    """Raise ProspectError for sizes that no model has: memory and time would follow them."""
+    for part in ("text_config", "vision_config"):
+        for name, most in (("num_hidden_layers", 1 << 10), ("hidden_size", 1 << 16), ("intermediate_size", 1 << 18)):
+            value = getattr(getattr(config, part), name)
+            if not isinstance(value, int) or not 0 < value <= most:
+                raise ProspectError(
+                    f"{where}/config.json: {part}.{name}: found {shown(value)}, expected 1 to {most}; {DAMAGED}"
+                )
 
 
 def with_tokens(config: SmolVLMConfig, where: str, wanted: int | Literal["native"]) -> SmolVLMConfig:

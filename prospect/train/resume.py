@@ -132,7 +132,7 @@ def check_readable(checkpoint: Path, rank: int) -> bool:
     for path in (checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *mine):
         try:
             zipfile.ZipFile(path).close()  # torch's format
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise ProspectError(f"{path}: cannot be read ({error}); {fix}") from None
     return bool(mine)
 

@@ -86,11 +86,11 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
             place = _Place(config, ranks.is_main_process)
             if not overwrite and (metrics := place.finished()):
                 return Run(config.folder, metrics, True, ranks.is_main_process)
+            splits = {name: open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
+            refuse_one_sided(config, splits[config.data.train_split])
             held.enter_context(place.locked())
             if not overwrite and not resume:
                 place.refuse_other_run()
-            splits = {name: open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
-            refuse_one_sided(config, splits[config.data.train_split])
             with place.prepared(overwrite, resume):
                 trainer, run_log, checkpoint = _set_up(config, splits, resume, watcher, ranks.is_main_process)
         try:

@@ -141,6 +141,10 @@ NOT_FINITE = r"broken: model\.text_model\.layers\.0\.mlp\.up_proj\.weight: found
         (changed("vision_config", to=None), r"broken: cannot be loaded \(AttributeError"),
         (changed("vision_config", to=[]), r"broken: cannot be loaded \("),
         (changed("text_config", to=3), r"broken: cannot be loaded \("),
+        (
+            changed("text_config", "num_hidden_layers", to=10**9),
+            r"config\.json: text_config\.num_hidden_layers: found 1000000000,",
+        ),
         (changed("scale_factor", to=0), r"broken: cannot be loaded \(ZeroDivisionError"),
         (changed("model_type", to={"a": "\x1b"}), r"broken: found model_type \{'a': '\\x1b'\}, expected 'smolvlm'"),
         (changed("prospect", to=[3]), r"config\.json: prospect: found \[3\], expected an object; copy or download"),
