@@ -37,7 +37,6 @@ RUN_FILES = (
     EVALUATION,
     CALIBRATION,
 )
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
 
 

@@ -17,7 +17,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
 from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.evaluation.dst_scores import dst_metrics, dst_terms
-from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks, sole_writer
+from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks, refuse_foreign, sole_writer
 from prospect.evaluation.pages.reliability import write_reliability
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
@@ -86,6 +86,7 @@ def calibrate_checkpoint(
         return [read_prediction(predictions / row / one.file_name) for one in clips]
 
     ranks = join_ranks()
+    refuse_foreign(out, {CALIBRATION: '"tried"', DIAGRAM: "plotly"})
     with sole_writer(out, ranks):
         return _calibrated(folder, places, out, confirm, streamed, ranks)
 

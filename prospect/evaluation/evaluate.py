@@ -10,7 +10,7 @@ Interrupted, it goes on where it was; a clip whose annotations have changed is s
 are shared, and the main process measures.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -169,7 +169,7 @@ class ProspectEvaluator:
             self.notes.append(note)
         record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
-        self._refuse_foreign_results()
+        refuse_foreign(self.out, {METRICS: FORMAT, REPORT: "PROSPECT evaluation"})
         with ranks.main_process_first():
             if ranks.is_main_process and self.overwrite:
                 remove_folder(folder)
@@ -185,13 +185,6 @@ class ProspectEvaluator:
         if (total := sum(gather_object([again]))) and ranks.is_main_process:
             self.tell(f"note: {folder}: predictions of other annotations, which were streamed again: {total}")
         return folder
-
-    def _refuse_foreign_results(self) -> None:
-        """Results are written over, and removed, only where an evaluation made them."""
-        for name, mark in ((METRICS, FORMAT), (REPORT, "PROSPECT evaluation")):
-            path = self.out / name
-            if path.is_symlink() or (path.exists() and mark.encode() not in beginning(path, 4096)):
-                raise ProspectError(f"{path}: is there already, and no evaluation made it; pass another --out")
 
     def measure_rows(self, streamed: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:
         """Measure the predictions of each row: what metrics.json holds."""
@@ -245,6 +238,21 @@ class ProspectEvaluator:
 def join_ranks() -> PartialState:
     """Join the processes that torchrun started, or this one alone."""
     return PartialState(cpu=not torch.cuda.is_available(), timeout=RANKS_WAIT)
+
+
+def refuse_foreign(out: Path, marks: Mapping[str, str]) -> None:
+    """Refuse to write over, or remove, what no command of ours made.
+
+    Args:
+        marks: name of a file in `out` -> a text near its beginning, where it is ours.
+
+    Raises:
+        ProspectError: such a file is there without its mark.
+    """
+    for name, mark in marks.items():
+        path = out / name
+        if path.is_symlink() or (path.exists() and mark.encode() not in beginning(path, 4096)):
+            raise ProspectError(f"{path}: is there already, and no evaluation made it; pass another --out")
 
 
 @contextmanager
