@@ -49,7 +49,9 @@ def read_record(path: Path, kind: type[T], fix: str) -> T:
 def parse_record(data: bytes | str, kind: type[T], place: str, fix: str) -> T:
     """Read JSON as one record; `place` names it in the error, as `read_record`."""
     try:
-        return _checks(kind).validate_json(data)
+        key: Any = kind
+        record: T = _checks(key).validate_json(data)
+        return record
     except ValidationError as error:
         raise ProspectError(f"{place}: {'; '.join(problems_of(error))}; {fix}") from None
 
@@ -101,5 +103,5 @@ def problem_of(detail: Mapping[str, Any]) -> str:
 
 
 @cache
-def _checks(kind: type[T]) -> TypeAdapter[T]:
+def _checks(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)

@@ -134,7 +134,7 @@ class _Row:
 
     @property
     def is_whole(self) -> bool:
-        return zlib.crc32(self.data) == self.crc32
+        return zlib.crc32(self.data.data) == self.crc32
 
 
 @lru_cache(OPEN_FILES)
