@@ -86,7 +86,7 @@ def calibrate_checkpoint(
         return [read_prediction(predictions / row / one.file_name) for one in clips]
 
     ranks = join_ranks()
-    refuse_foreign(out, {CALIBRATION: '"tried"', DIAGRAM: "plotly"})
+    refuse_foreign(out, {CALIBRATION: '"num_clips"', DIAGRAM: "plotly"})
     with sole_writer(out, ranks):
         return _calibrated(folder, places, out, confirm, streamed, ranks)
 
