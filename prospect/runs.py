@@ -56,9 +56,14 @@ def find_checkpoint(place: str) -> str:
     """Find the checkpoint that `place` names: a checkpoint's folder, a run's (its last one), or a hub id.
 
     Raises:
-        ProspectError: a folder that is neither.
+        ProspectError: a folder that is neither, or none.
     """
     folder = Path(place)
+    if not folder.is_dir() and not may_be_hub_id(place):
+        raise ProspectError(
+            f"{place}: found no such folder, expected a checkpoint's folder, a run's, or a hub id; train one with "
+            "prospect train"
+        )
     if not folder.is_dir() or (folder / "config.json").is_file():
         return place
     complete = checkpoints(folder)

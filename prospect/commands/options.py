@@ -9,7 +9,7 @@ import typer
 
 from pipeline.errors import ProspectError
 from pipeline.io.engine import LocalEngine
-from prospect.runs import CONFIG, find_checkpoint, may_be_hub_id, run_of
+from prospect.runs import CONFIG, find_checkpoint, run_of
 
 if TYPE_CHECKING:
     from pipeline.io.ray_engine import RayEngine
@@ -115,11 +115,6 @@ def places_of(
     run = run_of(Path(find_checkpoint(checkpoint)))
     settings = load_config(run / CONFIG).data if run else None
     if not data and not settings:
-        if not Path(checkpoint).is_dir() and not may_be_hub_id(checkpoint):
-            raise ProspectError(
-                f"{checkpoint}: found no such folder, expected a checkpoint's folder, a run's, or a hub id; train one "
-                "with prospect train"
-            )
         raise ProspectError(
             f"{checkpoint}: stands in no run that would say which data it was trained on; pass --data OUT/DATASET/SPLIT"
         )

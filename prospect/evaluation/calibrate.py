@@ -6,7 +6,7 @@
    without DST the second counts alone; a head without events keeps the default, and is told.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def calibrate_checkpoint(
     ranks = join_ranks()
     refuse_foreign(out, {CALIBRATION: '"num_clips"', DIAGRAM: "plotly"})
     with sole_writer(out, ranks):
-        return _calibrated(folder, places, out, confirm, streamed, ranks)
+        return _calibrated(folder, places, out, confirm, streamed, told, ranks)
 
 
 def _calibrated(
@@ -97,6 +97,7 @@ def _calibrated(
     out: Path,
     confirm: int,
     streamed: Callable[..., list[ClipPrediction]],
+    told: Mapping[str, None],
     ranks: PartialState,
 ) -> Calibration:
     forced = streamed("forced", "forced", 0.5, 0.5)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
