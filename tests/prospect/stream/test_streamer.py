@@ -380,4 +380,4 @@ def test_a_task_longer_than_the_window_is_refused_before_the_model_runs(model, t
     with pytest.raises(
         ProspectError, match=r"^the task: its 39 steps and .* take \d+ tokens, more than max_seq_len 100;"
     ):
-        stream.start(steps, dict.fromkeys((step.id for step in steps), "not_started"))
+        stream.start(steps, dict.fromkeys((step.id for step in steps), "not_started"), fps=2)
