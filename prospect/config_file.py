@@ -6,15 +6,18 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.annotations.files import annotated, datasets
 from pipeline.errors import ProspectError
+from pipeline.io.records import problem_of, read_whole, shown
+from pipeline.io.yaml_text import read_yaml, write_yaml
 from prospect.config import Config
 from prospect.setting_list import as_yaml, record_in, suggest_setting
 
 PACKAGED = tuple(Path(__file__).parents[n] / "configs" for n in (0, 1))  # of an installed wheel, of a checkout
+FIX = "name a config (make one with prospect init)"
+MOST_BYTES = 1 << 20  # of a config
 NO_TEXT = ("null", "~", "")  # YAML for nothing
 RETIRED = {  # settings of older runs
     "data.toy": "prospect make-toy renders the toy world, prospect build-shards makes its shards; leave the line out",
@@ -51,12 +54,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ProspectError: no such file, no YAML, an unknown key (with the nearest one), or a value out of range.
     """
+    if not path.exists():
+        raise ProspectError(f"{path}: no such config")
     try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ProspectError(f"{path}: no such config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProspectError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+        record = read_yaml(read_whole(path, FIX, MOST_BYTES).decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ProspectError(f"{path}: not valid YAML ({error})") from None
+    except ProspectError:
+        raise
+    except ValueError as error:
+        raise ProspectError(f"{path}: {error}") from None
     if not isinstance(record, dict):
         raise ProspectError(f"{path}: found {type(record).__name__}, expected sections such as data:, model:, train:")
     for override in overrides:
@@ -67,7 +74,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 
 def dump_config(config: Config) -> str:
     """Write the resolved settings as YAML; `load_config` reads them back."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return write_yaml(config.model_dump(mode="json"), sort_keys=False)
 
 
 def starter_config(
@@ -81,7 +88,7 @@ def starter_config(
     there = [found for found, _ in annotated(data_root, dataset, "train")]
     if len(there) > 1:
         raise ProspectError(f"{data_root}: found the datasets {', '.join(there)}, expected one; pass --dataset")
-    record = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    record = read_yaml(preset.read_text(encoding="utf-8"))
     evaluated = [split for split in ("val", "test") if there[0] in datasets(data_root, split)]
     record["name"] = name
     record["data"] |= {"dataset": there[0], "root": str(data_root), "eval_splits": evaluated}
@@ -129,9 +136,9 @@ def _apply(record: dict[str, Any], override: str) -> None:
         record[last] = value
         return
     try:
-        record[last] = _number(yaml.safe_load(value))
-    except (yaml.YAMLError, ValueError) as error:
-        raise ProspectError(f"--set {key}: found {value!r}, not valid YAML ({' '.join(str(error).split())})") from None
+        record[last] = read_yaml(value)
+    except ValueError as error:
+        raise ProspectError(f"--set {key}: found {shown(value)}, {error}") from None
 
 
 def _is_text(key: str) -> bool:
@@ -147,14 +154,6 @@ def _is_text(key: str) -> bool:
     return bool({*kinds} & {str, Path})
 
 
-def _number(value: Any) -> Any:
-    """YAML reads `1e-4` as text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
 def _drop_retired(record: dict[str, Any], path: Path) -> None:
     """Leave out what older versions knew, and say so where it meant something."""
     for name, instead in RETIRED.items():
@@ -167,11 +166,9 @@ def _drop_retired(record: dict[str, Any], path: Path) -> None:
 
 
 def _explain(detail: Mapping[str, Any]) -> str:
-    place = ".".join(map(str, detail["loc"]))
+    place = ".".join(map(str, detail["loc"]))[:200]
     if detail["type"] == "extra_forbidden":
         return f"no setting {place!r}; {suggest_setting(place)}"
     if detail["type"] == "missing":
         return f"{place}: found nothing, expected this setting"
-    found = "" if isinstance(detail["input"], Mapping | BaseModel) else f"found {detail['input']!r}, "
-    said = detail["msg"].removeprefix("Value error, ")
-    return f"{place or 'config'}: {found}{said[:1].lower()}{said[1:]}"
+    return problem_of(detail) if detail["loc"] else f"config: {problem_of(detail)}"

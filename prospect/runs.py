@@ -25,7 +25,24 @@ CHECKPOINTS, STAGING = "checkpoints", ".partial"
 EVALUATION, CALIBRATION = "evaluation", "calibration"
 POSITION, THRESHOLDS = "data_position.json", "thresholds.json"  # of a checkpoint
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?")  # ORG/NAME, or ORG/NAME@REVISION
+RUN_FILES = (
+    CONFIG,
+    ENVIRONMENT,
+    INIT,
+    METRICS,
+    METRICS_LOG,
+    SKIPPED_LOG,
+    TENSORBOARD,
+    CHECKPOINTS,
+    EVALUATION,
+    CALIBRATION,
+)
 CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+def strangers(run: Path) -> list[str]:
+    """List what is in a run's folder that no command puts there."""
+    return sorted(path.name for path in run.iterdir() if path.name not in RUN_FILES and path.suffix != ".partial")
 
 
 def checkpoints(run: Path) -> list[Path]:

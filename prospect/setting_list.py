@@ -7,10 +7,10 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from pipeline.io.yaml_text import write_yaml
 from prospect.config import Config
 
 ASKED_AS = {  # what people call it -> what it is called here
@@ -140,7 +140,7 @@ def as_yaml(value: Any) -> str:
         value = str(value)
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json")
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+    return write_yaml(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
 
 
 def record_in(annotation: Any) -> type[BaseModel] | None:

@@ -26,7 +26,14 @@ from prospect.data.features import FeatureStore
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.shard_cache import ShardCache
 from prospect.layout import HEADERS, LAYOUT_VERSION, Tokens
-from prospect.model.checkpoint import ProspectSettings, load_image_processor, load_tokenizer, read_config, with_tokens
+from prospect.model.checkpoint import (
+    ProspectSettings,
+    load_image_processor,
+    load_tokenizer,
+    loading_errors,
+    read_config,
+    with_tokens,
+)
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import add_lora, is_adapter, without_adapter
@@ -64,7 +71,7 @@ class Blueprint:
     def tokens_a_frame(self) -> int:
         """Give the model's own count: the shape that its vision tower and connector give one frame (on no device)."""
         size = self.config.vision_config.image_size
-        with torch.device("meta"), torch.no_grad():
+        with loading_errors("the model's config.json"), torch.device("meta"), torch.no_grad():
             model = DSTSmolVLM(self.config)
             return model.encode_frames(torch.empty(1, 3, size, size, dtype=torch.uint8)).shape[1]
 

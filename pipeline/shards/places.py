@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pipeline.errors import ProspectError
+from pipeline.io.lock import sole_owner
 from pipeline.io.storage import Folder, LocalFolder
 from pipeline.shards import manifest as m
 from pipeline.shards.inputs import CACHE
@@ -23,12 +22,8 @@ def sole_builder(work: Folder) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="prospect-") as scratch:
             yield Path(scratch)
         return
-    work.path.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(work.path / "lock", timeout=0):
-            yield work.path
-    except Timeout:
-        raise ProspectError(f"{work}: another build is writing here; wait for it, or pass another --out") from None
+    with sole_owner(work.path / "lock", work.path, "another build", "pass another --out"):
+        yield work.path
 
 
 def start_build(folder: Folder, work: Folder, fingerprint: str, force: bool) -> bool:

@@ -242,9 +242,12 @@ def _verify(shards: "list[ShardFile]", path: str, frames_root: Path | None, data
         raise typer.Exit(1 if verified.problems else 0)
     about = f"{verified.shards} shards, {verified.samples} samples, {verified.frames} frames"
     if verified.problems:
-        raise InvalidInput(
-            verified.problems, f"{about} verified; build broken shards again with --force", "in the shards"
-        )
+        fix = f"{about} verified; build broken shards again with --force"
+        if any(problem.field == "frames.file" for problem in verified.problems):
+            fix += (
+                f" (frames files were looked for under {frames_root or data_root}: pass --data-root or --frames-root)"
+            )
+        raise InvalidInput(verified.problems, fix, "in the shards")
     tell(f"{about}: no problems")
 
 

@@ -7,16 +7,17 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NoReturn
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import (
@@ -28,13 +29,41 @@ from rich.progress import (
     TimeRemainingColumn,
 )  # fmt: skip
 from rich.progress import Progress as Bars
+from rich.segment import Segment
 from rich.table import Column, Table
+from rich.text import Text
 
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.progress import Progress
 
-console = Console(markup=False)  # paths and texts of users are printed as they are
-aside = Console(markup=False, stderr=True)  # beside JSON
+UNSAFE = re.compile(  # what a terminal obeys, or what hides and reorders the text around it
+    "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str, line_breaks: bool = False) -> str:
+    """Write what a terminal would obey as it stands in Python and JSON (`\\x1b`), line breaks on demand.
+
+    Everything that a command prints goes through here: texts, ids, paths and messages come from data.
+    """
+    shown = UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return shown.replace("\n", "\\n") if line_breaks else shown
+
+
+class SafeConsole(Console):
+    """A console whose text does nothing to the terminal but stand there; rich's own styles and movements stay."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)  # here, so that its width is right
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            is_plain = segment.control or not UNSAFE.search(segment.text)
+            yield segment if is_plain else Segment(visible(segment.text), segment.style)
+
+
+console = SafeConsole(markup=False)  # paths and texts of users are printed as they are
+aside = SafeConsole(markup=False, stderr=True)  # beside JSON
 SHORT_LOSSES = {"lm_loss": "lm", "dst_gen_loss": "dst", "dst_binary_loss": "update?", "speak_binary_loss": "speak?"}
 
 EXTRAS = {  # packages that commands need beyond the base install
@@ -89,7 +118,7 @@ def clear_errors() -> Iterator[None]:
     except KeyboardInterrupt as error:
         what, code = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
         message = f"{what}; what was finished is kept: run the same command again (train: with --resume) to go on"
-        Console(stderr=True).print(message, soft_wrap=True)
+        SafeConsole(stderr=True).print(message, soft_wrap=True)
         raise typer.Exit(code) from None
 
 
@@ -169,14 +198,15 @@ class RunWatcher:
 
 
 def tell(line: str) -> None:
-    """Print a line as it is: folded by the terminal, not by us."""
-    console.print(line, soft_wrap=True, highlight=False)
+    """Print a line as it is: folded by the terminal, not by us, and no second one in it."""
+    console.print(visible(line, line_breaks=True), soft_wrap=True, highlight=False)
 
 
 def print_json(value: Any, one_line: bool = False) -> None:
     """Print JSON for programs; what has no JSON form (a path) as text."""
     is_unicode = sys.stdout.encoding.lower().startswith("utf")
-    print(json.dumps(value, ensure_ascii=not is_unicode, indent=None if one_line else 2, default=str))
+    text = json.dumps(value, ensure_ascii=not is_unicode, indent=None if one_line else 2, default=str)
+    print(UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text))  # JSON escapes: the same values
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
@@ -187,12 +217,12 @@ def _interrupt(signum: int, frame: object) -> NoReturn:
 
 
 def _fail(message: str) -> NoReturn:
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
+    SafeConsole(stderr=True).print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True, highlight=False)
     raise typer.Exit(1) from None
 
 
 def _print_problems(error: InvalidInput) -> None:
-    stderr = Console(stderr=True)
+    stderr = SafeConsole(stderr=True)
     if stderr.is_terminal:
         names = ("file", "clip", "turn", "field", "found", "expected")
         table = Table(*(Column(name, overflow="fold") for name in names), title=f"Problems {error.place}")
@@ -202,5 +232,5 @@ def _print_problems(error: InvalidInput) -> None:
         stderr.print(table)
     else:  # a log: one line each
         for problem in error.problems:
-            stderr.print(escape(str(problem)), soft_wrap=True, highlight=False)
+            stderr.print(escape(visible(str(problem), line_breaks=True)), soft_wrap=True, highlight=False)
     stderr.print(f"[bold red]error:[/] {escape(error.fix)}", soft_wrap=True, highlight=False)

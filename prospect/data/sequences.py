@@ -74,8 +74,13 @@ def sequence_table(split: Split, tokens: Tokens, data: DataConfig, cache: Path |
         rows += list_clip(clip, split.index[first:end], first, tokens, data)
     table = pl.DataFrame(rows, schema=SCHEMA)
     if cache:
-        with LocalFolder(cache.parent).new_file(cache.name) as path:
-            table.write_parquet(path)
+        try:
+            with LocalFolder(cache.parent).new_file(cache.name) as path:
+                table.write_parquet(path)
+        except pl.exceptions.PolarsError as error:  # a full disk, as polars tells it
+            raise ProspectError(
+                f"{cache}: cannot be written ({' '.join(str(error).split())}); free some space, or set data.cache"
+            ) from None
     return table
 
 

@@ -6,17 +6,18 @@
    without DST the second counts alone; a head without events keeps the default, and is told.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from accelerate import PartialState
 from rich.table import Table
 
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
 from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.evaluation.dst_scores import dst_metrics, dst_terms
-from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks
+from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks, refuse_foreign, sole_writer
 from prospect.evaluation.pages.reliability import write_reliability
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
@@ -85,6 +86,20 @@ def calibrate_checkpoint(
         return [read_prediction(predictions / row / one.file_name) for one in clips]
 
     ranks = join_ranks()
+    refuse_foreign(out, {CALIBRATION: '"num_clips"', DIAGRAM: "plotly"})
+    with sole_writer(out, ranks):
+        return _calibrated(folder, places, out, confirm, streamed, told, ranks)
+
+
+def _calibrated(
+    folder: Path,
+    places: Places,
+    out: Path,
+    confirm: int,
+    streamed: Callable[..., list[ClipPrediction]],
+    told: Mapping[str, None],
+    ranks: PartialState,
+) -> Calibration:
     forced = streamed("forced", "forced", 0.5, 0.5)
     num_events = {head: count_events(forced, head) for head in swept_heads(forced)}
     if not any(num_events.values()):

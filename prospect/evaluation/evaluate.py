@@ -10,7 +10,8 @@ Interrupted, it goes on where it was; a clip whose annotations have changed is s
 are shared, and the main process measures.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +23,7 @@ from accelerate.utils import gather_object
 
 from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
+from pipeline.io.lock import lock_beside, sole_owner
 from pipeline.io.storage import beginning, write_json
 from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.data.images import StoredImages
@@ -116,7 +118,10 @@ class ProspectEvaluator:
             ProspectError: bad checkpoint, shards, frames, ids or settings, or `out` holds another evaluation.
         """
         ranks = join_ranks()
-        clips = self.clips()
+        with sole_writer(self.out, ranks):
+            return self._results(self.clips(), ranks)
+
+    def _results(self, clips: Sequence[EvaluatedClip], ranks: PartialState) -> dict[str, Any]:
         predictions = self.stream(clips, self.rows, ranks)
         if not ranks.is_main_process:
             return {}
@@ -164,7 +169,7 @@ class ProspectEvaluator:
             self.notes.append(note)
         record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
-        self._refuse_foreign_results()
+        refuse_foreign(self.out, {METRICS: FORMAT, REPORT: "PROSPECT evaluation"})
         with ranks.main_process_first():
             if ranks.is_main_process and self.overwrite:
                 remove_folder(folder)
@@ -180,13 +185,6 @@ class ProspectEvaluator:
         if (total := sum(gather_object([again]))) and ranks.is_main_process:
             self.tell(f"note: {folder}: predictions of other annotations, which were streamed again: {total}")
         return folder
-
-    def _refuse_foreign_results(self) -> None:
-        """Results are written over, and removed, only where an evaluation made them."""
-        for name, mark in ((METRICS, FORMAT), (REPORT, "PROSPECT evaluation")):
-            path = self.out / name
-            if path.is_symlink() or (path.exists() and mark.encode() not in beginning(path, 4096)):
-                raise ProspectError(f"{path}: is there already, and no evaluation made it; pass another --out")
 
     def measure_rows(self, streamed: dict[Row, list[ClipPrediction]], clips: Sequence[Clip]) -> dict[str, Any]:
         """Measure the predictions of each row: what metrics.json holds."""
@@ -240,6 +238,35 @@ class ProspectEvaluator:
 def join_ranks() -> PartialState:
     """Join the processes that torchrun started, or this one alone."""
     return PartialState(cpu=not torch.cuda.is_available(), timeout=RANKS_WAIT)
+
+
+def refuse_foreign(out: Path, marks: Mapping[str, str]) -> None:
+    """Refuse to write over, or remove, what no command of ours made.
+
+    Args:
+        marks: name of a file in `out` -> a text near its beginning, where it is ours.
+
+    Raises:
+        ProspectError: such a file is there without its mark.
+    """
+    for name, mark in marks.items():
+        path = out / name
+        if path.is_symlink() or (path.exists() and mark.encode() not in beginning(path, 4096)):
+            raise ProspectError(f"{path}: is there already, and no evaluation made it; pass another --out")
+
+
+@contextmanager
+def sole_writer(out: Path, ranks: PartialState) -> Iterator[None]:
+    """Hold the folder of an evaluation or calibration against others; on the other ranks nothing.
+
+    Raises:
+        ProspectError: one is at work there.
+    """
+    if not ranks.is_main_process:
+        yield
+        return
+    with sole_owner(lock_beside(out), out, "another evaluation or calibration", "pass another --out"):
+        yield
 
 
 def evaluate_contexts(

@@ -34,6 +34,9 @@ from prospect.stream.streamer import Streamer
 
 SETTINGS = "settings.json"  # in the output folder: what the predictions there depend on
 NOT_OURS = f"found files, but no {SETTINGS} of an evaluation; move the folder away, or pass another --out"
+A_LINK = (
+    "found a link, expected a folder, as what it leads to is not this evaluation's; remove it, or pass another --out"
+)
 ENDS_BYTES = 1 << 20  # of a weights file, at either end, that tell it from another
 
 
@@ -119,6 +122,8 @@ def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
         ProspectError: it holds predictions of other settings (names both values), or files without settings.
     """
     path = folder / SETTINGS
+    if folder.is_symlink():
+        raise ProspectError(f"{folder}: {A_LINK}")
     if LocalFolder(folder).names():
         there = _settings(path)
         if there is None:
@@ -145,7 +150,9 @@ def remove_folder(folder: Path) -> None:
     """
     aside = folder.with_name(f".{folder.name}.removed")
     for path in (aside, folder):  # aside: from a removal that was killed
-        if path.is_symlink() or (path == folder and path.exists() and not _is_ours(path)):
+        if path.is_symlink():
+            raise ProspectError(f"{path}: {A_LINK}")
+        if path == folder and path.exists() and not _is_ours(path):
             raise ProspectError(f"{path}: {NOT_OURS}")
         if path.exists():
             shutil.rmtree(path.replace(aside))

@@ -8,13 +8,14 @@ called here rather than through the package, which writes a file into its own fo
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO
 
 BLEU = ("Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4")
 TEXT_SCORES = (*BLEU, "CIDEr", "METEOR")
@@ -108,21 +109,24 @@ def _tokenized(texts: Sequence[str]) -> list[str]:
 
 class MeteorProcess:
     """METEOR's Java program, which reads its tables for seconds: started when it is first asked, and ended with the
-    block; a context manager."""
+    block, at once, whatever it is doing; a context manager. The package's own class waits for its lock as it goes."""
 
     def __init__(self) -> None:
-        self._meteor: Any = None
+        self._java: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] | None = None  # on its stderr: a file, as a pipe that nobody reads fills up
 
     def __enter__(self) -> "MeteorProcess":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._meteor is None:
-            return
-        process, self._meteor = self._meteor.meteor_p, None
-        process.kill()
-        with suppress(BrokenPipeError), process:  # closes the pipes, and waits
-            pass
+        java, said = self._java, self._said
+        self._java = self._said = None
+        if java:
+            java.kill()
+            with suppress(BrokenPipeError), java:  # closes the pipes, and waits
+                pass
+        if said:
+            said.close()
 
     def score(self, reference: _Tokenized, predicted: _Tokenized) -> float:
         """Score one corpus.
@@ -130,23 +134,56 @@ class MeteorProcess:
         Raises:
             _Failed: the program ended, or gave no number; another call starts it again.
         """
-        from pycocoevalcap.meteor.meteor import Meteor
-
-        if self._meteor is None:
-            self._meteor = Meteor()
-        meteor = self._meteor
         try:
-            score, _ = meteor.compute_score(reference, predicted)
-            return float(score)
-        except BaseException as error:
-            meteor.meteor_p.kill()
-            if meteor.lock.locked():  # it would wait for it when it is deleted
-                meteor.lock.release()
-            said = meteor.meteor_p.stderr.read()
+            if self._java is None:
+                self._start()
+            terms = [
+                self._ask(f"SCORE ||| {of} ||| {predicted[number][0].replace('|||', '').replace('  ', ' ')}")
+                for number, (of,) in reference.items()
+            ]
+            self._ask(" ||| ".join(["EVAL", *terms]))
+            for _ in terms[1:]:  # a score a pair; then that of all
+                self._answer()
+            return float(self._answer())
+        except (OSError, ValueError) as error:  # its pipe is closed, or it gives no number
+            said = self._last_words(error)
             self.__exit__(None, None, None)
-            if not isinstance(error, OSError | ValueError):  # its pipe is closed, or it gives no number
-                raise
-            raise _Failed(_last_line(said)) from None
+            raise _Failed(said) from None
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def _start(self) -> None:
+        from pycocoevalcap.meteor import meteor
+
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 (until the block ends)
+        command = ["java", "-jar", "-Xmx2G", meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
+        folder = Path(meteor.__file__).parent
+        self._java = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._said
+        )
+
+    def _ask(self, line: str) -> str:
+        assert self._java and self._java.stdin
+        self._java.stdin.write(f"{line}\n".encode())
+        self._java.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> str:
+        """Raises ValueError at the end of its output."""
+        assert self._java and self._java.stdout
+        line = self._java.stdout.readline().decode().strip()
+        if not line:
+            raise ValueError("it gave no answer")
+        return line
+
+    def _last_words(self, error: Exception) -> str:
+        if self._java is None or self._said is None:
+            return str(error)
+        with suppress(subprocess.TimeoutExpired):
+            self._java.wait(timeout=1)  # it has closed its pipes: what it has to say is there with its end
+        self._said.seek(0)
+        return _last_line(self._said.read())
 
 
 def _last_line(output: bytes) -> str:

@@ -4,39 +4,64 @@
 frame, the image processor's normalisation, and whatever the caller adds.
 """
 
+import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from math import isqrt
+from dataclasses import dataclass, field, fields, replace
+from math import isfinite, isqrt
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
+import torch
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, SmolVLMConfig
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from pipeline.errors import ProspectError
+from pipeline.io.records import RECORD, problems_of, shown
+from prospect.config import DataConfig
 
 MODEL_TYPES = ("smolvlm", "idefics3")  # the first SmolVLM is published as idefics3: the same modules and names
+DAMAGED = "copy or download the checkpoint again"
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
 class ProspectSettings:
     """What a checkpoint remembers, in config.json under "prospect" (the members of `extra` beside the others)."""
 
-    tokens_per_frame: int
-    image_mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-    image_std: tuple[float, ...] = (0.5, 0.5, 0.5)
-    vision_chunk: int = 64  # most frames in one forward of the vision tower
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    tokens_per_frame: Count
+    image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    image_std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
+    vision_chunk: Count = 64  # most frames in one forward of the vision tower
     extra: dict[str, Any] = field(default_factory=dict)  # the caller's: packing, frame_wrap, ...
 
     @classmethod
-    def of(cls, config: SmolVLMConfig) -> "ProspectSettings":
-        """Give the settings in `config`, or of a plain checkpoint: native tokens, SmolVLM2's normalisation."""
-        record: dict[str, Any] = {"tokens_per_frame": native_tokens(config)} | getattr(config, "prospect", {})
-        names = [f.name for f in fields(cls) if f.name != "extra"]
-        ours = {name: _as_tuple(record.pop(name)) for name in names if name in record}
-        return cls(**ours, extra=record)
+    def of(cls, config: SmolVLMConfig, where: str = "config.json") -> "ProspectSettings":
+        """Give the settings in `config`, or of a plain checkpoint: native tokens, SmolVLM2's normalisation.
+
+        Raises:
+            ProspectError: there are others, or of other types; names them, and `where`.
+        """
+        record = getattr(config, "prospect", {})
+        ours = {f.name for f in fields(cls)} - {"extra"}
+        try:
+            if not isinstance(record, dict):
+                raise ProspectError(f"{where}: prospect: found {shown(record)}, expected an object; {DAMAGED}")
+            extra = {name: value for name, value in record.items() if name not in ours}
+            known = {name: value for name, value in extra.items() if name in DataConfig.model_fields}
+            DataConfig.model_validate_json(json.dumps(known), strict=True)
+            text = json.dumps(
+                {"tokens_per_frame": native_tokens(config)} | {n: record[n] for n in ours & record.keys()}
+            )
+            return replace(TypeAdapter(cls).validate_json(text), extra=extra)
+        except ValidationError as error:
+            raise ProspectError(f"{where}: prospect: {'; '.join(problems_of(error))}; {DAMAGED}") from None
 
     def put_into(self, config: SmolVLMConfig) -> None:
         config.prospect = {
@@ -63,21 +88,30 @@ def read_config(
         record, _ = SmolVLMConfig.get_config_dict(where)
         if record.get("model_type") not in MODEL_TYPES:
             raise ProspectError(
-                f"{where}: found model_type {record.get('model_type')!r}, expected 'smolvlm'; give a SmolVLM2 "
+                f"{where}: found model_type {shown(record.get('model_type'))}, expected 'smolvlm'; give a SmolVLM2 "
                 "checkpoint such as HuggingFaceTB/SmolVLM2-2.2B-Instruct"
             )
         vision = {key: value for key, value in record["vision_config"].items() if key != "model_type"}
         config = SmolVLMConfig.from_dict(record | {"model_type": "smolvlm", "vision_config": vision})
+        _check_sizes(where, config)
         processor = load_image_processor(where)
-    saved = ProspectSettings.of(config)
-    ProspectSettings(
-        saved.tokens_per_frame if tokens_per_frame is None else _checked_tokens(where, config, tokens_per_frame),
-        tuple(processor.image_mean),
-        tuple(processor.image_std),
-        vision_chunk,
-        saved.extra | dict(extra),
-    ).put_into(config)
+        saved = ProspectSettings.of(config, f"{where}/config.json")
+        count = _checked_tokens(where, config, saved.tokens_per_frame if tokens_per_frame is None else tokens_per_frame)
+        mean, std = tuple(processor.image_mean), tuple(processor.image_std)
+        ProspectSettings(count, mean, std, vision_chunk, saved.extra | dict(extra)).put_into(config)
+        ProspectSettings.of(config, f"{where}/preprocessor_config.json")  # as the processor's numbers are new in it
     return config
+
+
+def _check_sizes(where: str, config: SmolVLMConfig) -> None:
+    """Raise ProspectError for sizes that no model has: memory and time would follow them."""
+    for part in ("text_config", "vision_config"):
+        for name, most in (("num_hidden_layers", 1 << 10), ("hidden_size", 1 << 16), ("intermediate_size", 1 << 18)):
+            value = getattr(getattr(config, part), name)
+            if not isinstance(value, int) or not 0 < value <= most:
+                raise ProspectError(
+                    f"{where}/config.json: {part}.{name}: found {shown(value)}, expected 1 to {most}; {DAMAGED}"
+                )
 
 
 def with_tokens(config: SmolVLMConfig, where: str, wanted: int | Literal["native"]) -> SmolVLMConfig:
@@ -103,34 +137,51 @@ def load_tokenizer(folder: str | Path) -> Any:
     Raises:
         ProspectError: it is not there, or broken; names the checkpoint.
     """
-    try:
-        with loading_errors(str(folder)):
-            return AutoTokenizer.from_pretrained(str(folder))
-    except ProspectError:
-        raise
-    except Exception as error:  # tokenizers knows no narrower one for a broken tokenizer.json
-        reason = " ".join(str(error).split())[:200]
-        raise ProspectError(
-            f"{folder}: its tokenizer cannot be read ({reason}), expected tokenizer.json and tokenizer_config.json "
-            "as they were saved; copy them again"
-        ) from None
+    with loading_errors(f"{folder}: its tokenizer"):
+        return AutoTokenizer.from_pretrained(str(folder))
 
 
 @contextmanager
 def loading_errors(where: str) -> Iterator[None]:
-    """Raise transformers' errors (files missing, unreadable or of another shape) as ours, on one line."""
+    """Raise what goes wrong inside other packages that read a checkpoint's files as ours, on one line: what these hold
+    comes out as any exception there is. A full memory is none of the files'."""
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except (ProspectError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        named = "" if isinstance(error, OSError | RuntimeError) else f"{type(error).__name__}: "
+        reason = f"{named}{' '.join(str(error).split())[:300]}"
         raise ProspectError(
             f"{where}: cannot be loaded ({reason}), expected a whole SmolVLM2 checkpoint; download it, and pass its "
             "folder as model.checkpoint"
         ) from None
 
 
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+@contextmanager
+def writing(folder: Path, place: Path | str, fix: str) -> Iterator[None]:
+    """Remove `folder` where it cannot be written whole, and raise the full disk that torch and safetensors tell each
+    their own way as ours; `place`: what it is to become, for the error."""
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        is_disk = isinstance(error, OSError | RuntimeError | SafetensorError)
+        if isinstance(error, torch.OutOfMemoryError) or not is_disk:
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ProspectError(f"{place}: cannot be written ({reason}); {fix}") from None
+
+
+def check_finite(model: torch.nn.Module, where: str) -> None:
+    """Raise ProspectError where a weight is no number, or infinite: what follows from it are no numbers either, and a
+    head that gives none never fires."""
+    for name, weights in model.named_parameters():
+        if not all(map(isfinite, map(float, weights.detach().aminmax()))):  # both are nan where one weight is
+            raise ProspectError(
+                f"{where}: {name}: found weights that are not finite, expected numbers; its training went wrong, or "
+                "the file is damaged: use an earlier checkpoint, or copy it again"
+            )
 
 
 def _checked_tokens(where: str, config: SmolVLMConfig, wanted: int | Literal["native"]) -> int:

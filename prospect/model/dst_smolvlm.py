@@ -11,6 +11,7 @@ B batch, T tokens, F frames, K tokens a frame, S pixels a side, D hidden, V voca
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,7 +24,7 @@ from pipeline.annotations.dst import State
 from pipeline.errors import ProspectError
 from prospect.layout import IGNORE, Tokens
 from prospect.losses import count_targets, label_places, loss_sums
-from prospect.model.checkpoint import ProspectSettings, loading_errors, read_config
+from prospect.model.checkpoint import ProspectSettings, check_finite, loading_errors, read_config
 from prospect.model.constrain import UpdateConstraint
 from prospect.model.hub import checkpoint_folder
 from prospect.model.lora import base_of, is_adapter, merged
@@ -101,6 +102,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         if adapter:
             with loading_errors(str(adapter)):
                 model = merged(model, adapter)
+        check_finite(model, str(path_or_id))
         return model
 
     # Training and the parent's forward
@@ -250,8 +252,17 @@ class DSTSmolVLM(SmolVLMWithFrames):
 
     @torch.no_grad()
     def decide(self, hidden_last: Tensor) -> tuple[float, float]:
-        """Give probabilities that a dst_update block and an assistant block come next; `hidden_last` is D numbers."""
+        """Give probabilities that a dst_update block and an assistant block come next; `hidden_last` is D numbers.
+
+        Raises:
+            ProspectError: they are no numbers, which no threshold would tell from silence.
+        """
         p_update, p_speak = self._decision_logits(hidden_last.reshape(-1)).float().softmax(-1)[:, 1].tolist()
+        if not isfinite(p_update + p_speak):
+            raise ProspectError(
+                f"the model's decision: found probabilities {p_update} and {p_speak}, expected numbers: its hidden "
+                "states overflow; use an earlier checkpoint, or model.dtype float32"
+            )
         return p_update, p_speak
 
     def continue_dst_update(self, cache: Cache, tokens: Tokens, constraint: UpdateConstraint) -> Generated:

@@ -9,7 +9,7 @@ import transformers
 
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
-from prospect.model.checkpoint import load_image_processor, load_tokenizer, read_config
+from prospect.model.checkpoint import load_image_processor, load_tokenizer, read_config, writing
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_of, is_adapter
@@ -38,25 +38,23 @@ def export(checkpoint: Path, out: Path, merge: bool) -> str:
     tokenizer: Any = load_tokenizer(checkpoint)
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
+    model = None if adapted and not merge else DSTSmolVLM.from_checkpoint(checkpoint)
     partial.mkdir(parents=True)
-    try:
-        if adapted and not merge:
+    with writing(partial, out, "free some space, then run the same command again"):
+        if model is None:
             for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "config.json"):
                 shutil.copyfile(checkpoint / name, partial / name)
             base = checkpoint_name(base_of(checkpoint))
             _name_base(partial / ADAPTER_CONFIG, base)
             what = f"adapter and heads; their base is {base}"
         else:
-            DSTSmolVLM.from_checkpoint(checkpoint).save_pretrained(partial)
+            model.save_pretrained(partial)
             what = "SmolVLM weights and heads"
         tokenizer.save_pretrained(partial)
         load_image_processor(checkpoint).save_pretrained(partial)
         if (checkpoint / THRESHOLDS).is_file():
             shutil.copyfile(checkpoint / THRESHOLDS, partial / THRESHOLDS)
         partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return what
 
 

@@ -4,21 +4,47 @@ A checkpoint is peft's own (adapter_config.json, adapter_model.safetensors) with
 a frame and normalisation are remembered. Every loader of this project merges it into its base on the way in.
 """
 
-import json
+import re
 import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from pydantic import ConfigDict, Field
 
 from pipeline.errors import ProspectError
+from pipeline.io.records import read_record, shown
 from prospect.config import LoraSettings
 from prospect.model.hub import checkpoint_name
 from prospect.runs import INIT
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+FIX = "copy the checkpoint again"
+LAYER = r"\w{1,64}"
+# Layers' names, or this module's own expression of them: any other may take for ever on the names of a model.
+TARGETS = re.compile(rf"{LAYER}(\.{LAYER})*|\.\*\\\.text_model\\\.\.\*\\\.\(({LAYER})(\|{LAYER})*\)")
 HEADS = ("should_update_dst", "when_to_speak")
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """What is read of peft's adapter_config.json before peft reads it; what this module never writes is refused, as
+    patterns of names may take for ever, and layers may be multiplied."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="ignore")
+
+    base_model_name_or_path: str
+    peft_type: Literal["LORA"]
+    r: Annotated[int, Field(gt=0, le=4096)]
+    target_modules: str | list[str]  # text: a regular expression, which peft matches with every module's name
+    revision: str | None = None  # of the base
+    exclude_modules: None = None
+    layers_pattern: None = None
+    layer_replication: None = None
+    rank_pattern: Annotated[dict[str, int], Field(max_length=0)] = field(default_factory=dict)
+    alpha_pattern: Annotated[dict[str, int], Field(max_length=0)] = field(default_factory=dict)
 
 
 def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool) -> PeftModel:
@@ -58,19 +84,31 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 
 
+def read_adapter(folder: Path) -> AdapterConfig:
+    """Read what peft saved beside an adapter's weights.
+
+    Raises:
+        ProspectError: it is none of ours; names the field.
+    """
+    place = folder / ADAPTER_CONFIG
+    saved = read_record(place, AdapterConfig, FIX)
+    for name in [saved.target_modules] if isinstance(saved.target_modules, str) else saved.target_modules:
+        if not TARGETS.fullmatch(name):
+            raise ProspectError(
+                f"{place}: target_modules: found {shown(name)}, expected names of layers, or what prospect train "
+                f"writes; {FIX}"
+            )
+    return saved
+
+
 def base_of(adapter: Path) -> str:
     """Give folder or hub id of the checkpoint that `adapter` was trained on; a hub id with the revision that it was.
 
     Raises:
         ProspectError: the adapter's config cannot be read.
     """
-    place = adapter / ADAPTER_CONFIG
-    try:
-        record = json.loads(place.read_text())
-        base = str(record["base_model_name_or_path"])
-        revision = str(record.get("revision") or "")
-    except (OSError, ValueError, KeyError) as error:
-        raise ProspectError(f"{place}: cannot be read ({error!r}), expected a LoRA checkpoint; copy it again") from None
+    saved = read_adapter(adapter)
+    base, revision = saved.base_model_name_or_path, saved.revision
     of_run = adapter.parent.parent / INIT  # a preset's random weights stand in the run's folder, which may have moved
     if Path(base).name == INIT and not Path(base).is_dir() and of_run.is_dir():
         return str(of_run)

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast, SmolVLMConfig, SmolVLMForCondi
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 from pipeline.errors import ProspectError
+from prospect.model.checkpoint import writing
 
 # SmolVLM2's special tokens. The first three stand first in its vocabulary too.
 SPECIAL_TOKENS = (
@@ -178,10 +179,12 @@ def make_checkpoint(preset: str, out: Path, texts: Iterable[str], seed: int) -> 
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
-    _random_model(config, seed).save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    _image_processor(config.vision_config.image_size).save_pretrained(partial)
-    partial.rename(out)
+    model = _random_model(config, seed)
+    with writing(partial, out, "free some space, then run the same command again"):
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        _image_processor(config.vision_config.image_size).save_pretrained(partial)
+        partial.rename(out)
     return out
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from pipeline.annotations.clips import Step, Turn, prompt_text
 from pipeline.annotations.dst import State
+from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
 
@@ -40,17 +41,31 @@ class Context:
         state: dict[str, State],
         turns: Sequence[Turn],
         policy: Policy,
+        max_seq_len: int,
     ) -> None:
-        """`turns`: from before the first frame."""
+        """
+        Args:
+            turns: from before the first frame.
+
+        Raises:
+            ProspectError: prompt and turns are longer than the window; the model has not run over them then, whose time
+                and memory grow with them.
+        """
         self.model, self.tokens, self.policy = model, tokens, policy
         self._steps, self._start_state = tuple(steps), state
-        self._head = [model.embed_block(self._prompt(state))]  # drop_middle starts over from these
+        prompt, before = self._prompt(state), [tokens.turn(turn).ids for turn in turns]
+        if (used := len(prompt) + sum(map(len, before))) > max_seq_len:
+            raise ProspectError(
+                f"the task: its {len(steps)} steps and the turns before the first frame take {used} tokens, more than "
+                f"max_seq_len {max_seq_len}; shorten it, or raise max_seq_len"
+            )
+        self._head = [model.embed_block(prompt)]  # drop_middle starts over from these
         self._has_user_line = False
         self._groups: list[list[Tensor]] = []  # drop_middle: embeddings of the blocks of each frame
         self.computed_tokens = 0  # that went through the model since `take_computed`
         self._begin(self._head)
-        for turn in turns:
-            embeds = model.embed_block(tokens.turn(turn).ids)
+        for ids in before:
+            embeds = model.embed_block(ids)
             self._head.append(embeds)
             self._run(embeds)
 

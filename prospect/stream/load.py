@@ -1,17 +1,18 @@
 """A checkpoint made ready to stream: model, tokenizer, layout and settings, as the checkpoint remembers them."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 import transformers
+from pydantic import ConfigDict, Field
 
 from pipeline.annotations.dst import FORWARD, MOVES, Transition
 from pipeline.errors import ProspectError
+from pipeline.io.records import RECORD, read_record
 from pipeline.io.storage import write_json
 from prospect.layout import LAYOUT_VERSION, Tokens
 from prospect.model.checkpoint import load_tokenizer
@@ -26,8 +27,10 @@ from prospect.stream.streamer import Streamer, StreamSettings
 class Thresholds:
     """At which probability a head fires, and how that was found."""
 
-    update_threshold: float
-    speak_threshold: float
+    __pydantic_config__: ClassVar[ConfigDict] = RECORD
+
+    update_threshold: Annotated[float, Field(ge=0, le=1)]
+    speak_threshold: Annotated[float, Field(ge=0, le=1)]
     calibrated_on: dict[str, Any]
 
     def save(self, checkpoint: Path) -> None:
@@ -111,13 +114,7 @@ def _transitions(checkpoint: str, remembered: Mapping[str, Any]) -> list[Transit
 
 def _thresholds(checkpoint: Path) -> dict[str, float]:
     path = checkpoint / THRESHOLDS
-    if not path.is_file():
+    if not path.exists():
         return {}
-    try:
-        record = json.loads(path.read_text())
-        return {name: float(record[name]) for name in ("update_threshold", "speak_threshold")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ProspectError(
-            f"{path}: cannot be read ({error!r}), expected what prospect calibrate writes; remove it, or "
-            "calibrate again"
-        ) from None
+    saved = read_record(path, Thresholds, "remove it, or calibrate again")
+    return {"update_threshold": saved.update_threshold, "speak_threshold": saved.speak_threshold}

@@ -69,7 +69,10 @@ class Streamer:
         self._restraint = Restraint(self.settings.least_gap_s, self.settings.no_repeat, fps)
         self.state: dict[str, State] = dict(state) if self.settings.dst else dict.fromkeys(state, "not_started")
         self._is_first = True  # no frame yet
-        self._context = Context(self.model, self.tokens, steps, self.state, turns, self.settings.context)
+        settings = self.settings
+        self._context = Context(
+            self.model, self.tokens, steps, self.state, turns, settings.context, settings.max_seq_len
+        )
 
     def step(
         self,

@@ -1,11 +1,11 @@
 """The task of a stream: its steps and their states, and the turns that are known beforehand."""
 
+import json
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-
-import yaml
 
 from pipeline.annotations.clips import Clip, Step, Turn
 from pipeline.annotations.dst import STEP_ID, State
@@ -13,8 +13,11 @@ from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.io.frame_store import open_named, search_roots
+from pipeline.io.records import read_whole, shown
+from pipeline.io.yaml_text import read_yaml
 from prospect.layout import state_after
 
+MOST_BYTES = 256 << 10  # of a list of steps: more than any window holds
 ONE_LINE = re.compile(r"[^\r\n]+")  # a step's name, as in annotations
 
 
@@ -57,29 +60,36 @@ def task_of_steps(path: Path) -> Task:
         ProspectError: not such a file, an id twice, or a name of several lines.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_whole(path, "name another with --steps", MOST_BYTES).decode("utf-8-sig")
         if path.suffix in (".json", ".yaml", ".yml"):
-            steps = [(str(step["id"]), str(step["name"] or "").strip()) for step in yaml.safe_load(text)]
+            listed = json.loads(text) if path.suffix == ".json" else read_yaml(text)
+            steps = [(_text(step["id"]), _text(step["name"] or "").strip()) for step in listed]
         else:
             pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
             steps = [(one.strip(), name.strip()) for one, _, name in pairs]
-    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, RecursionError) as error:
+    except ProspectError:
+        raise
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise ProspectError(f"{path}: cannot be read ({reason}), expected a list of id and name") from None
-    ids = [one for one, _ in steps]
+    ids, times = [one for one, _ in steps], Counter(one for one, _ in steps)
     bad = next(
-        (
-            one
-            for one, name in steps
-            if not STEP_ID.fullmatch(one) or not ONE_LINE.fullmatch(name) or ids.count(one) > 1
-        ),
+        (one for one, name in steps if not STEP_ID.fullmatch(one) or not ONE_LINE.fullmatch(name) or times[one] > 1),
         None,
     )
     if bad is not None or not steps:
         raise ProspectError(
-            f"{path}: found step {bad!r}, expected unique ids with names of one line, such as `S1: Attach the wheel`"
+            f"{path}: found step {shown(bad)}, expected unique ids with names of one line, such as `S1: Attach the "
+            "wheel`"
         )
     return Task(tuple(Step(*step) for step in steps), dict.fromkeys(ids, "not_started"))
+
+
+def _text(value: object) -> str:
+    """A text, or a number as it is written; of nothing else is one made."""
+    if not isinstance(value, str | int | float):
+        raise TypeError(f"found {shown(value)}, expected text")
+    return str(value)
 
 
 def task_of_clip(place: str, start: int | None = None) -> Task:

@@ -7,11 +7,10 @@
    untrained model and the baselines, into metrics.json.
 """
 
-import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +23,7 @@ from transformers import PrinterCallback
 
 from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
+from pipeline.io.lock import lock_beside, sole_owner
 from pipeline.io.storage import write_atomically, write_json
 from prospect.config import Config, long_warmup
 from prospect.config_file import dump_config, load_config
@@ -33,13 +33,14 @@ from prospect.data.order import ORDER_VERSION, Order, make_order
 from prospect.data.reader import Readers, Sampling, SequenceReader
 from prospect.data.sequences import cached_table, table_fingerprint
 from prospect.layout import Tokens
-from prospect.runs import CONFIG, ENVIRONMENT, METRICS, METRICS_LOG, checkpoints
+from prospect.runs import CONFIG, ENVIRONMENT, METRICS, METRICS_LOG, checkpoints, strangers
 from prospect.setup import load_model, open_features, open_splits
 from prospect.train.baselines import baselines
 from prospect.train.origin import origin
 from prospect.train.plan import plan_run, ways_to_fit
 from prospect.train.resume import DataPosition, check_readable, check_same_settings
 from prospect.train.runlog import RunLog, Unwatched, Watcher, count_skipped, environment
+from prospect.train.saved import Evaluation, read_lines, read_metrics
 from prospect.train.trainer import ProspectTrainer
 
 
@@ -80,30 +81,32 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
         raise ProspectError("train.wandb: needs the package wandb, found none; pip install wandb, or set it to false")
     ranks = PartialState(cpu=not torch.cuda.is_available())
     watcher = watcher if watcher and ranks.is_main_process else Unwatched()
-    with ranks.main_process_first():  # the others find the run folder made
-        place = _Place(config, ranks.is_main_process)
-        if not overwrite and (metrics := place.finished()):
-            return Run(config.folder, metrics, True, ranks.is_main_process)
-        if not overwrite and not resume:
-            place.refuse_other_run()
-        splits = {name: open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
-        refuse_one_sided(config, splits[config.data.train_split])
-        with place.prepared(overwrite, resume):
-            trainer, run_log, checkpoint = _set_up(config, splits, resume, watcher, ranks.is_main_process)
-    try:
-        untrained = _untrained(trainer, config.data.eval_splits, config.folder, checkpoint is not None)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        metrics = {name: trainer.evaluate_split(name) for name in trainer.eval_readers}
-    except torch.OutOfMemoryError as error:
-        raise _out_of_memory(config, error) from None
-    finally:
-        if run_log:
-            run_log.close()
-    metrics |= _beside(config, splits, untrained)
-    metrics["wall_s"] = round(time.monotonic() - started, 1)
-    if ranks.is_main_process:
-        metrics["origin"] = origin(config, {name: _clips(of_split) for name, of_split in splits.items()})
-        write_json(config.folder / METRICS, metrics)
+    with ExitStack() as held:
+        with ranks.main_process_first():  # the others find the run folder made
+            place = _Place(config, ranks.is_main_process)
+            if not overwrite and (metrics := place.finished()):
+                return Run(config.folder, metrics, True, ranks.is_main_process)
+            splits = {name: open_splits(config, name) for name in (config.data.train_split, *config.data.eval_splits)}
+            refuse_one_sided(config, splits[config.data.train_split])
+            held.enter_context(place.locked())
+            if not overwrite and not resume:
+                place.refuse_other_run()
+            with place.prepared(overwrite, resume):
+                trainer, run_log, checkpoint = _set_up(config, splits, resume, watcher, ranks.is_main_process)
+        try:
+            untrained = _untrained(trainer, config.data.eval_splits, config.folder, checkpoint is not None)
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            metrics = {name: trainer.evaluate_split(name) for name in trainer.eval_readers}
+        except torch.OutOfMemoryError as error:
+            raise _out_of_memory(config, error) from None
+        finally:
+            if run_log:
+                run_log.close()
+        metrics |= _beside(config, splits, untrained)
+        metrics["wall_s"] = round(time.monotonic() - started, 1)
+        if ranks.is_main_process:
+            metrics["origin"] = origin(config, {name: _clips(of_split) for name, of_split in splits.items()})
+            write_json(config.folder / METRICS, metrics)
     return Run(config.folder, metrics, False, ranks.is_main_process)
 
 
@@ -116,7 +119,6 @@ class _Place:
             ProspectError: files that are no run's stand there.
         """
         self._config, self._folder, self._is_main = config, config.folder, is_main
-        self._is_run = (self._folder / CONFIG).is_file()
         if is_main and not self._is_run and self._folder.exists() and any(self._folder.iterdir()):
             raise ProspectError(
                 f"{self._folder}: found files there but no {CONFIG}, so it is no run's folder; pass --set name=..., or "
@@ -124,16 +126,30 @@ class _Place:
             )
 
     @property
+    def _is_run(self) -> bool:
+        return (self._folder / CONFIG).is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against other runs of the name.
+
+        Raises:
+            ProspectError: one is at work.
+        """
+        if not self._is_main:
+            yield
+            return
+        with sole_owner(lock_beside(self._folder), self._folder, "another train", "pass --set name=..."):
+            yield
+
+    @property
     def _is_same(self) -> bool:
         return load_config(self._folder / CONFIG) == self._config
 
     def finished(self) -> dict[str, Any] | None:
         """Give the metrics of this very run, where it was finished before."""
-        path = self._folder / METRICS
-        metrics: dict[str, Any] | None = None
-        if self._is_run and path.is_file() and self._is_same:
-            metrics = json.loads(path.read_text())
-        return metrics
+        is_finished = self._is_run and (self._folder / METRICS).is_file() and self._is_same
+        return read_metrics(self._folder) if is_finished else None
 
     def refuse_other_run(self) -> None:
         """Raise ProspectError where a run is there that has something to lose."""
@@ -151,10 +167,19 @@ class _Place:
 
     @contextmanager
     def prepared(self, overwrite: bool, resume: bool) -> Iterator[None]:
-        """Make the folder. A start that fails leaves what was there before; an old run goes when the new one stands."""
+        """Make the folder. A start that fails leaves what was there before; an old run goes when the new one stands.
+
+        Raises:
+            ProspectError: files would go that no run makes.
+        """
         folder, aside = self._folder, self._folder.with_name(f".{self._folder.name}.overwritten")
         is_replaced = overwrite or (self._is_empty and not resume)
         if is_replaced and folder.exists() and self._is_main:
+            if others := strangers(folder):
+                raise ProspectError(
+                    f"{folder}: found {', '.join(others[:3])} there, which no run makes; move it away, or pass --set "
+                    "name=..."
+                )
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
         is_new = not folder.exists()
@@ -185,7 +210,8 @@ def _set_up(
         watcher.tell(f"{folder}: found no checkpoint yet, starting from the first step")
     if checkpoint:
         check_same_settings(load_config(folder / CONFIG), config)
-        check_readable(checkpoint)
+        if not check_readable(checkpoint, PartialState().process_index):
+            watcher.tell(f"{checkpoint}: was saved by another number of ranks; what is drawn at random is drawn anew")
     transformers.set_seed(config.train.seed)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
@@ -306,9 +332,14 @@ def _untrained(
     if not resumed:
         return {split: trainer.evaluate_split(split) for split in splits}
     log = folder / METRICS_LOG
-    records = [json.loads(line) for line in log.read_text().splitlines()] if splits else []
-    return {
+    measured = {
         record["split"]: {name: value for name, value in record.items() if name not in ("step", "epoch", "split")}
-        for record in records
+        for _, record in read_lines(log, Evaluation)
         if record["step"] == 0
     }
+    if missing := [split for split in splits if split not in measured]:
+        raise ProspectError(
+            f"{log}: found no evaluation of {', '.join(missing)} before the first step, expected what the run began "
+            "with; restore the file, or start over with --overwrite"
+        )
+    return {split: measured[split] for split in splits}

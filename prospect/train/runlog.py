@@ -20,6 +20,7 @@ from transformers.training_args import TrainingArguments
 from pipeline.io.storage import write_atomically
 from prospect.config import world_size
 from prospect.runs import METRICS_LOG, SKIPPED_LOG, TENSORBOARD
+from prospect.train.saved import Evaluation, Skipped, read_lines
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -107,8 +108,10 @@ class RunLog(TrainerCallback):
     def __init__(self, folder: Path, watcher: Watcher, start_step: int) -> None:
         self._folder, self._watcher, self._start_step = folder, watcher, start_step
         step = start_step if start_step else -1
-        self._there = {(record["split"], record["step"]) for record in _cut_back(folder / METRICS_LOG, step)}
-        _cut_back(folder / SKIPPED_LOG, step)
+        self._there = {
+            (record["split"], record["step"]) for record in _cut_back(folder / METRICS_LOG, Evaluation, step)
+        }
+        _cut_back(folder / SKIPPED_LOG, Skipped, step)
         self._board: SummaryWriter | None = None  # its thread writes into the folder, which a failed set-up removes
 
     def on_train_begin(
@@ -155,13 +158,11 @@ class RunLog(TrainerCallback):
             self._board.close()
 
 
-def _cut_back(path: Path, step: int) -> list[dict[str, Any]]:
+def _cut_back(path: Path, kind: type[Evaluation] | type[Skipped], step: int) -> list[dict[str, Any]]:
     """Drops the lines after `step`, and a last one that a kill cut short; the records that are left."""
-    if not path.is_file():
-        return []
-    lines = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-    kept = [(line, record) for line in lines if (record := json.loads(line))["step"] <= step]
-    write_atomically(path, "".join(line for line, _ in kept).encode())
+    kept = [(line, record) for line, record in read_lines(path, kind) if record["step"] <= step]
+    if path.exists():
+        write_atomically(path, "".join(f"{line}\n" for line, _ in kept).encode())
     return [record for _, record in kept]
 
 

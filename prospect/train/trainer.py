@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import Trainer, TrainerCallback
 
 from pipeline.errors import ProspectError
@@ -31,11 +30,12 @@ from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
 from prospect.data.reader import Readers
 from prospect.losses import TERMS, count_targets, total_loss
+from prospect.model.checkpoint import writing
 from prospect.model.lora import without_adapter
 from prospect.runs import STAGING
 from prospect.train.arguments import training_arguments
 from prospect.train.metrics import MetricTerms, named_losses
-from prospect.train.resume import DataPosition, publish
+from prospect.train.resume import DataPosition, publish, restoring
 from prospect.train.runlog import RunLog, log_skipped
 from prospect.train.speed import ModelFlops, Speed
 
@@ -264,6 +264,18 @@ class ProspectTrainer(Trainer):
         self.tokenizer_.save_pretrained(folder)
         self.image_processor_.save_pretrained(folder)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with restoring(resume_from_checkpoint, "weights"):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with restoring(checkpoint, "optimizer.pt or scheduler.pt"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with restoring(checkpoint, "random states (rng_state.pth)"):
+            super()._load_rng_state(checkpoint)
+
     def _get_output_dir(self, trial: Any) -> str:
         """Where the Trainer puts checkpoint-N: a staging folder, from which it is moved once it is complete."""
         return str(self._staging)
@@ -281,21 +293,9 @@ class ProspectTrainer(Trainer):
         self._check_losses()
         step = self.state.global_step
         staged = self._staging / f"checkpoint-{step}"
-        try:
-            with self.speed.elsewhere():
-                super()._save_checkpoint(model, trial)
-        except (
-            OSError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:  # torch and safetensors tell a full disk their own way
-            shutil.rmtree(self._staging, ignore_errors=True)
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            raise ProspectError(
-                f"{self.args.output_dir}/checkpoint-{step}: cannot be written ({' '.join(str(error).split())[:200]}); "
-                "the checkpoints before it are kept: free some space, then go on with --resume"
-            ) from None
+        fix = "the checkpoints before it are kept: free some space, then go on with --resume"
+        with writing(self._staging, f"{self.args.output_dir}/checkpoint-{step}", fix), self.speed.elsewhere():
+            super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
         if self.is_world_process_zero():
             replace(self.position, step=step, epoch=step // self.order.steps_per_epoch).save(staged)

@@ -134,7 +134,9 @@ def test_thresholds_are_found_stored_and_used(model, toy):
     used = json.loads((toy / "calibrated" / "metrics.json").read_text())["settings"]
     assert used["update_threshold"] == best["update_threshold"] and used["speak_threshold"] == best["speak_threshold"]
     (model / "checkpoints" / "checkpoint-6" / "thresholds.json").write_text("{}")
-    assert "thresholds.json: cannot be read" in fail(toy, "calibrate", "--checkpoint", model, "--limit", 1)
+    assert "thresholds.json: update_threshold: found nothing, expected it" in fail(
+        toy, "calibrate", "--checkpoint", model, "--limit", 1
+    )
     (model / "checkpoints" / "checkpoint-6" / "thresholds.json").unlink()
 
 

@@ -209,7 +209,7 @@ def test_wrong_input_to_train_is_named(toy, trained):
     message = fail(
         toy, "train", *TINY, "--set", "model.preset=null", "--set", "model.checkpoint=./hollow", "--set", "name=x"
     )
-    assert "./hollow: found config.json, expected model.safetensors" in message
+    assert "hollow: found config.json, expected model.safetensors" in message
     message = fail(toy, "train", *TINY, "--set", "model.tokens_per_frame=4", "--set", "name=x")
     assert "tokens_per_frame: found 4, expected native or one of 1" in message
     assert "--config nowhere.yaml: no such file, expected a YAML file" in fail(toy, "train", "--config", "nowhere.yaml")

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from pipeline.errors import ProspectError
@@ -63,9 +66,9 @@ def test_overrides_reach_any_depth():
         ("train.learning_rat=1", r"toy\.yaml: no setting 'train.learning_rat'; did you mean 'train.learning_rate'\?"),
         ("trian.epochs=1", r"no setting 'trian'; did you mean 'train'\?"),
         ("data.negatives.strat=1", r"no setting 'data.negatives.strat'; did you mean 'data.negatives.start'\?"),
-        ("train.epochs=0", r"train.epochs: found 0, input should be greater than 0"),
-        ("train.epochs=many", r"train.epochs: found 'many', input should be a valid integer"),
-        ("data.packing=both", r"data.packing: found 'both', input should be 'clip' or 'turn'"),
+        ("train.epochs=0", r"train.epochs: found 0, expected greater than 0"),
+        ("train.epochs=many", r"train.epochs: found 'many', expected a valid integer"),
+        ("data.packing=both", r"data.packing: found 'both', expected 'clip' or 'turn'"),
         ("model.checkpoint=x", r"model: give either checkpoint or preset"),
         ("data.negatives.schedule=linear", r"data.negatives: .*any other schedule start and end"),
         (
@@ -78,12 +81,12 @@ def test_overrides_reach_any_depth():
             "train.warmup_steps=2.5",
             r"train.warmup_steps: found 2.5, a whole number of steps expected, or a share below 1",
         ),
-        ("train.warmup_steps=-0.1", r"train.warmup_steps: found -0.1, input should be greater than or equal to 0"),
+        ("train.warmup_steps=-0.1", r"train.warmup_steps: found -0.1, expected greater than or equal to 0"),
         ("train.warmup_ratio=0.1", r"no setting 'train.warmup_ratio'; did you mean 'train.warmup_steps \(below 1"),
-        ("train.seed=-1", r"train.seed: found -1, input should be greater than or equal to 0"),
-        ("train.adam_betas=[1.5, 0.9]", r"train.adam_betas.0: found 1.5, input should be less than 1"),
-        ("data.cache_gb=.inf", r"data.cache_gb: found inf, input should be a finite number"),
-        ("data.mix={x: .inf}", r"data.mix.x: found inf, input should be a finite number"),
+        ("train.seed=-1", r"train.seed: found -1, expected greater than or equal to 0"),
+        ("train.adam_betas=[1.5, 0.9]", r"train.adam_betas.0: found 1.5, expected less than 1"),
+        ("data.cache_gb=.inf", r"data.cache_gb: found inf, expected a finite number"),
+        ("data.mix={x: .inf}", r"data.mix.x: found inf, expected a finite number"),
         ("name=..", r"name: found '\.\.', string should match"),
         ("name=[", r"name: found '\[', string should match"),
         ("train.seed=[", r"--set train.seed: found '\[', not valid YAML"),
@@ -106,6 +109,47 @@ def test_a_missing_config_lists_those_that_are_there(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1")
     with pytest.raises(ProspectError, match="found list, expected sections"):
         load_config(tmp_path / "list.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nname: b", r"c\.yaml: not valid YAML \(found 'name' twice, expected it once"),
+        ("train: {epochs: 1, seed: 2, epochs: 3}", r"found 'epochs' twice, expected it once .*line 1, column 29"),
+        ("train: {epochs: 1:30}", r"train\.epochs: found '1:30', expected a valid integer"),
+        ("train: {epochs: !!int foo}", r"not valid YAML \(invalid literal for int"),
+        ("name: !!timestamp 2001-99-99", r"not valid YAML \(month must be in 1\.\.12"),
+        ("name: 2001-99-99\nx: 1", r"no setting 'x'"),
+        ("name: !!python/object/apply:os.system [ls]", r"not valid YAML \(could not determine a constructor"),
+        ("name: " + "9" * 6000, r"not valid YAML \(found an integer of 6000 digits, expected at most 100"),
+        ("name: 0x" + "f" * 90, r"name: found an integer of 360 bits, expected a valid string"),
+        ("[" * 20_000, "not valid YAML"),
+        ("1: 2", r"1: found 1, keys should be strings"),
+        ("", "found NoneType, expected sections"),
+        (b"\xff", "not valid YAML"),
+        (
+            "name: [&a [&b [1, 2, 3, 4, 5], *b, *b, *b, *b], *a, *a, *a, *a, *a, *a]",
+            r"name: found \[\[\[1.{,200}, expected a",
+        ),
+        ("name: " + "a/" * 100_000, r"name: found .{,200}, string should match"),
+        ("? " + "x" * 100_000 + "\n: 1", r"no setting 'x{200}'; prospect settings"),
+        ("a: 1\n#" + "x" * (1 << 20), r"found more than 1 MB, expected less; name a config"),
+    ],
+)
+def test_a_config_that_is_none_is_one_line(tmp_path, text, message):
+    """attack.md 6, 10 and 15"""
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ProspectError, match=message) as told:
+        load_config(path)
+    assert max(map(len, str(told.value).splitlines())) < 800
+
+
+def test_a_pipe_is_no_config(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ProspectError, match=r"found (no plain file|a folder), expected a file; name a config"):
+            load_config(path)
 
 
 def test_accumulation_follows_from_the_global_batch(monkeypatch):

@@ -2,17 +2,19 @@
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import typer
-from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-from pipeline.errors import ProspectError
+from pipeline.errors import InvalidInput, Problem, ProspectError
 from prospect.commands import terminal
 from prospect.commands.app import app
-from prospect.commands.terminal import RunWatcher, clear_errors, print_json, show_live, tell
+from prospect.commands.terminal import RunWatcher, SafeConsole, clear_errors, print_json, show_live, tell
 from tests.helpers.command import run
 
 
@@ -22,7 +24,7 @@ def console(monkeypatch):
 
     def use(is_terminal: bool, width: int = 80) -> io.StringIO:
         out = io.StringIO()
-        made = Console(file=out, force_terminal=is_terminal, width=width, markup=False)
+        made = SafeConsole(file=out, force_terminal=is_terminal, width=width, markup=False)
         monkeypatch.setattr(terminal, "console", made)
         return out
 
@@ -72,6 +74,60 @@ def test_a_live_view_is_drawn_on_a_terminal_alone(console):
 def test_json_for_programs_has_paths_as_text(capsys):
     print_json({"folder": Path("a") / "b", "text": "é"})
     assert json.loads(capsys.readouterr().out) == {"folder": "a/b", "text": "é"}
+
+
+HOSTILE = "a\x1b[2Jb\x1b]0;title\x07c\x9bd\x85e\u202ef\u2066g\u200fh\u2028i\rj\x7fk\udc80l"
+SHOWN = r"a\x1b[2Jb\x1b]0;title\x07c\x9bd\x85e\u202ef\u2066g\u200fh\u2028i\rj\x7fk\udc80l"
+
+
+def table_of(text):
+    table = Table("key", box=None)
+    table.add_row(text)
+    return table
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_nothing_of_data_reaches_a_terminal_but_as_text(console, is_terminal):
+    """attack.md 11: escapes that clear the screen, set its title, or turn a line round, in text of whatever kind."""
+    out = console(is_terminal, width=200)
+    tell(HOSTILE)
+    for renderable in (HOSTILE, table_of(HOSTILE)):
+        terminal.console.print(renderable, highlight=False)
+    assert out.getvalue().count(SHOWN) == 3
+    with show_live(HOSTILE) as refresh:
+        refresh()
+    for renderable in (Text(HOSTILE), table_of(Text(HOSTILE))):
+        terminal.console.print(renderable)
+    ours = re.sub(r"\x1b\[[0-9;?]*[A-KSTfhlmnsu]", "", out.getvalue())  # colours and the live view's movements
+    assert [c for c in ours if not c.isprintable() and c not in "\n\r"] == []
+    assert "\x1b[2J" not in out.getvalue() and "\\x1b[2J" in ours
+    assert is_terminal or "\x1b" not in out.getvalue()
+
+
+def test_a_line_break_in_data_makes_no_line_of_its_own(console, capsys):
+    """A newline in a state's key forged a line of the log."""
+    out = console(is_terminal=False)
+    tell("step 1\nerror: all is lost")
+    assert out.getvalue() == "step 1\\nerror: all is lost\n"
+    problem = Problem("f.json", "clip 0", "", "dst_state.S1\nf.json clip 1", "'x'", "a step")
+    with pytest.raises(typer.Exit), clear_errors():
+        raise InvalidInput([problem], "correct it")
+    assert capsys.readouterr().err == (
+        "f.json clip 0: dst_state.S1\\nf.json clip 1: found 'x', expected a step\nerror: correct it\n"
+    )
+
+
+def test_an_error_is_text_alone(capsys):
+    with pytest.raises(typer.Exit), clear_errors():
+        raise ProspectError(f"{HOSTILE}: [bold]no such file[/]")
+    assert capsys.readouterr().err == f"error: {SHOWN}: [bold]no such file[/]\n"
+
+
+def test_json_for_programs_has_the_same_values_and_nothing_that_a_terminal_obeys(capsys):
+    print_json({"text": HOSTILE, "é": "日本"})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"text": HOSTILE, "é": "日本"} and "日本" in out
+    assert out.isprintable() is False and all(c.isprintable() or c == "\n" for c in out)
 
 
 def commands(app) -> list[str]:

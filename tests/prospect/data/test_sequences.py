@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import polars as pl
 import pytest
 
+from pipeline.errors import ProspectError
 from prospect.config import DataConfig
 from prospect.data import sequences
 from prospect.data.index import read_split
@@ -53,3 +55,28 @@ def test_without_dst_it_changes_and_so_does_the_plan_that_is_cached(planned):
     assert table_fingerprint(*rest, without) != table_fingerprint(*planned)
     longer, shorter = cached_table(*planned), cached_table(*rest, without)
     assert (shorter["num_tokens"] < longer["num_tokens"]).all(), "not the plan that is there"
+
+
+@pytest.mark.parametrize("damage", ["columns", "types", "cut", "empty"])
+def test_a_cached_table_of_other_columns_or_cut_short_is_made_again(planned, damage):
+    """attack.md 15"""
+    table = cached_table(*planned)
+    (path,) = planned[2].tables.glob("*.parquet")
+    if damage == "columns":
+        table.drop("state").write_parquet(path)
+    elif damage == "types":
+        table.with_columns(table["row"].cast(str)).write_parquet(path)
+    else:
+        path.write_bytes(path.read_bytes()[: -100 if damage == "cut" else 0])
+    assert cached_table(*planned).equals(table)
+    assert pl.read_parquet(path).equals(table), "and is kept again"
+
+
+def test_a_table_that_cannot_be_kept_is_one_line(planned, monkeypatch):
+    def full(table, path):
+        raise pl.exceptions.ComputeError("No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    with pytest.raises(ProspectError, match=r"parquet: cannot be written \(No space left on device\); free some space"):
+        cached_table(*planned)
+    assert not list(planned[2].tables.iterdir())

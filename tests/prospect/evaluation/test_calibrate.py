@@ -38,6 +38,18 @@ def test_different_thresholds_are_confirmed(world, checkpoint, tmp_path):
     assert means[0] == (found.tried[0]["should_update_dst_f1"] + found.tried[0]["when_to_speak_f1"]) / 2
 
 
+@pytest.mark.parametrize("name", ["calibration.json", "reliability.html"])
+def test_files_that_no_calibration_made_are_kept(world, checkpoint, tmp_path, name):
+    """attack.md 5, its sibling."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(
+        ProspectError, match=rf"{name}: is there already, and no evaluation made it; pass another --out"
+    ):
+        calibrate_checkpoint(str(checkpoint), world.places, tmp_path / "out", limit=1, confirm=1)
+    assert [path.read_text() for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
 def test_a_checkpoint_without_dst_is_calibrated_on_speech_alone(world, checkpoint, tmp_path):
     config = json.loads((checkpoint / "config.json").read_text())
     (checkpoint / "config.json").write_text(json.dumps(config | {"prospect": {"dst": False}}))
@@ -49,6 +61,8 @@ def test_a_checkpoint_without_dst_is_calibrated_on_speech_alone(world, checkpoin
     assert len({pair["speak_threshold"] for pair in found.tried}) == len(found.tried) == 2
     assert all(pair["mean"] == pair["when_to_speak_f1"] for pair in found.tried)
     assert (tmp_path / "out" / "reliability.html").is_file()
+    again = calibrate_checkpoint(str(checkpoint), world.places, tmp_path / "out", limit=1, confirm=2)
+    assert again == found, "its own files are written over"
 
 
 SPOKEN = {"role": "assistant", "content": "Well begun.", "start_frame": 4, "end_frame": 6}

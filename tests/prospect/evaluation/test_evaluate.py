@@ -1,5 +1,6 @@
 """`ProspectEvaluator` on a toy checkpoint with random weights: which rows see what, which policies and datasets."""
 
+import fcntl
 import json
 from types import SimpleNamespace
 
@@ -8,8 +9,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from pipeline.errors import ProspectError
+from pipeline.io.lock import lock_beside
 from prospect.commands.app import app
 from prospect.data.decode import GREY, decode_frame
+from prospect.evaluation.calibrate import calibrate_checkpoint
 from prospect.evaluation.embeddings import Embedder
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, evaluate_contexts, join_ranks
 from prospect.evaluation.predictions import read_prediction
@@ -64,6 +68,19 @@ def test_a_blind_row_sees_grey_and_a_row_of_text_no_frame(world, tmp_path, monke
     assert of_blind[:2] == (frames, {tokens})
     assert len(of_blind[2]) == 18 and all((frame == GREY).all() for frame in of_blind[2])
     assert streamed("text_only") == (frames, {0}, [])
+
+
+def test_an_evaluation_beside_another_in_its_folder_is_refused(world, tmp_path):
+    """attack.md 4"""
+    out = tmp_path / "out"
+    with lock_beside(out).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for overwrite in (False, True):
+            with pytest.raises(ProspectError, match=r"out: another evaluation or calibration is writing here; wait"):
+                world.evaluator(out, limit=1, overwrite=overwrite).evaluate()
+        with pytest.raises(ProspectError, match=r"out: another evaluation or calibration is writing here; wait"):
+            calibrate_checkpoint(str(world.checkpoint), world.places, out, limit=1)
+    assert not out.exists()
 
 
 def test_all_overflow_policies_are_used(world, tmp_path, monkeypatch):

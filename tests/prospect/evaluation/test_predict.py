@@ -133,9 +133,10 @@ def test_results_that_no_evaluation_made_are_kept(world, tmp_path):
     elsewhere.mkdir()
     (elsewhere / "settings.json").write_text('{"weights": 1}')
     (out / "predictions").symlink_to(elsewhere)
-    with pytest.raises(ProspectError, match=r"out/predictions: found files, but no"):
-        streamed(world, out, overwrite=True)
-    assert (elsewhere / "settings.json").exists()
+    for overwrite in (False, True):
+        with pytest.raises(ProspectError, match=r"out/predictions: found a link, expected a folder, .*; remove it, or"):
+            streamed(world, out, overwrite=overwrite)
+    assert [path.name for path in elsewhere.iterdir()] == ["settings.json"]
 
 
 def test_overwrite_removes_all_results_before_it_predicts(world, tmp_path, monkeypatch):

@@ -3,13 +3,16 @@
 import math
 import os
 import shutil
+import signal
 import stat
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from prospect.evaluation.text_scores import ALIKE, TEXT_SCORES, MeteorProcess, TextScores, text_scores
+from tests.helpers.waiting import wait_for
 
 needs_java = pytest.mark.skipif(shutil.which("java") is None, reason="needs Java")
 
@@ -61,23 +64,6 @@ def test_no_process_and_no_file_is_left_behind():
     before = java_children()
     text_scores(PAIRS)
     assert {path for path in folder.rglob("*") if "__pycache__" not in path.parts} == files
-    assert java_children() == before
-
-
-@needs_java
-@pytest.mark.slow
-def test_an_interruption_ends_meteor(monkeypatch):
-    """It holds the package's lock then, and its deletion waited for it for ever."""
-    from pycocoevalcap.meteor.meteor import Meteor
-
-    def interrupted(self, *given):
-        self.lock.acquire()
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Meteor, "compute_score", interrupted)
-    before = java_children()
-    with pytest.raises(KeyboardInterrupt), MeteorProcess() as process:
-        process.score({0: ["a"]}, {0: ["a"]})
     assert java_children() == before
 
 
@@ -150,3 +136,29 @@ def test_a_meteor_that_fails_leaves_the_other_scores(monkeypatch, tmp_path):
     found = text_scores([("Take the wheel", "take the wheel"), ("Go", "go")])
     assert found.scores["Bleu_1"] == pytest.approx(1) and found.scores["METEOR"] is None
     assert found.problem == "no METEOR: it failed on Java (heap is too large)"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_meteor_runs_ends_it_at_once(monkeypatch, tmp_path, sent):
+    """attack.md 7: the package's class held its lock, and its deletion waited for it for ever."""
+    asked = tmp_path / "asked"
+    monkeypatch.setenv("PATH", fake_java(tmp_path, f"import sys; open({str(asked)!r}, 'w'); sys.stdin.read()"))
+
+    def stopped(signum, frame):
+        raise KeyboardInterrupt
+
+    def stop():
+        wait_for(asked.exists)
+        os.kill(os.getpid(), sent)
+
+    children = java_children()
+    before = signal.signal(sent, stopped)
+    thread = threading.Thread(target=stop)
+    try:
+        with pytest.raises(KeyboardInterrupt), MeteorProcess() as process:
+            thread.start()
+            process.score({0: ["a"]}, {0: ["a"]})
+    finally:
+        signal.signal(sent, before)
+        thread.join()
+    assert java_children() == children

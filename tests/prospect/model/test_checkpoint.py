@@ -103,6 +103,87 @@ def test_a_broken_checkpoint_is_refused_in_one_line(checkpoints, tmp_path, break
     assert "\n" not in str(raised.value)
 
 
+def changed(*names, to):
+    """Sets a member of config.json."""
+
+    def change(folder):
+        path = folder / "config.json"
+        record = json.loads(path.read_text())
+        part = record
+        for name in names[:-1]:
+            part = part[name]
+        part[names[-1]] = to
+        path.write_text(json.dumps(record))
+
+    return change
+
+
+def poisoned(value):
+    def poison(folder):
+        from safetensors.torch import load_file, save_file
+
+        tensors = load_file(folder / "model.safetensors")
+        tensors["model.text_model.layers.0.mlp.up_proj.weight"][2, 3] = value
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return poison
+
+
+NOT_FINITE = r"broken: model\.text_model\.layers\.0\.mlp\.up_proj\.weight: found weights that are not finite"
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (poisoned(float("nan")), NOT_FINITE),
+        (poisoned(float("inf")), NOT_FINITE),
+        (poisoned(-float("inf")), NOT_FINITE),
+        (changed("vision_config", to=None), r"broken: cannot be loaded \(AttributeError"),
+        (changed("vision_config", to=[]), r"broken: cannot be loaded \("),
+        (changed("text_config", to=3), r"broken: cannot be loaded \("),
+        (
+            changed("text_config", "num_hidden_layers", to=10**9),
+            r"config\.json: text_config\.num_hidden_layers: found 1000000000,",
+        ),
+        (changed("scale_factor", to=0), r"broken: cannot be loaded \(ZeroDivisionError"),
+        (changed("model_type", to={"a": "\x1b"}), r"broken: found model_type \{'a': '\\x1b'\}, expected 'smolvlm'"),
+        (changed("prospect", to=[3]), r"config\.json: prospect: found \[3\], expected an object; copy or download"),
+        (
+            changed("prospect", to={"tokens_per_frame": 4.5}),
+            r"prospect: tokens_per_frame: found 4\.5, expected a valid",
+        ),
+        (
+            changed("prospect", to={"tokens_per_frame": 5}),
+            r"tokens_per_frame: found 5, expected native or one of 1, 4, 9",
+        ),
+        (changed("prospect", to={"image_std": [0, 1, 1]}), r"prospect: image_std\.0: found 0, expected greater than 0"),
+        (changed("prospect", to={"packing": "both"}), r"prospect: packing: found 'both', expected 'clip' or 'turn'"),
+        (
+            changed("prospect", to={"max_seq_len": "2048"}),
+            r"prospect: max_seq_len: found '2048', expected a valid integ",
+        ),
+        (changed("prospect", to={"dst": 1}), r"prospect: dst: found 1, expected a valid boolean"),
+        (lambda f: (f / "preprocessor_config.json").write_text('{"image_mean": 3}'), r"broken: cannot be loaded \("),
+        (
+            lambda f: (f / "preprocessor_config.json").write_text('{"image_std": [NaN, 1, 1]}'),
+            r"preprocessor_config\.json: prospect: image_std\.0: found nan, expected a finite number",
+        ),
+    ],
+)
+def test_a_checkpoint_of_other_types_or_without_numbers_is_refused_in_one_line(
+    checkpoints, tmp_path, break_it, message
+):
+    """attack.md 10 and 15: weights that are nan were evaluated without a word."""
+    with pytest.raises(ProspectError, match=message) as raised:
+        load(broken(checkpoints, tmp_path, break_it))
+    assert "\n" not in str(raised.value)
+
+
+def test_decisions_that_are_no_numbers_are_told(toy):
+    with pytest.raises(ProspectError, match="found probabilities nan and nan, expected numbers"):
+        toy.decide(torch.full((128,), float("nan")))
+
+
 @pytest.mark.parametrize("count", [0, 2, 25])
 def test_impossible_tokens_per_frame_are_refused(checkpoints, count) -> None:
     with pytest.raises(ProspectError, match=f"found {count}, expected native or one of 1, 4, 9, 16: the squares up to"):

@@ -137,11 +137,35 @@ def test_exports_that_cannot_be_made_leave_nothing(adapter, checkpoints, tmp_pat
     with pytest.raises(ProspectError, match="gone"):
         export(folder, tmp_path / "out", merge=True)
     (folder / "adapter_config.json").write_text("{")
-    with pytest.raises(ProspectError, match=r"adapter_config.json: cannot be read"):
+    with pytest.raises(ProspectError, match=r"adapter_config.json: not valid JSON"):
         export(folder, tmp_path / "out", merge=True)
     (folder / "tokenizer.json").write_text('{"model": ')
-    with pytest.raises(ProspectError, match=r"checkpoint-2: its tokenizer cannot be read \(.*; copy them again"):
+    with pytest.raises(ProspectError, match=r"checkpoint-2: its tokenizer: cannot be loaded \(JSONDecodeError"):
         export(folder, tmp_path / "out", merge=False)
     with pytest.raises(ProspectError, match="nosuch: found no such folder, expected a checkpoint's folder"):
         export(tmp_path / "nosuch", tmp_path / "out", merge=False)
     assert not (tmp_path / "out").exists() and not list(tmp_path.glob(".*partial"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (
+            {"target_modules": "(a|a)*$"},
+            r"target_modules: found '\(a\|a\)\*\$', expected names of layers, or what prospect",
+        ),
+        ({"target_modules": ["q_proj", "(.*)*x"]}, r"target_modules: found '\(\.\*\)\*x', expected names of layers"),
+        ({"rank_pattern": {"(.*)*x": 3}}, r"rank_pattern: found .*dictionary should have at most 0 items"),
+        ({"layer_replication": [[0, 1000000]]}, r"layer_replication: found \[\[0, 1000000\]\], expected null"),
+        ({"r": 0}, r"r: found 0, expected greater than 0"),
+        ({"peft_type": "IA3"}, r"peft_type: found 'IA3', expected 'LORA'"),
+        ({"base_model_name_or_path": None}, r"base_model_name_or_path: found None, expected a valid string"),
+    ],
+)
+def test_an_adapter_that_this_program_never_writes_is_refused(adapter, changed, message):
+    """attack.md 14: peft matches its patterns with every module's name, which one of them can make last for ever."""
+    _, folder = adapter
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+    with pytest.raises(ProspectError, match=message):
+        load(folder)

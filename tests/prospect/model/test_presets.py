@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
 from pipeline.errors import ProspectError
@@ -93,7 +94,7 @@ def test_a_failure_leaves_no_checkpoint(tmp_path, monkeypatch) -> None:
 
     with monkeypatch.context() as patched:
         patched.setattr("prospect.model.presets._image_processor", fail)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(ProspectError, match="disk full"):
             make_checkpoint("toy", tmp_path / "toy", TEXTS, seed=0)
     assert not (tmp_path / "toy").exists()
     make_checkpoint("toy", tmp_path / "toy", TEXTS, seed=0)
@@ -121,3 +122,20 @@ def test_published_sizes_have_the_published_parameters_and_tokens(size, millions
             assert model.encode_frames(frames).shape == (2, native, config.text_config.hidden_size)
     heads = sum(p.numel() for head in (model.should_update_dst, model.when_to_speak) for p in head.parameters())
     assert sum(p.numel() for p in model.parameters()) - heads == pytest.approx(millions * 1e6, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("I/O error"), KeyboardInterrupt()]
+)
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch, error):
+    """attack.md 15: a full disk at a run's random weights, or at an export."""
+
+    def full(model, folder):
+        (folder / "model.safetensors").write_text("cut")
+        raise error
+
+    monkeypatch.setattr(SmolVLMForConditionalGeneration, "save_pretrained", full)
+    with pytest.raises((ProspectError, KeyboardInterrupt)) as told:
+        make_checkpoint("toy", tmp_path / "out", TEXTS, seed=0)
+    assert isinstance(error, KeyboardInterrupt) or str(told.value).startswith(f"{tmp_path}/out: cannot be written (")
+    assert list(tmp_path.iterdir()) == []

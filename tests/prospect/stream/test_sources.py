@@ -182,7 +182,9 @@ def test_a_steps_name_is_one_line_as_in_annotations(tmp_path):
             task_of_steps(path)
 
 
-@pytest.mark.parametrize("text", ["- {id: 2021-13-45, name: x}", "3", "- S1", "- {name: x}", "[" * 5000, "{"])
+@pytest.mark.parametrize(
+    "text", ["- {id: [a], name: x}", "- {id: S1, name: {a: b}}", "3", "- S1", "- {name: x}", "[" * 5000, "{"]
+)
 def test_steps_that_are_no_list_of_id_and_name_are_one_line(tmp_path, text):
     path = tmp_path / "s.yaml"
     path.write_text(text)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pipeline.annotations.clips import Turn, prompt_text
+from pipeline.annotations.clips import Step, Turn, prompt_text
 from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.evaluation.replay import encoded, stream_clip
@@ -366,3 +366,18 @@ def test_every_token_that_goes_through_the_model_is_counted_once(model, tokens, 
     for record, added in zip(records[1:], growth(records), strict=True):
         assert record.computed_tokens == (record.context_tokens if record.is_restart else added)
     assert any(record.is_restart for record in records)
+
+
+def test_a_task_longer_than_the_window_is_refused_before_the_model_runs(model, tokens, monkeypatch):
+    """attack.md 6: 20,000 steps took the model 40 s and 5.5 GB before the window was looked at."""
+    stream = streamer(model, tokens, max_seq_len=100)
+
+    def ran(*arguments):
+        raise AssertionError("the model ran")
+
+    monkeypatch.setattr(type(model), "embed_block", ran)
+    steps = [Step(f"S{n}", "put it down") for n in range(1, 40)]
+    with pytest.raises(
+        ProspectError, match=r"^the task: its 39 steps and .* take \d+ tokens, more than max_seq_len 100;"
+    ):
+        stream.start(steps, dict.fromkeys((step.id for step in steps), "not_started"), fps=2)

@@ -15,7 +15,7 @@ from pipeline.io.frame_store import open_frames
 from pipeline.shards.build import build_split
 from pipeline.shards.scan import Options
 from prospect.data.decode import decode_frame
-from prospect.data.features import FeatureStore
+from prospect.data.features import FeatureStore, _opened
 from prospect.data.index import read_split
 from prospect.evaluation.evaluate import Places, ProspectEvaluator
 from prospect.model.dst_smolvlm import DSTSmolVLM
@@ -120,6 +120,31 @@ def test_features_are_those_of_encode_frames_also_of_embedded_images(folder, tmp
         expected = model.eval().encode_frames(torch.from_numpy(pixels.copy())[None])[0]
     found = torch.from_numpy(store.read("x", "frames/v2.arrow", [9], image)).view(torch.float32).view(1, 128)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_damaged_feature_is_named_and_made_again(folder, tmp_path):
+    """attack.md 10: cached features had no checksum."""
+    settings = [*FROZEN, f"data.features={tmp_path}/f"]
+    config = config_of(folder, "damaged", *settings)
+    store, made, _ = run_cache_features(config, lambda *step: None)
+    path = store.path("x", "frames/v3.arrow")
+    row = store.read("x", "frames/v3.arrow", [5], open_frames(folder / "data/x/frames/v3.arrow").read(5)).tobytes()
+    data = path.read_bytes()
+    path.unlink()  # it is mapped
+    path.write_bytes(data.replace(row, row[:100] + bytes([row[100] ^ 1]) + row[101:]))
+    _opened.cache_clear()
+    with pytest.raises(
+        ProspectError, match=r"the feature of frame 5 of frames/v3\.arrow is damaged; run prospect cach"
+    ):
+        run(folder, "damaged", *settings, "train.max_steps=3")
+    _, again, kept = run_cache_features(config, lambda *step: None)
+    assert (again, kept) == (15, made - 15)
+    about = store.folder / "about.json"
+    about.write_text(about.read_text().replace('"float32"', '"float8"'))
+    with pytest.raises(
+        ProspectError, match=r"about\.json: dtype: found 'float8', expected 'bfloat16' or 'float32'; rem"
+    ):
+        FeatureStore.open(tmp_path / "f", store.folder.name)
 
 
 def test_features_of_other_images_under_the_same_names_are_refused_and_made_again(folder, tmp_path):

@@ -94,7 +94,7 @@ def test_resuming_with_another_stream_names_both_values(tmp_path):
         with pytest.raises(ProspectError, match=rf"\({name}: {before!r} in the checkpoint, {now!r} now\)"):
             DataPosition(**values | {name: now}).check_resumes(tmp_path)
     (tmp_path / "data_position.json").write_text("{")
-    with pytest.raises(ProspectError, match="cannot be read"):
+    with pytest.raises(ProspectError, match="not valid JSON"):
         saved.check_resumes(tmp_path)
 
 
