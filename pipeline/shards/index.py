@@ -12,15 +12,14 @@ from itertools import zip_longest
 import polars as pl
 
 from pipeline.annotations.clips import MAX_CLIP_FRAMES
-from pipeline.annotations.dst import STATES
+from pipeline.annotations.dst import MOVES, STATES, STEP_ID
 from pipeline.errors import ProspectError
 from pipeline.shards.checks import LONGEST
 from pipeline.shards.manifest import SCHEMA, Manifest
 from pipeline.shards.sample import KINDS
 
 COLUMNS = dict(pl.DataFrame(SCHEMA.empty_table()).schema)
-STEP = r"[A-Za-z0-9_.]+(?:-[A-Za-z0-9_.]+)*"  # as annotations/dst.py has it
-UPDATE = rf"{STEP}->(?:start|complete)"
+UPDATE = rf"{STEP_ID.pattern}->(?:{'|'.join(MOVES)})"
 NEXT = ("dst_update", "assistant", "user", "system", "silent", "end")
 FEWEST_BYTES = 4  # of a row: the crc32 of its sample does not compress
 MAX_FRAME = 2**31 - 1
@@ -182,7 +181,11 @@ def _header() -> list[_Check]:
         _Check("clip", ~of("clip_idx", lambda value: value.is_between(0, MAX_FRAME)), "a clip_idx from 0"),
         _Check("clip", ~of("fps", lambda value: (value > 0) & (value <= 1000)), "an fps over 0 and up to 1000"),
         _Check("clip", ~alike, "an id, a name and a state for each step"),
-        _Check("clip", ~each("step_ids", element.str.contains(rf"^{STEP}$")), "step_ids of letters, digits, _ . -"),
+        _Check(
+            "clip",
+            ~each("step_ids", element.str.contains(rf"^{STEP_ID.pattern}$")),
+            "step_ids of letters, digits, _ . -",
+        ),
         _Check("clip", ~((ids.n_unique() == ids.len()).fill_null(False) | ~c("is_first")), "each of step_ids once"),
         _Check("clip", ~each("step_names", element.is_not_null()), "step_names"),
         _Check("clip", ~each("initial_state", element.is_in(STATES)), f"initial_state of {', '.join(STATES)}"),
