@@ -48,7 +48,7 @@ test: lint
 
 CASES ?= 300
 fuzz: .venv/.dev
-	PROSPECT_FUZZ_CASES=$(CASES) $(BIN)/pytest -n 2 --timeout 0 tests/fuzz
+	PROSPECT_FUZZ_CASES=$(CASES) $(BIN)/pytest -n 2 --timeout 0 tests/fuzz tests/prospect/train/test_fuzz.py
 
 docs: .venv/.dev  # docs/settings.md and the pictures (of the demo's run; chromium draws the report)
 	$(BIN)/python docs/remake.py

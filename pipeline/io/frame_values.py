@@ -28,9 +28,8 @@ def column_name(file: ArrowFile) -> str:
     names = file.names
     name = next((column for column in COLUMNS if column in names), None)
     if name is None or names.count(name) > 1:
-        raise ProspectError(
-            f"{file.path}: found columns {', '.join(names) or 'none'}, expected one of {', '.join(COLUMNS)}"
-        )
+        found = ", ".join(name if name.isprintable() else repr(name) for name in names[:20]) or "none"
+        raise ProspectError(f"{file.path}: found columns {found[:400]}, expected one of {', '.join(COLUMNS)}")
     return name
 
 
