@@ -155,8 +155,13 @@ def _work(work: Callable[[Task], Result], task: Task) -> _Answer:
     def unwind(signum: int, frame: object) -> None:
         nonlocal ending
         ending = True
-        sys.unraisablehook = lambda error: None  # where it is raised in a __del__, the task goes on to its end
+        sys.unraisablehook = swallowed
         sys.exit(1)
+
+    def swallowed(error: object) -> None:
+        """It was raised in a __del__, or in C code that cannot fail: raised again, a moment later."""
+        signal.signal(signal.SIGALRM, unwind)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
 
     before = signal.signal(signal.SIGTERM, unwind)
     try:

@@ -212,7 +212,16 @@ def print_json(value: Any, one_line: bool = False) -> None:
 def _interrupt(signum: int, frame: object) -> NoReturn:
     interrupted = Terminated() if signum == signal.SIGTERM else KeyboardInterrupt()
     _interrupted.append(interrupted)
-    sys.unraisablehook = lambda it: None if it.exc_value is interrupted else sys.__unraisablehook__(it)
+
+    def swallowed(it: "sys.UnraisableHookArgs") -> None:
+        """It was raised in a __del__, or in C code that cannot fail: raised again, a moment later."""
+        if it.exc_value is interrupted:
+            signal.signal(signal.SIGALRM, lambda *_: _interrupt(signum, None))
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        else:
+            sys.__unraisablehook__(it)
+
+    sys.unraisablehook = swallowed
     raise interrupted
 
 

@@ -7,6 +7,7 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline.io.remote import open_folder
 from pipeline.shards.inputs import CACHE
 from tests.helpers.command import PROSPECT, fail, run, start, succeed
 from tests.helpers.fakes import raw_clip, write_root
+from tests.helpers.places import ROOT
 from tests.helpers.waiting import wait_for
 
 OPTIONS = ("--split", "train", "--data-root", "data", "--max-shard-samples", 200, "--workers", 2)
@@ -225,3 +227,36 @@ def test_a_changed_frames_file_is_noticed_where_it_is_embedded(tmp_path):
     assert "its shards embed" in message and "v1.arrow, which was changed since; pass --force" in message
     frames.unlink()
     assert "nothing to do" in succeed(tmp_path, "build-shards", *options), "the shards have their images"
+
+
+SWALLOWED = """
+import signal, sys, typer
+from pipeline.io.engine import _work
+from prospect.commands.terminal import clear_errors
+
+class Dies:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+        sum(range(1000))
+
+def for_ever(task):
+    Dies()
+    while True:
+        pass
+
+if sys.argv[1] == "worker":
+    _work(for_ever, None)
+try:
+    with clear_errors():
+        for_ever(None)
+except typer.Exit as error:
+    sys.exit(error.exit_code)
+"""
+
+
+@pytest.mark.parametrize(("where", "code", "told"), [("command", 143, "terminated; "), ("worker", 1, "")])
+def test_a_signal_that_a_finalizer_swallows_ends_the_program_all_the_same(where, code, told):
+    """What is raised in a __del__, or in C code that cannot fail, is dropped by Python: a video was read to its end."""
+    words = [sys.executable, "-c", SWALLOWED, where]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == code and done.stderr.startswith(told) and "Traceback" not in done.stderr
