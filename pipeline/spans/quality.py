@@ -70,10 +70,10 @@ class VideoQuality:
 
 
 def named(files: Sequence[tuple[Path, Sequence[VideoSpans]]]) -> list[Annotation]:
-    """Name annotations by the methods of their spans; where that tells two not apart, by their files too."""
+    """Name annotations by the methods of their spans, by their files where they have none, or others have the same."""
     methods = [
-        " + ".join(dict.fromkeys(span.method for record in records for span in record.spans)) or "no spans"
-        for _, records in files
+        " + ".join(dict.fromkeys(span.method for record in records for span in record.spans)) or path.name
+        for path, records in files
     ]
     return [
         Annotation(name if methods.count(name) == 1 else f"{name} ({path})", records)

@@ -85,7 +85,7 @@ def test_annotations_of_other_videos_are_refused():
 def test_annotations_are_called_by_their_methods_and_by_their_files_where_those_are_equal():
     mine, its = spans_of("v", ("S1", 0, 1)), spans_of("v", ("S1", 0, 1), ("S2", 1, 2, {"method": "align"}))
     files = [(Path("a/s.jsonl"), [mine]), (Path("b/s.jsonl"), [its]), (Path("c/s.jsonl"), [spans_of("v")])]
-    assert [one.name for one in named(files)] == ["human", "human + align", "no spans"]
+    assert [one.name for one in named(files)] == ["human", "human + align", "s.jsonl"]
     assert [one.name for one in named(files[:1] * 2)] == ["human (a/s.jsonl)"] * 2
 
 
