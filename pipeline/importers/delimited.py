@@ -47,6 +47,7 @@ def delimited(file: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str
 
 def _check(where: str, names: Sequence[str], needed: Sequence[str]) -> None:
     if missing := [name for name in needed if name not in names]:
-        raise ProspectError(f"{where}: found the columns {', '.join(names)}, expected {', '.join(missing)} too")
+        found = ", ".join(name if name.isprintable() else repr(name) for name in names)
+        raise ProspectError(f"{where}: found the columns {found}, expected {', '.join(missing)} too")
     if twice := next((name for name in names if name and names.count(name) > 1), None):
         raise ProspectError(f"{where}: found the column {twice!r} twice, expected each once")

@@ -138,13 +138,14 @@ def _make_way(out: Path, names: Iterable[str], force: bool, inputs: Iterable[Pat
 
 
 def _is_imported(path: Path) -> bool:
-    """Whether an import made this file: all its records say so."""
+    """Whether an import made this file: all its records say so, and none was annotated or mended since."""
     if not path.is_file() or path.is_symlink():
         return False
     about = {"prospect.spans/1": "provenance", "prospect.dialogues/1": "about"}
     try:
         with path.open(encoding="utf-8") as file:
             records = [json.loads(line) for line in file]
-        return all("importer" in record[about[record["format"]]] for record in records)
+        made_by = [record[about[record["format"]]] for record in records]
+        return all("importer" in made and "annotate" not in made and "edited" not in made for made in made_by)
     except (ValueError, RecursionError, KeyError, TypeError):
         return False

@@ -36,17 +36,17 @@ def events_of(record: VideoSpans, fps: float, num_frames: int, counts: Counter[s
     events: list[Event] = []
     for step in record.steps:
         spans = sorted((s for s in record.spans if s.step == step.id), key=lambda span: (span.start_s, span.end_s))
-        events += _events_of_step(step.id, list(_merged(spans, counts)), fps, num_frames, counts)
+        events += _events_of_step(step.id, list(merged(spans, counts)), fps, num_frames, counts)
     counts["spans"] += len(record.spans)
     counts["videos without spans"] += not record.spans
     counts["steps never performed"] += len({step.id for step in record.steps} - {span.step for span in record.spans})
-    counts["spans that overlap another step's"] += _overlapping(record.spans)
+    counts["spans that overlap another step's"] += overlapping(record.spans)
     order = {step.id: place for place, step in enumerate(record.steps)}
     return sorted(events, key=lambda event: (event.frame, _RANK[event.transition], order[event.step]))
 
 
-def _merged(spans: Iterable[Span], counts: Counter[str]) -> Iterator[Span]:
-    """Spans of one step that overlap are one stretch of work."""
+def merged(spans: Iterable[Span], counts: Counter[str]) -> Iterator[Span]:
+    """Give a step's stretches of work; of `spans` in the order of their starts, those that overlap are one."""
     last: Span | None = None
     for span in spans:
         if last and "undone" not in (last.outcome, span.outcome) and span.start_s < last.end_s:
@@ -90,8 +90,8 @@ def _events_of_step(
             return
 
 
-def _overlapping(spans: Sequence[Span]) -> int:
-    """How many spans begin while one of another step is under way."""
+def overlapping(spans: Sequence[Span]) -> int:
+    """Count spans that begin while one of another step is under way."""
     count, under_way = 0, list[Span]()
     for span in sorted(spans, key=lambda span: span.start_s):
         under_way = [other for other in under_way if other.end_s > span.start_s]

@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -30,9 +29,9 @@ from prospect.evaluation.events import (
 from prospect.evaluation.matching import match_window
 from prospect.evaluation.mistakes import EventError, speech_errors, update_errors
 from prospect.evaluation.pages.tables import HEADLINES
+from prospect.evaluation.pages.templates import environment, ours
 from prospect.evaluation.predictions import ClipPrediction
 
-ASSETS = Path(__file__).parent / "assets"
 NUM_THUMBS, THUMB_HEIGHT, THUMB_QUALITY = 64, 72, 60
 
 Images = Callable[[Clip, Sequence[int]], Iterable[bytes]]
@@ -56,7 +55,7 @@ def write_report(
     settings = ", ".join(f"{name} {value}" for name, value in metrics["settings"].items())
     counts = f"{metrics['num_clips']} clips, {metrics['num_frames']} frames"
     page = (
-        _environment()
+        environment()
         .get_template("evaluation.html.jinja")
         .generate(
             metrics={"notes": [], **metrics},
@@ -65,24 +64,13 @@ def write_report(
             headlines=[name for name in HEADLINES if name in names],
             others=[name for name in names if name not in HEADLINES],
             clips=(_clip(prediction, images) for prediction in predictions),
-            css=_ours("evaluation.css"),
-            script=_ours("evaluation.js"),
+            css=ours("evaluation.css"),
+            script=ours("evaluation.js"),
             plotly=Markup(get_plotlyjs()),
         )
     )
     with LocalFolder(path.parent).new_file(path.name) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(page)
-
-
-def _environment() -> Environment:
-    """Every value is escaped, but what is ours; JSON so that no text in it can end its script."""
-    environment = Environment(loader=FileSystemLoader(str(ASSETS)), autoescape=True, undefined=StrictUndefined)
-    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    return environment
-
-
-def _ours(asset: str) -> Markup:
-    return Markup((ASSETS / asset).read_text(encoding="utf-8"))
 
 
 def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def test_splits_that_an_import_does_not_name_stay(tmp_path):
         "notes",
         '{"format": "prospect.spans/1", "provenance": {}}\n',  # annotated, not imported
         '{"format": "prospect.spans/1", "provenance": {"importer": "tea"}}\n{"format": "prospect.spans/1"}\n',
+        '{"format": "prospect.spans/1", "provenance": {"importer": "tea", "edited": "spans.tsv"}}\n',  # by a person
+        '{"format": "prospect.spans/1", "provenance": {"importer": "tea", "annotate": {}}}\n',
         '{"format": "prospect.dialogues/1", "provenance": {"importer": "tea"}}\n',
         '{"format": ["prospect.spans/1"]}\n',
         "[" * 100_000,

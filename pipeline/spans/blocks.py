@@ -1,0 +1,34 @@
+"""Blocks: what is described in a video, and when, as a record of spans keeps it in provenance["blocks"]."""
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.errors import Problem
+from pipeline.spans.records import Record, Seconds, Text, VideoSpans
+
+
+class Block(Record):
+    """Something seen."""
+
+    start_s: Seconds
+    end_s: Seconds  # start_s: a moment
+    text: Text
+
+
+_BLOCKS = TypeAdapter(list[Block])
+
+
+def blocks_of(record: VideoSpans, file: str, problems: list[Problem]) -> list[Block]:
+    """Give a record's blocks, as they stand there; mistakes in them go to `problems`."""
+    where = f"video {record.video!r}"
+    try:
+        blocks = _BLOCKS.validate_python(record.provenance.get("blocks", []))
+    except ValidationError as error:
+        for detail in error.errors():
+            field = ".".join(map(str, ("provenance.blocks", *detail["loc"])))
+            problems.append(Problem(file, where, "", field, repr(detail["input"])[:80], detail["msg"]))
+        return []
+    for number, block in enumerate(blocks):
+        if block.end_s < block.start_s:
+            expected = f"at least its start_s, {block.start_s}"
+            problems.append(Problem(file, where, "", f"provenance.blocks.{number}.end_s", str(block.end_s), expected))
+    return blocks
