@@ -69,10 +69,10 @@ def keys_of(value: Any, prefix: str = "") -> list[str]:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A split in which no list of the manifest and of the samples is empty."""
     folder = tmp_path_factory.mktemp("docs")
-    clip = raw_clip()
+    clip = raw_clip(metadata={"quality": 9})
     clip["conversation"].append({"role": "system", "content": "Later.", "start_frame": 30, "end_frame": 31})
-    root = write_root(folder / "data", [clip, raw_clip(video_uid="v2", fps=-1)])
-    options = Options(embed_frames=True, on_invalid="skip")
+    root = write_root(folder / "data", [clip, raw_clip(video_uid="v2", fps=-1, metadata={"quality": 8})])
+    options = Options(embed_frames=True, on_invalid="skip", where=("quality>=8",))
     return build_split(root, "x", "train", folder / "shards", frames_root=root / "x", options=options)
 
 

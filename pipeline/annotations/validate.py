@@ -4,11 +4,12 @@ Steps: types and keys (`records.py`), the frames file, then steps and turns (`tu
 far. Nothing is raised here for bad input: the caller decides what to do with the problems.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pipeline.annotations.clips import MAX_CLIP_FRAMES, Clip, Step, in_sequence_order
+from pipeline.annotations.filters import Filter, judge
 from pipeline.annotations.json_files import read_raw_clips, repeated_keys
 from pipeline.annotations.records import RawClip, Read, clip_label, read_record
 from pipeline.annotations.report import Report
@@ -78,10 +79,13 @@ def check_clip(
     ), []
 
 
-def valid_clips(source: Path, open_frames: Callable[[str], Frames] | None = None) -> Iterator[tuple[int, Clip]]:
-    """Give place in the annotation file and clip of those that pass the checks (images are not looked at)."""
+def valid_clips(
+    source: Path, open_frames: Callable[[str], Frames] | None = None, filters: Sequence[Filter] = ()
+) -> Iterator[tuple[int, Clip]]:
+    """Give place in the annotation file and clip of those that meet the filters and pass the checks (images are not
+    looked at)."""
     for index, raw in enumerate(read_raw_clips(source)):
-        if isinstance(raw, dict):
+        if isinstance(raw, dict) and judge(raw, filters).is_kept:
             clip, _ = check_clip(
                 raw, index=index, file=source.name, dataset=source.parent.name, open_frames=open_frames, look="rows"
             )

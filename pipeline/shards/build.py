@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 
 from pipeline.annotations.clips import Clip
 from pipeline.annotations.files import annotation_file, other_annotations
+from pipeline.annotations.filters import keys_of, told
+from pipeline.annotations.json_files import read_raw_clips
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.io.engine import Engine, LocalEngine
 from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
@@ -107,6 +109,7 @@ def build_split(
             scan = scan_split(annotations, split, spool, options, roots, engine, partial(progress, "checking clips"))
             hashes.refuse_changed(inputs)  # since they were hashed
             _stop_on_problems(scan, options)
+            _stop_on_filters(scan, annotations)
         except BaseException:
             if is_new:
                 undo_start(work, before)
@@ -194,6 +197,8 @@ def _finish(job: _Job, scan: Scan, shards: "list[ShardInfo]", index: "_Index") -
         "num_samples": sum(shard.samples for shard in shards),
         "kinds": dict(index.kinds),
         "ranges": dict(scan.ranges),
+        "num_left_out": scan.effects.num_left_out,
+        "filters": [asdict(effect) for effect in scan.effects.each],
         "skipped_by_field": skipped_by_field(scan.skipped),
         "skipped": scan.skipped,
         "index": {"bytes": folder.size(m.INDEX), "sha256": hashlib.sha256(folder.read(m.INDEX)).hexdigest()},
@@ -244,8 +249,24 @@ def _stop_on_problems(scan: Scan, options: Options) -> None:
             f"nothing was written: {count} of {scan.num_clips} clips affected; correct them, or leave them out with "
             "--on-invalid skip",
         )
-    if not scan.shards:
+    if not scan.shards and not scan.effects.num_left_out:
         raise ProspectError(f"found no valid clip among {scan.num_clips}, expected at least one; nothing was written")
+
+
+def _stop_on_filters(scan: Scan, annotations: Path) -> None:
+    effects = scan.effects
+    if unknown := effects.unknown():
+        there = keys_of(read_raw_clips(annotations)) or "none"
+        raise ProspectError(
+            f"--where {', '.join(unknown)}: none of {effects.num_clips} clips of {annotations} has such a key; keys of "
+            f"their metadata: {there}; nothing was written"
+        )
+    if not scan.shards:
+        invalid = f"; {len(scan.skipped)} others have problems" if scan.skipped else ""
+        raise ProspectError(
+            f"--where: the filters leave none of {scan.num_clips} clips of {annotations}, expected at least one; left "
+            f"out: {told(effects.each)}{invalid}; nothing was written"
+        )
 
 
 def _ranges(spool: Path, scan: Scan) -> Iterator[bytes]:

@@ -93,6 +93,15 @@ class SkippedClip(Record):
     fields: list[StrictStr]
 
 
+class FilterRecord(Record):
+    """A filter of the build, and how many clips it left out, whatever the others did."""
+
+    where: StrictStr
+    left_out: Count
+    without: Count  # of those left out, how many have nothing under its key
+    num_with: Count  # of all, how many have something under it
+
+
 class BuildOptions(Record):
     embed_frames: StrictBool
 
@@ -110,6 +119,8 @@ class Manifest(Record):
     num_samples: Count
     kinds: dict[Kind, Count]
     ranges: dict[StrictStr, Count]
+    num_left_out: Count = 0  # by filters; in shards of before there were none
+    filters: tuple[FilterRecord, ...] = ()
     skipped_by_field: dict[StrictStr, Count]
     skipped: list[SkippedClip]
     index: FileRecord

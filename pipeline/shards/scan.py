@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.annotations.clips import Clip, decode_clip, encode_clip, prompt_text
 from pipeline.annotations.files import annotation_file, other_annotations
+from pipeline.annotations.filters import Effects, Filter, Judgement, judge, parse_filter
 from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.ranges import count_ranges
 from pipeline.annotations.records import clip_label
@@ -43,6 +44,11 @@ class Options:
     max_shard_bytes: int = 256 * 1024 * 1024
     max_shard_samples: int = 4096
     on_invalid: str = "error"
+    where: tuple[str, ...] = ()  # filters: clips that do not meet them all are left out, unchecked
+
+    @property
+    def filters(self) -> list[Filter]:
+        return [parse_filter(text) for text in self.where]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +63,11 @@ class ShardRange:
 class Scan:
     """What pass one saw: problems, and the shards that the valid clips make."""
 
+    effects: Effects  # of the filters
     shards: list[ShardRange] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)  # of --on-invalid skip, for the manifest
-    num_clips: int = 0  # read, valid or not
+    num_clips: int = 0  # read, valid or not, left out by filters or not
     ranges: Counter[str] = field(default_factory=Counter)  # `count_ranges` of the valid clips
 
 
@@ -74,16 +81,20 @@ def scan_split(
     on_clip: Callable[[int, None], None],
 ) -> Scan:
     """Check all clips of `source`, spool the valid ones, and cut them into shards. Roots are searched for frames."""
-    scan, keys = Scan(), dict[str, int]()
+    scan, keys = Scan(Effects(options.filters)), dict[str, int]()
     elsewhere = _videos_of_other_splits(source, split)
     samples = size = 0
     with naming(spool), spool.open("wb") as file:
         start = 0
         for checked in chain.from_iterable(engine.map(_check_batch, _batches(source, options, tuple(roots)))):
             index = scan.num_clips
-            problems = [*checked.problems, *_check_identity(checked, index, source.name, keys, elsewhere)]
             scan.num_clips += 1
             on_clip(scan.num_clips, None)
+            if checked.judgement:
+                scan.effects.add(checked.judgement)
+                if not checked.judgement.is_kept:
+                    continue
+            problems = [*checked.problems, *_check_identity(checked, index, source.name, keys, elsewhere)]
             if problems:
                 scan.problems += problems
                 scan.skipped.append(_skipped(checked, index, problems))
@@ -117,7 +128,8 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A clip with its problems, or with its line of the spool and its weight in a shard."""
+    """A clip that filters leave out, or one with its problems, or with its line of the spool and its weight in a
+    shard."""
 
     video_uid: Any  # as found
     clip_idx: Any
@@ -129,6 +141,7 @@ class _Checked:
     num_samples: int = 0
     num_bytes: int = 0
     ranges: Counter[str] = field(default_factory=Counter)
+    judgement: Judgement | None = None  # of the filters; None: it is no object
 
 
 def _batches(source: Path, options: Options, roots: tuple[Path, ...]) -> Iterator[_Batch]:
@@ -140,33 +153,35 @@ def _batches(source: Path, options: Options, roots: tuple[Path, ...]) -> Iterato
 
 def _check_batch(batch: _Batch) -> list[_Checked]:
     """Runs in a worker."""
-    find = partial(open_named, roots=batch.roots)
-    checked = []
-    for index, raw in enumerate(batch.raws, batch.first):
-        if not isinstance(raw, dict):
-            problem = Problem(batch.file, f"clip {index}", "", "clip", type(raw).__name__, "a JSON object")
-            checked.append(_Checked(None, None, [problem]))
-            continue
-        clip, problems = check_clip(
-            raw,
-            index=index,
-            file=batch.file,
-            dataset=batch.dataset,
-            open_frames=find,
-            look="each" if batch.options.embed_frames else "first",
-        )
-        video, part = raw.get("video_uid"), raw.get("clip_idx", 0)
-        if clip is None:
-            checked.append(_Checked(video, part, problems, *_identity_of(raw, batch.dataset)))
-            continue
-        weight = _weigh(clip, batch.options, batch.roots)
-        names = clip.id, clip_key(clip), _same_name(f"{clip.dataset}/{clip.id}")
-        if weight is None:
-            checked.append(_Checked(video, part, [_too_long(clip, index, batch)], *names))
-            continue
-        line = encode_clip(clip) + b"\n"
-        checked.append(_Checked(video, part, [], *names, line, *weight, count_ranges(clip)))
-    return checked
+    filters = batch.options.filters
+    return [_check(raw, index, batch, filters) for index, raw in enumerate(batch.raws, batch.first)]
+
+
+def _check(raw: Any, index: int, batch: _Batch, filters: Sequence[Filter]) -> _Checked:
+    if not isinstance(raw, dict):
+        problem = Problem(batch.file, f"clip {index}", "", "clip", type(raw).__name__, "a JSON object")
+        return _Checked(None, None, [problem])
+    video, part = raw.get("video_uid"), raw.get("clip_idx", 0)
+    judgement = judge(raw, filters)
+    if not judgement.is_kept:
+        return _Checked(video, part, [], judgement=judgement)
+    clip, problems = check_clip(
+        raw,
+        index=index,
+        file=batch.file,
+        dataset=batch.dataset,
+        open_frames=partial(open_named, roots=batch.roots),
+        look="each" if batch.options.embed_frames else "first",
+    )
+    problems += [Problem(batch.file, clip_label(raw, index), "", *mistake) for mistake in judgement.mistakes]
+    if clip is None or problems:
+        return _Checked(video, part, problems, *_identity_of(raw, batch.dataset), judgement=judgement)
+    weight = _weigh(clip, batch.options, batch.roots)
+    names = clip.id, clip_key(clip), _same_name(f"{clip.dataset}/{clip.id}")
+    if weight is None:
+        return _Checked(video, part, [_too_long(clip, index, batch)], *names, judgement=judgement)
+    line = encode_clip(clip) + b"\n"
+    return _Checked(video, part, [], *names, line, *weight, count_ranges(clip), judgement)
 
 
 def _identity_of(raw: dict[str, Any], dataset: str) -> tuple[str, str, str]:
@@ -207,7 +222,7 @@ def check_splits(
     progress: Progress,
 ) -> Scan:
     """Run the checks of a build alone, over several splits; the scan has problems and counts, and no shards."""
-    total = Scan()
+    total = Scan(Effects(()))
     for dataset, split in datasets_and_splits:
         source = annotation_file(data_root, dataset, split)
         roots = search_roots(frames_root, data_root, dataset)

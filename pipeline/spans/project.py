@@ -118,10 +118,15 @@ def clips_of_video(
     lines = _lines_in(dialogue, layout, counts) if dialogue else []
     state = {step.id: "not_started" for step in record.steps}
     length = layout.max_clip_frames or layout.num_frames
+    frames = [_frames_of(span, layout.fps) for span in record.spans]
+    about = dialogue.about if dialogue else {}
     provenance = {name: value for name, value in record.provenance.items() if name != "blocks"}  # long: see annotate
     for number, first in enumerate(range(0, layout.num_frames, length)):
         last = min(first + length, layout.num_frames) - 1
         here = [event for event in events if first <= event.frame <= last]
+        worked_on = [
+            span for span, (start, end) in zip(record.spans, frames, strict=True) if start <= last and end >= first
+        ]
         said = [line for line in lines if (number == 0 if line[0] is None else first <= line[0] <= last)]
         counts["clips"] += 1
         counts.update(event.transition for event in here)
@@ -138,12 +143,31 @@ def clips_of_video(
             "dst": [{"type": "step", "id": step.id, "name": step.name} for step in record.steps],
             "initial_dst_state": {step: value for step, value in state.items() if value != "not_started"},
             "conversation": _conversation(here, said, layout.fps),
-            "metadata": {"provenance": provenance, **(dialogue.about if dialogue else {})},
+            "metadata": {"provenance": provenance, **about, **_certainty(worked_on or record.spans)},
         }
         for event in here:
             state[event.step] = {"start": "in_progress", "complete": "completed", "reset": "not_started"}[
                 event.transition
             ]
+
+
+def _frames_of(span: Span, fps: float) -> tuple[int, int]:
+    """The frames of a span's events, one after the other at least."""
+    start = frame_at(span.start_s, fps)
+    return start, max(frame_at(span.end_s, fps), start + 1)
+
+
+def _certainty(spans: Sequence[Span]) -> dict[str, Any]:
+    """How a clip's spans were found, for filters: their methods, and the least of their confidences.
+
+    A person's span that states no confidence is certain; where another states none, the least is not known.
+    """
+    stated = [1.0 if span.confidence is None and span.method == "human" else span.confidence for span in spans]
+    known = [confidence for confidence in stated if confidence is not None]
+    return {
+        "method": sorted({span.method for span in spans}),
+        "confidence": min(known) if known and len(known) == len(stated) else None,
+    }
 
 
 def _lines_in(dialogue: Dialogue, layout: Layout, counts: Counter[str]) -> list[tuple[int | None, Line]]:

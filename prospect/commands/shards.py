@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pipeline.annotations.filters import parse_filter, told
 from pipeline.annotations.ranges import ranges_line
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.io.remote import shown
@@ -60,6 +61,13 @@ def build_shards(
     on_invalid: Annotated[
         Literal["error", "skip"], typer.Option(help="What to do about clips with problems.")
     ] = "error",
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Leave out clips that do not meet KEY OP VALUE, OP one of = != < <= > >=: 'quality>=8', "
+            "'user_type!=no_talk'; may be repeated."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option(help="Build again over another build.")] = False,
     verify: Annotated[bool, typer.Option(help="Read inputs again, whatever their modification times say.")] = False,
 ) -> None:
@@ -71,30 +79,32 @@ def build_shards(
     from pipeline.shards.build import build_split
     from pipeline.shards.scan import Options
 
-    options = Options(
-        max_silent_frames=max_silent_frames,
-        max_event_frames=max_event_frames,
-        embed_frames=embed_frames,
-        max_shard_bytes=max_shard_mb * 1024 * 1024,
-        max_shard_samples=max_shard_samples,
-        on_invalid=on_invalid,
-    )
-    with clear_errors(), open_engine(engine, workers, ray_address) as running:
-        for name, _ in annotated(data_root, dataset, split):
-            with progress_bar() as show, _skip_command():
-                build = build_split(
-                    data_root,
-                    name,
-                    split,
-                    out,
-                    frames_root=frames_root,
-                    options=options,
-                    engine=running,
-                    force=force,
-                    verify=verify,
-                    progress=show,
-                )
-            _print_build(str(build.folder), build.manifest, build.up_to_date)
+    with clear_errors():
+        options = Options(
+            max_silent_frames=max_silent_frames,
+            max_event_frames=max_event_frames,
+            embed_frames=embed_frames,
+            max_shard_bytes=max_shard_mb * 1024 * 1024,
+            max_shard_samples=max_shard_samples,
+            on_invalid=on_invalid,
+            where=tuple(parse_filter(text).text for text in where or ()),
+        )
+        with open_engine(engine, workers, ray_address) as running:
+            for name, _ in annotated(data_root, dataset, split):
+                with progress_bar() as show, _skip_command():
+                    build = build_split(
+                        data_root,
+                        name,
+                        split,
+                        out,
+                        frames_root=frames_root,
+                        options=options,
+                        engine=running,
+                        force=force,
+                        verify=verify,
+                        progress=show,
+                    )
+                _print_build(str(build.folder), build.manifest, build.up_to_date)
 
 
 @app.command()
@@ -260,6 +270,8 @@ def _print_build(folder: str, manifest: "Manifest", up_to_date: bool) -> None:
     clips, samples = counted(manifest.num_clips, "clip"), counted(manifest.num_samples, "sample")
     tell(f"{note}{folder}: {clips}, {samples} ({kinds}) in {counted(len(manifest.shards), 'shard')}")
     tell(f"  {ranges_line(Counter(manifest.ranges))}")
+    if manifest.filters:
+        tell(f"  filters left out {counted(manifest.num_left_out, 'clip')}: {told(manifest.filters)}")
     if manifest.skipped:
         reasons = ", ".join(f"{name} {count}" for name, count in manifest.skipped_by_field.items())
         tell(

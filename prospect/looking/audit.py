@@ -17,6 +17,7 @@ from rich.text import Text
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Role, Turn
 from pipeline.annotations.dst import State, apply_updates, parse_updates
 from pipeline.annotations.files import annotation_file
+from pipeline.annotations.filters import parse_filter
 from pipeline.annotations.validate import valid_clips
 from pipeline.errors import Problem, ProspectError
 from pipeline.io.frame_store import open_named, search_roots
@@ -81,7 +82,9 @@ def audit_run(config: Config, blueprint: Blueprint, dataset: str, split: str, pr
     except ProspectError as error:
         annotations, note = None, f"not compared with annotations: {error}"
     open_frames = partial(open_named, roots=search_roots(data.frames_root, data.root, dataset))
-    audited = audit(reader, blueprint, valid_clips(annotations, open_frames) if annotations else None, progress)
+    filters = [parse_filter(one.where) for one in shards.manifest.filters]
+    annotated = valid_clips(annotations, open_frames, filters) if annotations else None
+    audited = audit(reader, blueprint, annotated, progress)
     audited.notes += [note] if note else []
     if not data.mix:  # of a mix, another dataset may have them
         _check_classes(config, shards, audited)

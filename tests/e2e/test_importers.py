@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pipeline.io.frame_store import FrameFile
 from tests.helpers.command import TINY, fail, succeed
-from tests.helpers.fakes import write_frames
+from tests.helpers.fakes import raw_clip, write_frames, write_root
 from tests.helpers.prepared import prepared, second_part
 from tests.helpers.videos import write_video
 
@@ -44,6 +44,27 @@ def test_proassists_dialogues_build_and_train(tmp_path):
     )
     metrics = json.loads((tmp_path / "runs" / "p" / "metrics.json").read_text())["train"]
     assert metrics["num_dst_updates"] == 0 and metrics["dst_gen_loss"] is None and metrics["perplexity"] > 1
+
+
+def test_clips_are_filtered_by_what_is_known_of_them(tmp_path):
+    known = ({"quality": 9.2, "user_type": "talk_some"}, {"quality": 7, "user_type": "no_talk"}, {"quality": 8})
+    clips = [
+        raw_clip(video_uid=f"v{number}", frames_file=f"frames/v{number}.arrow", metadata=metadata)
+        for number, metadata in enumerate(known)
+    ]
+    write_root(tmp_path / "data", clips)
+    command = ("build-shards", "--split", "train", "--where", "quality >= 8", "--where", "user_type!=no_talk")
+    out = succeed(tmp_path, *command)
+    assert "shards/x/train: 2 clips" in out
+    assert "  filters left out 1 clip: quality>=8 1, user_type!=no_talk 1\n" in out
+    assert "nothing to do, already built" in succeed(tmp_path, *command)
+    assert "pass --force" in fail(tmp_path, *command[:-2])
+    message = fail(tmp_path, *command[:3], "--where", "quality")
+    assert message.startswith("error: --where 'quality': expected KEY OP VALUE with OP one of = != < <= > >=")
+    message = fail(tmp_path, *command[:3], "--where", "user=1", "--out", "other")
+    assert "--where user=1: none of 3 clips of data/x/train_training.json has such a key" in message
+    assert "keys of their metadata: quality, user_type; nothing was written" in message
+    assert not (tmp_path / "other").exists()
 
 
 def test_howtodivs_sessions_become_spans_and_dialogues(tmp_path):

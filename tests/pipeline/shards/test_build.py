@@ -206,6 +206,79 @@ def test_skip_leaves_clips_out_and_accounts_for_them(root, tmp_path):
     ]
 
 
+def scored(*metadata: dict | None) -> list[dict]:
+    clips = many_clips(len(metadata))
+    return [clip | ({"metadata": about} if about else {}) for clip, about in zip(clips, metadata, strict=True)]
+
+
+FOUR = scored(
+    {"quality": 9.5, "user_type": "talk_some"},
+    {"quality": 7, "user_type": "no_talk"},
+    {"user_type": "talk_more"},
+    {"quality": 8, "user_type": "no_talk"},
+)
+
+
+def test_filters_leave_clips_out_and_the_manifest_counts_what_each_did(root, tmp_path):
+    clips = [FOUR[0], FOUR[1] | {"fps": -1}, *FOUR[2:]]  # what is left out is not checked
+    (root / "x" / "train_training.json").write_text(json.dumps(clips))
+    result = build(root, tmp_path / "out", replace(SMALL, where=("quality>=8", "user_type!=no_talk")))
+    manifest = json.loads((result.folder.path / "manifest.json").read_text())
+    assert (manifest["num_clips"], manifest["num_left_out"], manifest["skipped"]) == (1, 3, [])
+    assert manifest["options"]["where"] == ["quality>=8", "user_type!=no_talk"]
+    assert manifest["filters"] == [
+        {"where": "quality>=8", "left_out": 2, "without": 1, "num_with": 3},
+        {"where": "user_type!=no_talk", "left_out": 2, "without": 0, "num_with": 4},
+    ]
+    assert set(pl.read_parquet(result.folder.path / "index.parquet")["clip_id"]) == {"v0-c000"}
+    with pytest.raises(ProspectError, match=r"found shards of another input or other options .*--force"):
+        build(root, tmp_path / "out", replace(SMALL, where=("quality>=8",)))
+
+
+def test_the_clips_that_filters_keep_give_the_bytes_that_they_give_alone(root, tmp_path):
+    clips = scored({"quality": 9}, {"quality": 7}, {"quality": 8})
+    (root / "x" / "train_training.json").write_text(json.dumps(clips))
+    some = build(root, tmp_path / "some", replace(SMALL, where=("quality>=8",)))
+    (root / "x" / "train_training.json").write_text(json.dumps([clips[0], clips[2]]))
+    alone = build(root, tmp_path / "alone")
+    assert some.manifest.shards == alone.manifest.shards and some.manifest.index == alone.manifest.index
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        (("qualtiy>=8", "user_type=x"), r"--where qualtiy>=8: none of 4 clips of .*train_training.json has such a key; "
+         "keys of their metadata: quality, user_type; nothing was written"),
+        (("quality>=9", "user_type=no_talk"), r"--where: the filters leave none of 4 clips of .*train_training.json, "
+         r"expected at least one; left out: quality>=9 3 \(1 without it\), user_type=no_talk 2; nothing was written"),
+        (("quality=9.5",), "--where: the filters leave none of 4 clips .*quality=9.5 3 "
+         r"\(1 without it\); 1 others have problems; nothing was written"),
+    ],
+)  # fmt: skip
+def test_a_filter_that_leaves_nothing_or_names_an_unknown_key_is_refused(root, tmp_path, where, message):
+    clips = [FOUR[0] | {"fps": -1}, *FOUR[1:]]
+    (root / "x" / "train_training.json").write_text(json.dumps(clips))
+    with pytest.raises(ProspectError, match=message):
+        build(root, tmp_path / "out", Options(on_invalid="skip", where=where))
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_filter_cannot_compare_is_a_problem_of_its_clip(root, tmp_path):
+    clips = scored({"quality": "9"}, {"quality": True}, {"quality": 9})
+    clips[1]["end_frame_idx"] = 30
+    (root / "x" / "train_training.json").write_text(json.dumps(clips))
+    where = replace(SMALL, where=("quality>=8",))
+    with pytest.raises(InvalidInput) as caught:
+        build(root, tmp_path / "out", where)
+    assert [str(problem).split("): ")[1] for problem in caught.value.problems] == [
+        "quality: found '9', expected a number, for --where quality>=8",
+        "end_frame_idx: found 30, expected at most 19, the last frame of frames/v1.arrow",
+        "quality: found True, expected a number, for --where quality>=8",
+    ]
+    skipped = build(root, tmp_path / "out", replace(where, on_invalid="skip")).manifest
+    assert skipped.skipped_by_field == {"end_frame_idx": 1, "quality": 2} and skipped.num_left_out == 0
+
+
 def test_a_video_in_two_splits_is_a_problem(root, tmp_path):
     write_root(root, many_clips(1), split="val")
     with pytest.raises(InvalidInput) as caught:

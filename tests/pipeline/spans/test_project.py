@@ -118,6 +118,27 @@ def test_long_videos_are_cut_into_clips_with_the_state_before_each():
     assert counts["lines past the video's end, left out"] == 1 and first["metadata"]["user_type"] == "talkative"
 
 
+def test_a_clip_says_how_its_spans_were_found_and_how_sure_the_least_sure_is():
+    def span(start: float, end: float, **more) -> Span:
+        return Span(step="S1", start_s=start, end_s=end, **more)
+
+    def certainty(*spans: Span) -> list[tuple[list[str], float | None]]:
+        record = video().model_copy(update={"spans": spans})
+        clips = clips_of_video(record, None, Layout(2, "frames/v.arrow", 20, 10), Counter())  # 0 to 4.5 s, 5 to 9.5 s
+        return [(clip["metadata"]["method"], clip["metadata"]["confidence"]) for clip in clips]
+
+    sure, unsure = span(1, 2), span(3, 4, method="align", confidence=0.4)
+    assert certainty(sure) == [(["human"], 1.0)] * 2, "a clip without spans has its video's"
+    assert certainty(sure, unsure, span(6, 7, method="align", confidence=0.9)) == [
+        (["align", "human"], 0.4), (["align"], 0.9),
+    ]  # fmt: skip
+    assert certainty(sure, span(4.5, 5, method="fork")) == [(["fork", "human"], None), (["fork"], None)]
+    assert certainty(span(1, 4.9, confidence=0.7), span(4.9, 4.9, method="align", confidence=0.2)) == [
+        (["align", "human"], 0.2), (["align"], 0.2),
+    ]  # fmt: skip
+    assert certainty() == [([], None)] * 2
+
+
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(

@@ -339,6 +339,23 @@ def test_clips_that_were_left_out_are_no_violation(tmp_path):
     assert fired(run(tmp_path)) == {}
 
 
+def test_clips_that_filters_left_out_are_no_violation(tmp_path):
+    annotated = [
+        raw_clip(video_uid=video, frames_file=f"frames/{video}.arrow", metadata={"quality": quality})
+        for video, quality in (("v0", 7), ("v1", 8), ("v2", 7.5), ("v3", 9))
+    ]
+    write_root(tmp_path / "data", annotated)
+    build_split(tmp_path / "data", "x", "train", tmp_path / "shards", options=Options(where=("quality>=8",)))
+    config = Config.model_validate(
+        {
+            "data": {"dataset": "x", "shards": tmp_path / "shards", "root": tmp_path / "data", "cache": tmp_path},
+            "model": {"preset": "toy", "tokens_per_frame": "native"},
+        }
+    )
+    audited = audit_run(config, make_blueprint(config), "x", "train", unwatched)
+    assert audited.looked_at["rebuild"] == 2 * 2 and audited.violations["rebuild"] == []
+
+
 @PACKINGS
 def test_a_system_turn_after_the_clip_is_no_violation(tmp_path, packing):
     clip = raw_clip(frames_file="frames/v1.arrow")
