@@ -7,7 +7,7 @@ end, and progress and knowledge in system turns. No DST_UPDATE turns are invente
 """
 
 import json
-import re
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,14 +16,15 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictInt, StrictStr, ValidationError
 
-from pipeline.annotations.clips import SPLITS
 from pipeline.annotations.json_files import read_raw_clips, repeated_keys
 from pipeline.annotations.records import Name, RawModel, Text, clip_label, report_errors
 from pipeline.annotations.report import Report
 from pipeline.errors import InvalidInput, Problem, ProspectError
+from pipeline.importers.formats import refuse_others, split_of
 from pipeline.importers.knowledge import read_knowledge
 from pipeline.io.storage import LocalFolder
 
+EXPECTED = "ProAssist's prepared dialogues, .jsonl files"
 PROGRESS = "The time elapsed since the start of the task is "  # begins a summary of the progress made
 
 
@@ -40,6 +41,7 @@ class PreparedTurn(RawModel):
 class Metadata(RawModel):
     knowledge: Text = ""
     user_id: Text | None = None
+    quality: Annotated[float, Field(strict=True)] | None = None  # ProAssist's score, 0 to 10
     progress: StrictStr | None = None  # the summary that ends the clip, if any
     summary_only: bool = False
 
@@ -57,21 +59,28 @@ class Prepared(RawModel):
 
 
 def import_proassist(
-    files: Sequence[Path], out: Path, split: str | None = None, force: bool = False
+    files: Sequence[Path],
+    out: Path,
+    split: str | None = None,
+    force: bool = False,
+    min_score: float | None = None,
 ) -> dict[str, Counter[str]]:
     """Write OUT/SPLIT_training.jsonl for each split of `files`; returns counts of clips and of what was dropped.
 
     Args:
         split: of all files; None: named by each file (`..._val_L4096_I1.jsonl`).
         force: write over annotations that are there.
+        min_score: leave out dialogues of a lower quality, and those without one; None: none is left out.
 
     Raises:
         InvalidInput: some lines are no prepared dialogues; nothing was written.
-        ProspectError: a file that cannot be read, whose split is unclear, or annotations in the way.
+        ProspectError: a file that is not there, or another source's, or whose split is unclear; no dialogue is left;
+            annotations in the way.
     """
     by_split: dict[str, list[Path]] = {}
     for file in files:
-        by_split.setdefault(split or _split_of(file), []).append(file)
+        refuse_others(file, "proassist", EXPECTED)
+        by_split.setdefault(split_of(file, split), []).append(file)
     for name in by_split:
         there = [path for suffix in (".json", ".jsonl") if (path := out / f"{name}_training{suffix}").exists()]
         if there and (not force or there[0].suffix == ".json"):
@@ -87,10 +96,10 @@ def import_proassist(
             for name, paths in by_split.items():
                 path = targets.enter_context(LocalFolder(out).new_file(f"{name}_training.jsonl"))
                 with path.open("w", encoding="utf-8", errors="backslashreplace") as lines:
-                    for clip in _convert(paths, counts[name], problems):
+                    for clip in _convert(paths, min_score, counts[name], problems):
                         lines.write(json.dumps(clip, ensure_ascii=False) + "\n")
                 if not counts[name]["clips"] and not problems:
-                    raise ProspectError(f"{paths[0]}: found no dialogue, expected at least one; nothing was written")
+                    raise _nothing_left(paths[0], min_score, counts[name])
             if problems:
                 again = ", ".join(path.name for paths in by_split.values() for path in paths)
                 raise InvalidInput(problems, f"nothing was written: correct {again}, then import again")
@@ -101,19 +110,27 @@ def import_proassist(
     return counts
 
 
-def _split_of(file: Path) -> str:
-    splits = [split for split in SPLITS if re.search(rf"(?<![a-z]){split}(?![a-z])", file.stem)]
-    if len(splits) != 1:
-        raise ProspectError(f"{file}: its name says no split (one of {', '.join(SPLITS)}); pass --split")
-    return splits[0]
+def _nothing_left(file: Path, min_score: float | None, counts: Counter[str]) -> ProspectError:
+    least = ""
+    if min_score is not None:
+        below, unrated = counts[_too_low(-math.inf, min_score)], counts[_too_low(None, min_score)]
+        least = f" of a quality of {min_score:g} or more ({below} below, {unrated} without one)"
+    return ProspectError(f"{file}: found no dialogue{least}, expected at least one; nothing was written")
 
 
-def _convert(files: Sequence[Path], counts: Counter[str], problems: list[Problem]) -> Iterator[dict[str, Any]]:
+def _too_low(quality: float | None, min_score: float | None) -> str:
+    """Why a dialogue is left out for its quality; "" where it is not."""
+    if min_score is None or (quality is not None and quality >= min_score):
+        return ""
+    return "without a quality, left out" if quality is None else f"of a quality below {min_score:g}, left out"
+
+
+def _convert(
+    files: Sequence[Path], min_score: float | None, counts: Counter[str], problems: list[Problem]
+) -> Iterator[dict[str, Any]]:
     latest: dict[tuple[str, str | None], str] = {}  # the last progress text of a dialogue's clips so far
     places: dict[str, str] = {}  # clip id -> where it stands
     for file in files:
-        if not file.is_file():
-            raise ProspectError(f"{file}: no such file, expected one of ProAssist's prepared .jsonl files")
         for index, raw in enumerate(read_raw_clips(file)):
             if not isinstance(raw, dict):
                 problems.append(
@@ -131,6 +148,9 @@ def _convert(files: Sequence[Path], counts: Counter[str], problems: list[Problem
                 continue
             if sample.metadata.summary_only:
                 counts["summary-only samples dropped"] += 1
+                continue
+            if why := _too_low(sample.metadata.quality, min_score):
+                counts[why] += 1
                 continue
             dialogue = sample.video_uid, sample.metadata.user_id
             clip = _clip(sample, raw, latest.get(dialogue), counts, report)

@@ -27,6 +27,9 @@ def import_proassist(
     files: Annotated[list[Path], typer.Argument(help="ProAssist's prepared .jsonl files.")],
     out: NewDataset,
     split: Split = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Leave out dialogues of a lower quality (0 to 10), and those without one.")
+    ] = None,
     force: OverImport = False,
 ) -> None:
     """Read ProAssist's prepared dialogues.
@@ -36,7 +39,7 @@ def import_proassist(
     from pipeline.importers.proassist import import_proassist
 
     with clear_errors():
-        for name, counts in import_proassist(files, out, split, force).items():
+        for name, counts in import_proassist(files, out, split, force, min_score).items():
             tell(
                 f"{out}/{name}_training.jsonl: "
                 + ", ".join(f"{count} {what}" for what, count in counts.items() if count)

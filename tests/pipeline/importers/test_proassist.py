@@ -65,6 +65,47 @@ def test_summary_only_samples_are_dropped_and_counted(tmp_path):
     assert len(clips) == 1 and counts["train"]["summary-only samples dropped"] == 1
 
 
+def rated(quality: object, clip_idx: int = 0, user: str = "talk_0"):
+    metadata = {"knowledge": KNOWLEDGE, "user_id": user, "user_type": user[:-2], "quality": quality}
+    return prepared(clip_idx=clip_idx, metadata=metadata)
+
+
+def test_quality_scores_are_kept_and_dialogues_below_the_least_are_left_out(tmp_path):
+    samples = [rated(8.2), rated(7.99, user="some_1"), rated(None, user="none_0"), rated(8, user="more_2")]
+    clips, counts = convert(tmp_path, samples, min_score=8)
+    assert [(clip["id"], clip["metadata"]["quality"]) for clip in clips] == [
+        ("v-talk_0-c000", 8.2),
+        ("v-more_2-c000", 8),
+    ]
+    assert clips[0]["metadata"]["user_type"] == "talk"
+    assert counts["train"]["clips"] == 2
+    assert counts["train"]["of a quality below 8, left out"] == 1
+    assert counts["train"]["without a quality, left out"] == 1
+    clips, counts = convert(tmp_path, samples, force=True)
+    assert len(clips) == 4 and counts["train"]["without a quality, left out"] == 0
+    with pytest.raises(ProspectError, match=r"found no dialogue of a quality of 9 or more \(3 below, 1 without one\)"):
+        convert(tmp_path, samples, min_score=9, force=True)
+    with pytest.raises(InvalidInput, match=r"metadata\.quality: found 'good', expected input should be a valid number"):
+        convert(tmp_path, [rated("good")], force=True)
+
+
+def test_the_progress_of_a_dialogue_that_was_left_out_is_no_other_dialogues(tmp_path):
+    kept = second_part()
+    kept["metadata"] |= {"user_id": "talk_1", "quality": 9}
+    clips, _ = convert(tmp_path, [rated(3), kept], min_score=8)
+    assert [clip["id"] for clip in clips] == ["v-talk_1-c001"]
+
+
+def test_a_file_of_another_source_is_refused_with_the_importer_for_it(tmp_path):
+    (tmp_path / "train.csv").write_text("video,step,start_s,end_s\ncup,Boil,0,1\n")
+    with pytest.raises(ProspectError, match=r"train\.csv: found a table of step times.*use prospect import table"):
+        import_proassist([tmp_path / "train.csv"], tmp_path / "tea")
+    (tmp_path / "train_filtered.json").write_text('[{"video_uid": "v", "conversations": [], "parsed_video_anns": {}}]')
+    with pytest.raises(ProspectError, match="use prospect import proassist-generated"):
+        import_proassist([tmp_path / "train_filtered.json"], tmp_path / "tea")
+    assert not (tmp_path / "tea").exists()
+
+
 def test_what_of_the_knowledge_is_in_no_step_is_counted(tmp_path):
     knowledge = "Tea\n\nIngredients\n1. Water\n2. Leaves\n\nSteps\n1. Boil\n2. Pour\n\nNote: it is hot. Enjoy!"
     samples = [prepared(metadata={"knowledge": knowledge}), prepared(clip_idx=2, metadata={"knowledge": "Just do it"})]
@@ -200,3 +241,6 @@ if REAL.is_dir():
         assert says[:3] == [(15, "Great goal! Let's ge"), (20, "Now, move on to the "), (40, "Good job on the firs")]
         assert len(says) == 20 and says[-1][0] == 341
         assert len({c["id"] for c in clips}) == 3 and "time elapsed" not in json.dumps(clips)
+        assert [round(c["metadata"]["quality"], 2) for c in clips] == [9.03, 8.31, 9.2]
+        counts = import_proassist([source], tmp_path, force=True, min_score=9)["val"]
+        assert counts["clips"] == 2 and counts["of a quality below 9, left out"] == 1
