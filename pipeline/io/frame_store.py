@@ -144,11 +144,34 @@ def find_frames_file(frames_file: str, roots: Sequence[Path]) -> Path:
     """Find the Arrow file that an annotation names: under the first root that has its longest matching suffix.
 
     A name of the other Unicode form is the same name: macOS gives out `é` as e and an accent (NFD), most annotations
-    as one letter (NFC).
+    as one letter (NFC). Where the name is nowhere, the others that its video may have are looked for (`names_of_video`).
 
     Raises:
         ProspectError: it is under none of them; the message lists the places tried.
     """
+    asked = PurePosixPath(frames_file)
+    others = (str(asked.with_name(name + asked.suffix)) for name in names_of_video(asked.stem)[1:])
+    for name in (frames_file, *others):
+        if path := _find(name, roots):
+            return path
+    tried = ", ".join(str(root) for root in roots)
+    raise ProspectError(
+        f"frames file {frames_file!r} not found: tried it, and every shorter suffix of it, under {tried}; pass "
+        "--frames-root (data.frames_root in train) with the folder that holds it"
+    )
+
+
+def names_of_video(video: str) -> list[str]:
+    """List the names that a video's frames file may have, its own first.
+
+    ProAssist puts the task before the names of Assembly101's videos, which begin with nusar-.
+    """
+    name = re.sub("^(?:dis)?assembly_", "", video)
+    known = (name, f"assembly_{name}", f"disassembly_{name}") if name.startswith("nusar-") else ()
+    return list(dict.fromkeys((video, *known)))
+
+
+def _find(frames_file: str, roots: Sequence[Path]) -> Path | None:
     parts = PurePosixPath(frames_file).parts
     if Path(frames_file).is_absolute():
         for name in _forms(frames_file):
@@ -160,11 +183,7 @@ def find_frames_file(frames_file: str, roots: Sequence[Path]) -> Path:
             for name in _forms("/".join(parts[first:])):
                 if _is_file(root / name):
                     return root / name
-    tried = ", ".join(str(root) for root in roots)
-    raise ProspectError(
-        f"frames file {frames_file!r} not found: tried it, and every shorter suffix of it, under {tried}; pass "
-        "--frames-root (data.frames_root in train) with the folder that holds it"
-    )
+    return None
 
 
 def _forms(name: str) -> Iterable[str]:

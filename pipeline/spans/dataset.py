@@ -1,7 +1,6 @@
 """`prospect project`: a file of spans, and one of dialogues, to the clips of a split, whole or not at all."""
 
 import json
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 from pipeline.annotations.clips import SPLITS
 from pipeline.annotations.validate import check_clip
 from pipeline.errors import InvalidInput, Problem, ProspectError
-from pipeline.io.frame_store import open_frames
+from pipeline.io.frame_store import names_of_video, open_frames
 from pipeline.io.storage import LocalFolder
 from pipeline.spans.project import Layout, clips_of_video
 from pipeline.spans.records import Dialogue, VideoSpans, read_dialogues, read_spans
@@ -87,18 +86,12 @@ def _layout(
             problems.append(Problem(file, where, "", "duration_s", "none", "the video's length, or --frames-root"))
             return None
         return Layout(fps, f"frames/{record.video}.arrow", max(int(record.duration_s * fps), 1), longest)
-    path = next((p for name in _names_of(record.video) if (p := frames_root / f"{name}.arrow").is_file()), None)
+    path = next((p for name in names_of_video(record.video) if (p := frames_root / f"{name}.arrow").is_file()), None)
     if path is None:
         expected = f"{record.video}.arrow in {frames_root} (prospect extract-frames makes it)"
         problems.append(Problem(file, where, "", "video", "no frames file", expected))
         return None
     return Layout(fps, f"{frames_root.name}/{path.name}", len(open_frames(path)), longest)
-
-
-def _names_of(video: str) -> list[str]:
-    """Names that a video's frames file may have: ProAssist puts the task before names of Assembly101's videos."""
-    name = re.sub("^(?:dis)?assembly_", "", video)
-    return [video, name, f"assembly_{name}", f"disassembly_{name}"]
 
 
 def _mistakes(clips: Sequence[dict[str, Any]], file: str, dataset: str, first: int) -> list[Problem]:

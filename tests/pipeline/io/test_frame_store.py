@@ -80,6 +80,26 @@ def test_the_longest_matching_suffix_under_the_first_root_wins(tmp_path):
     assert find_frames_file(str(first / "v.arrow"), []) == first / "v.arrow"
 
 
+@pytest.mark.parametrize("there", ["nusar-1", "assembly_nusar-1", "disassembly_nusar-1"])
+@pytest.mark.parametrize("asked", ["nusar-1", "assembly_nusar-1", "disassembly_nusar-1"])
+def test_assembly101s_videos_are_found_with_and_without_the_task_before_their_names(tmp_path, there, asked):
+    path = tmp_path / "frames" / f"{there}.arrow"
+    write_frames(path, 1)
+    assert find_frames_file(f"data/frames/{asked}.arrow", [tmp_path / "no", tmp_path]) == path
+    assert find_frames_file(str(tmp_path / "frames" / f"{asked}.arrow"), []) == path
+
+
+def test_a_files_own_name_under_any_root_goes_before_other_names_of_its_video(tmp_path):
+    own, other = tmp_path / "two" / "assembly_nusar-1.arrow", tmp_path / "one" / "nusar-1.arrow"
+    write_frames(own, 1)
+    write_frames(other, 1)
+    assert find_frames_file("assembly_nusar-1.arrow", [tmp_path / "one", tmp_path / "two"]) == own
+    write_frames(tmp_path / "one" / "tea.arrow", 1)
+    for name in ("assembly_tea.arrow", "/", "..", "assembly_"):
+        with pytest.raises(ProspectError, match="not found"):
+            find_frames_file(name, [tmp_path / "one"])
+
+
 def test_a_missing_file_lists_the_places(tmp_path):
     with pytest.raises(
         ProspectError, match=rf"'a/v\.arrow' not found: .*under {tmp_path}/one, {tmp_path}/two; pass --frames-root"
