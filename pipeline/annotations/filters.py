@@ -9,7 +9,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -20,7 +20,12 @@ Value = str | bool | int | float | None
 MOST_KEYS = 40  # told, where a filter's key is in no clip
 
 _FORM = re.compile(r"\s*([^\s=!<>\"]+)\s*(!=|<=|>=|=|<|>)\s*([^\s=!<>].*?)\s*", re.DOTALL)
-_ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 @dataclass(frozen=True, slots=True)

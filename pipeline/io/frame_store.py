@@ -144,7 +144,7 @@ def find_frames_file(frames_file: str, roots: Sequence[Path]) -> Path:
     """Find the Arrow file that an annotation names: under the first root that has its longest matching suffix.
 
     A name of the other Unicode form is the same name: macOS gives out `é` as e and an accent (NFD), most annotations
-    as one letter (NFC). Where the name is nowhere, the others that its video may have are looked for (`names_of_video`).
+    as one letter (NFC). Where that is nowhere, other names that its video may have are tried (`names_of_video`).
 
     Raises:
         ProspectError: it is under none of them; the message lists the places tried.
