@@ -17,7 +17,7 @@ from pipeline.annotations.report import short
 from pipeline.errors import ProspectError
 
 Value = str | bool | int | float | None
-MOST_KEYS = 40  # told, where a filter's key is in no clip
+MOST_KEYS, ENOUGH_KEYS = 40, 1000  # told, and collected, where a filter's key is in no clip
 
 _FORM = re.compile(r"\s*([^\s=!<>\"]+)\s*(!=|<=|>=|=|<|>)\s*([^\s=!<>].*?)\s*", re.DOTALL)
 _ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
@@ -162,14 +162,15 @@ def told(effects: Iterable[Told]) -> str:
 
 
 def keys_of(clips: Iterable[Any]) -> str:
-    """Tell the keys of clips' metadata under which values stand."""
+    """Tell the keys of clips' metadata under which values stand, those of records in it last."""
     keys = set[str]()
     for clip in clips:
         metadata = clip.get("metadata") if isinstance(clip, dict) else None
         keys.update(_keys(metadata) if isinstance(metadata, dict) else ())
-        if len(keys) > MOST_KEYS:
+        if len(keys) > ENOUGH_KEYS:
             break
-    return ", ".join(sorted(keys)[:MOST_KEYS]) + (", ..." if len(keys) > MOST_KEYS else "")
+    known = sorted(keys, key=lambda key: (key.count("."), key))
+    return ", ".join(known[:MOST_KEYS]) + (", ..." if len(known) > MOST_KEYS else "")
 
 
 def _keys(record: Mapping[str, Any], before: str = "") -> Iterator[str]:

@@ -144,5 +144,5 @@ def test_the_keys_that_have_values_are_told():
         {"metadata": "text"},
         "no clip",
     ]
-    assert keys_of(clips) == "method, provenance.from.file, provenance.importer, quality"
+    assert keys_of(clips) == "method, quality, provenance.importer, provenance.from.file"
     assert keys_of([{"metadata": {f"k{number:02}": 1 for number in range(41)}}]).endswith("k38, k39, ...")
