@@ -1,4 +1,4 @@
-"""Claim: `prospect annotate` by alignment finds when steps were done far nearer to human times than spacing them evenly.
+"""Claim: `prospect annotate` by alignment finds when steps were done nearer to human times than even spacing does.
 
     prospect import captaincook4d SOURCE --out data/captaincook4d
     prospect import howtodiv SOURCE --out data/howtodiv
@@ -11,7 +11,8 @@ blocks of other recipes between them. The list of steps is in an order of the re
 or as they did. HowToDIV's blocks are the utterances of user and expert.
 
 Of the human events (start and complete of each span), the share found within 2, 5 and 10 s, and of starts and of ends
-within 5 s; how many steps and spans were found at all; boundaries' median difference. Beside it: each step of the list as long as any other.
+within 5 s; how many steps and spans were found at all; boundaries' median difference. Beside it: each step of the list
+as long as any other.
 """
 
 import argparse
@@ -139,8 +140,9 @@ def _tell(name: str, truth: Sequence[VideoSpans], found: Sequence[VideoSpans]) -
     spans = sum(len(record.spans) for record in found) / sum(len(record.spans) for record in truth)
     of_ends = [sum(abs(gap) <= 5 for gap in result.gaps_s[end::2]) / result.events_a * 2 for end in (0, 1)]
     median = np.median(np.abs(result.gaps_s))
+    steps_found = 1 - len(result.missing_b) / steps
     print(
-        f"  {name:32}{''.join(shares)}{of_ends[0]:8.1%}{of_ends[1]:7.1%}{1 - len(result.missing_b) / steps:7.1%}{spans:7.1%}{median:7.1f} s"
+        f"  {name:32}{''.join(shares)}{of_ends[0]:8.1%}{of_ends[1]:7.1%}{steps_found:7.1%}{spans:7.1%}{median:7.1f} s"
     )
 
 
