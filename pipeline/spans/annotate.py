@@ -19,7 +19,7 @@ from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.progress import Progress, unwatched
 from pipeline.spans.align import align
 from pipeline.spans.assigned import Choice, Kind, Task, spans_of, task_of
-from pipeline.spans.records import Dialogue, Span, VideoSpans, problems_of, read_dialogues, read_spans, write_records
+from pipeline.spans.records import Dialogue, Span, VideoSpans, read_dialogues, read_spans, write_records
 
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]  # texts (N) -> (N, D)
 
@@ -96,17 +96,9 @@ def annotate(tasks: Sequence[Task], found: Sequence[Found], out: Path, *, anew: 
 
     Args:
         anew: steps that have spans get those found in place of them.
-
-    Raises:
-        InvalidInput: what was found makes spans that cannot be, e.g. past the video's end; nothing was written.
     """
-    told, records, problems = Annotated(), list[VideoSpans](), list[Problem]()
-    for task, result in zip(tasks, found, strict=True):
-        record = _annotated(task, result, anew, told)
-        problems += problems_of(record, out.name)
-        records.append(record)
-    if problems:
-        raise InvalidInput(problems, "nothing was written: correct the times of the blocks, or the videos' duration_s")
+    told = Annotated()
+    records = [_annotated(task, result, anew, told) for task, result in zip(tasks, found, strict=True)]
     write_records(out, records)
     return told
 

@@ -13,7 +13,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import Problem
-from pipeline.spans.records import Dialogue, NamedStep, Record, Seconds, Span, Text, VideoSpans
+from pipeline.spans.records import PAST_END_S, Dialogue, NamedStep, Record, Seconds, Span, Text, VideoSpans
 
 Kind = Literal["done", "repeated", "undone"]
 
@@ -125,7 +125,11 @@ def _described(record: VideoSpans, file: str, problems: list[Problem]) -> list[B
     for number, block in enumerate(blocks):
         if block.end_s < block.start_s:
             expected = f"at least its start_s, {block.start_s}"
-            problems.append(Problem(file, where, "", f"provenance.blocks.{number}.end_s", str(block.end_s), expected))
+        elif record.duration_s is not None and block.end_s > record.duration_s + PAST_END_S:
+            expected = f"at most the video's duration_s, {record.duration_s}"
+        else:
+            continue
+        problems.append(Problem(file, where, "", f"provenance.blocks.{number}.end_s", str(block.end_s), expected))
     return blocks
 
 

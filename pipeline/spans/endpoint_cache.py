@@ -57,7 +57,8 @@ class AnswerCache:
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab", buffering=0) as file:
-                file.write((b"" if self._ends_in_line else b"\n") + line.encode())
+                begin, self._ends_in_line = b"" if self._ends_in_line else b"\n", False
+                file.write(begin + line.encode())
                 os.fsync(file.fileno())
             self._ends_in_line = True
             self._answers[key] = answer

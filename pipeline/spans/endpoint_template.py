@@ -36,7 +36,6 @@ REPAIR = (
     "That answer cannot be used: {reason}. Give the whole answer again, as JSON alone, with the blocks 1 to {count} "
     "and the step ids {ids} (or null)."
 )
-TEMPLATE = hashlib.sha256("\0".join((SYSTEM, USER, BEFORE, REPAIR, str(CONTEXT))).encode()).hexdigest()[:16]
 
 
 class _Answered(BaseModel):
@@ -106,6 +105,10 @@ class Question:
         return asked // CHARS_PER_TOKEN, TOKENS_PER_BLOCK * len(self.blocks)
 
 
+_FORM = json.dumps(Question((), (), ()).schema())
+TEMPLATE = hashlib.sha256("\0".join((SYSTEM, USER, BEFORE, REPAIR, _FORM, str(CONTEXT))).encode()).hexdigest()[:16]
+
+
 def questions_of(steps: Sequence[NamedStep], blocks: Sequence[Block], most_blocks: int) -> list[Question]:
     """Cut a video's blocks into questions of at most `most_blocks`, as equal as can be."""
     count = -(-len(blocks) // most_blocks)
@@ -123,7 +126,7 @@ def read_answer(text: str, question: Question) -> tuple[Choice, ...]:
     Raises:
         InvalidAnswer: it is no JSON of the form, names an unknown step or block, or a block twice.
     """
-    stripped = text.strip()
+    stripped = text.rpartition("</think>")[2].strip()  # what a reasoning model said to itself goes before
     if stripped.startswith("```"):  # a fence of Markdown, which models put around JSON
         stripped = stripped.strip("`").removeprefix("json")
     try:

@@ -201,9 +201,9 @@ def test_a_file_in_which_nothing_is_told_is_refused(tmp_path):
         read_tasks(tmp_path / "train_spans.jsonl", None)
 
 
-def test_blocks_past_the_videos_end_are_named_and_nothing_is_written(tmp_path):
+def test_blocks_past_the_videos_end_are_named_before_anyone_is_asked(tmp_path):
     with pytest.raises(
-        InvalidInput, match=r"spans\.0\.end_s: found 90\.0, expected at most the video's duration_s, 10"
+        InvalidInput, match=r"provenance\.blocks\.0\.end_s: found 90\.0, expected at most the video's duration_s, 10"
     ):
         annotated(tmp_path, video("paint", blocks=[(0, 90, "paint")], duration_s=10))
     assert not (tmp_path / "out.jsonl").exists()

@@ -180,6 +180,19 @@ def test_a_silent_server_is_given_up(chat, tmp_path):
         Asking(chat, tmp_path, task(), retries=1, timeout_s=0.05)
 
 
+def test_an_answer_that_trickles_in_is_given_up_as_a_whole(chat):
+    """Each part comes within the time, all of them together do not."""
+    seconds = iter([0.0, 21.0])
+    client = Client(Endpoint(chat.url, "m", timeout_s=20, retries=0), threading.Event(), clock=lambda: next(seconds))
+    with pytest.raises(ProspectError, match="got 'no whole answer within 20 s', 1 times"):
+        client.ask([{}, {"content": "Steps:\n\nBlocks:\n"}], {}, {}, "")
+
+
+def test_what_a_model_says_to_itself_before_its_answer_is_not_read(chat, tmp_path):
+    chat.answer = lambda body: "<think>{not yet}</think>\n\n" + answer_by_words(body)
+    assert Asking(chat, tmp_path, task()).steps == ["S1", None, "S2"]
+
+
 def test_an_endpoint_that_answers_nonsense_alone_ends_the_run(chat, tmp_path):
     chat.answer = lambda body: "moo"
     tasks = [task(f"v{n}", f"text {n}") for n in range(30)]
