@@ -22,13 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.spans.annotate import AlignSettings, Found, by_align
+from pipeline.spans.annotate import LEAST, AlignSettings, Found, by_align
 from pipeline.spans.assigned import Block, Task, spans_of, task_of
 from pipeline.spans.compare import compare
 from pipeline.spans.records import Dialogue, Span, VideoSpans, read_dialogues, read_spans
 from prospect.evaluation.embeddings import PACKAGED_MODEL, load_embedder
 
-BACK = 0.3
 TIMES = (2, 5, 10)
 
 
@@ -36,12 +35,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captaincook4d", type=Path, default=Path("data/captaincook4d"))
     parser.add_argument("--howtodiv", type=Path, default=Path("data/howtodiv"))
-    parser.add_argument("--sweep", action="store_true", help="of `least` and `back`, beside the defaults")
+    parser.add_argument("--sweep", action="store_true", help="of `least` and `back`, on train; else val and test")
     arguments = parser.parse_args()
     embed = _remembering(load_embedder(PACKAGED_MODEL, device="cpu").embed)
     print(f"{'':34}{'2 s':>7}{'5 s':>7}{'10 s':>7}{'starts':>8}{'ends':>7}{'steps':>7}{'spans':>7}{'median':>9}")
     for folder, forms in ((arguments.captaincook4d, COOKING), (arguments.howtodiv, TALKING)):
-        records = [record for path in sorted(folder.glob("*_spans.jsonl")) for record in read_spans(path)]
+        splits = ("train",) if arguments.sweep else ("val", "test")
+        paths = [path for split in splits if (path := folder / f"{split}_spans.jsonl").exists()]
+        records = [record for path in paths for record in read_spans(path)]
         if not records:
             print(f"{folder}: nothing there, skipped")
             continue
@@ -50,9 +51,9 @@ def main() -> None:
             truth, tasks = form(records, said)
             print(f"{folder.name}, {name}: {len(truth)} videos, {sum(len(r.spans) for r in truth)} spans")
             _tell("even spacing", truth, [_even(task) for task in tasks])
-            ways = [(0.35, None), (0.35, BACK)]
+            ways = [(LEAST, None), (LEAST, 0.3), (LEAST, 0.15)]
             if arguments.sweep:
-                ways = [(least, back) for least in (0.25, 0.3, 0.35, 0.4, 0.5) for back in (None, 0.15, BACK, 0.5)]
+                ways = [(least, back) for least in (0.25, 0.3, 0.35, 0.4, 0.5) for back in (None, 0.15, 0.3, 0.5)]
             for least, back in ways:
                 found = by_align(tasks, embed, AlignSettings(PACKAGED_MODEL, least, back))
                 _tell(f"align --least {least}" + (f" --back {back}" if back else ""), truth, _spans(tasks, found))

@@ -22,7 +22,7 @@ app = typer.Typer()
 KEY_FROM = "OPENAI_API_KEY"
 OURS = ("model", "messages", "response_format", "stream", "n", "seed", "temperature")
 SHOWN = 20  # notes
-LEAST = 0.35  # of pipeline/spans/annotate.py, which is not imported for --help
+LEAST = 0.3  # of pipeline/spans/annotate.py, which is not imported for --help
 
 
 Method = Annotated[Literal["align", "endpoint"], typer.Option(help="By the likeness of texts, or by a language model.")]

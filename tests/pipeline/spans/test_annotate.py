@@ -57,7 +57,7 @@ def test_a_step_lasts_from_its_first_block_to_its_last_and_not_to_the_next_ones_
     assert told_of(found.spans) == [("S1", 5, 20), ("S2", 65, 70)]
     span = found.spans[0]
     assert (span.method, span.source, span.outcome) == ("align", "train_spans.jsonl", "done")
-    assert span.confidence == pytest.approx(0.9985, abs=1e-4)  # 1 - exp(-.65 / .1): a block of cosine 1 against none
+    assert span.confidence == pytest.approx(0.9991, abs=1e-4)  # 1 - exp(-.7 / .1): a block of cosine 1 against none
     assert told.counts["spans found"] == 2 and told.notes == []
 
 
@@ -66,7 +66,7 @@ def test_the_record_says_what_made_its_spans(tmp_path):
     assert found.provenance["annotate"] == {
         "method": "align",
         "model": "words",
-        "parameters": {"least": 0.35, "back": None},
+        "parameters": {"least": 0.3, "back": None},
         "blocks": "train_spans.jsonl",
         "no_block": ["S2"],
     }
