@@ -61,7 +61,7 @@ class Chat:
             case "half json":
                 data = self.completion("ok")[:20]
             case "redirect":
-                status, headers["Location"] = 307, f"{self.url}/elsewhere"
+                status, headers["Location"] = 302, f"{self.url}/elsewhere"
             case "nothing":
                 request.connection.close()
                 return

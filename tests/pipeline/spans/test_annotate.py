@@ -77,7 +77,7 @@ def test_the_record_says_what_made_its_spans(tmp_path):
 
 def test_where_nothing_is_described_what_was_said_is_used(tmp_path):
     lines = (
-        Line(role="system", text="attach wheel"),
+        Line(role="system", text="attach wheel", start_s=1),
         Line(role="assistant", text="attach wheel", start_s=3),
         Line(role="user", text="screw body", start_s=8, end_s=9.5),
     )

@@ -40,6 +40,7 @@ def test_repeated_work_is_paired_nearest_first_each_span_once():
     a = [video("v", ("S1", 0, 10), ("S1", 50, 60))]
     b = [video("v", ("S1", 49, 60), ("S1", 100, 110), ("S1", 2, 10))]
     assert compare(a, b).gaps_s == (2, 0, -1, 0)
+    assert compare(a, [video("v", ("S1", 20, 30))]).gaps_s == (20, 20)  # of the first; the second has no partner
 
 
 def test_work_that_is_taken_back_is_one_event_and_paired_with_its_like():

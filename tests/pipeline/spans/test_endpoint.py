@@ -158,7 +158,7 @@ def test_the_server_says_how_long_to_wait_up_to_a_minute(chat, tmp_path):
         (401, "401 Unauthorized: '{\"error\": {\"message\": \"no\"}}'; is the key that of this server?"),
         (404, "404 Not Found: '{\"error\": {\"message\": \"no\"}}'; expected a chat completion: is the model's name right"),
         ("html", "'<!doctype html><title>Welcome</title>'; expected a chat completion"),
-        ("redirect", "307 Temporary Redirect: nothing; "),
+        ("redirect", "302 Found: nothing; see what the server's log says"),
     ],
 )  # fmt: skip
 def test_an_end_is_put_to_it_with_what_was_asked_and_what_came_and_answers_are_kept(chat, tmp_path, fault, came):
