@@ -105,15 +105,9 @@ def annotate(
         if compare:
             _compare(*compare, spans or out or dialogues, tolerance, json)
             return
-        without = next((name for name, value in asked.items() if value is not None), None)
-        if method == "align" and without:
-            raise ProspectError(f"--{without.replace('_', '-')}: has no effect without --method endpoint")
-        if spans is None or out is None:
-            raise ProspectError("--spans and --out: found one or none of them, expected both, or --compare A B")
-        if out.exists() and not force and not dry_run:
-            raise ProspectError(f"{out}: is there already; pass --force to write over it, or another --out")
-        if out.resolve() in (spans.resolve(), dialogues and dialogues.resolve()):
-            raise ProspectError(f"{out}: is what is read, expected another --out")
+        if method == "align" and (name := next((name for name, value in asked.items() if value is not None), None)):
+            raise ProspectError(f"--{name.replace('_', '-')}: has no effect without --method endpoint")
+        spans, out = _places(spans, out, dialogues, over=force or dry_run)
         settings = AlignSettings(embedding, least, back)
         embed = _embed_when_needed(embedding)
         tasks = read_tasks(spans, dialogues)
@@ -128,6 +122,16 @@ def annotate(
                 found, notes = by_it
             told = write(tasks, found, out, anew=anew)
         _tell(out, told.counts, [*notes, *told.notes], json)
+
+
+def _places(spans: Path | None, out: Path | None, dialogues: Path | None, over: bool) -> tuple[Path, Path]:
+    if spans is None or out is None:
+        raise ProspectError("--spans and --out: found one or none of them, expected both, or --compare A B")
+    if out.exists() and not over:
+        raise ProspectError(f"{out}: is there already; pass --force to write over it, or another --out")
+    if out.resolve() in (spans.resolve(), dialogues and dialogues.resolve()):
+        raise ProspectError(f"{out}: is what is read, expected another --out")
+    return spans, out
 
 
 def _compare(a: Path, b: Path, other: Path | None, tolerance: float, json: bool) -> None:

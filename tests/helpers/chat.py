@@ -12,7 +12,7 @@ Answer = Callable[[dict[str, Any]], str]  # a request's body -> the text of the 
 class Chat:
     """Answers at `url`. `faults` holds what its next requests get: a status, (status, Retry-After), "html", "half" (half
     of the body is sent), "half json" (all of a body that is half a JSON), "nothing" (the connection ends), "stall" (it
-    waits for `stop`), "redirect", "empty" (no content), or ("text", TEXT): that as the answer. Then `answer` is asked.
+    waits for `stop`), "redirect", "empty" (no content), ("text", TEXT): that as the answer, or bytes: those as the body. Then `answer` is asked.
     """
 
     def __init__(self, answer: Answer, forms: tuple[str, ...] = ("json_schema", "json_object", "none")) -> None:
@@ -70,6 +70,8 @@ class Chat:
                 return
             case "empty":
                 data = self.completion(None)
+            case bytes():
+                data = fault
             case ("text", text):
                 data = self.completion(text)
             case _ if form not in self.forms:
