@@ -23,7 +23,7 @@ from pipeline.spans.records import Dialogue, Span, VideoSpans, read_dialogues, r
 
 Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]  # texts (N) -> (N, D)
 
-LEAST = 0.3  # cosine; the best of benchmarks/align.py --sweep, which .25 and .35 are near to
+LEAST = 0.3  # cosine; benchmarks/align.py --sweep: .25 finds some 1% more, also of what is not there; .4 some 3% less
 SCALE = 0.1  # a margin of so much is a confidence of .63
 LOW_MARGIN = 0.05
 
