@@ -23,7 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.spans.annotate import LEAST, AlignSettings, Found, by_align
-from pipeline.spans.assigned import Block, Task, spans_of, task_of
+from pipeline.spans.assigned import Task, spans_of, task_of
+from pipeline.spans.blocks import Block
 from pipeline.spans.compare import compare
 from pipeline.spans.records import Dialogue, Span, VideoSpans, read_dialogues, read_spans
 from prospect.evaluation.embeddings import PACKAGED_MODEL, load_embedder

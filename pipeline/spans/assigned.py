@@ -1,8 +1,8 @@
-"""Blocks of time with a text, which step each was found to be of, and the spans that this makes.
+"""Blocks, which step each was found to be of, and the spans that this makes.
 
-A block is something described (`provenance["blocks"]` of a video's record) or, where nothing is, something said. A
-span of a step runs from its first block to its last: nothing is known of when a step was done but what its own blocks
-say. In particular the next step's start is not this one's end.
+A block is something described (`blocks.py`) or, in a video without such, something said. A span of a step runs from
+its first block to its last: nothing is known of when a step was done but what its own blocks say. In particular the
+next step's start is not this one's end.
 """
 
 from collections import defaultdict
@@ -10,24 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
-
 from pipeline.errors import Problem
-from pipeline.spans.records import PAST_END_S, Dialogue, NamedStep, Record, Seconds, Span, Text, VideoSpans
+from pipeline.spans.blocks import Block, blocks_of
+from pipeline.spans.records import Dialogue, NamedStep, Span, VideoSpans
 
 Kind = Literal["done", "repeated", "undone"]
-
-
-class Block(Record):
-    """Something seen or said."""
-
-    start_s: Seconds
-    end_s: Seconds  # start_s: a moment
-    text: Text
-    role: Literal["user", "assistant"] | None = None  # who said it; None: it was described
-
-
-_BLOCKS = TypeAdapter(list[Block])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +44,7 @@ def task_of(
 ) -> Task:
     """Find the blocks of a video; mistakes in them go to `problems`."""
     steps = tuple(step for step in record.steps if step.id not in record.not_performed)
-    described = _described(record, spans_file, problems)
+    described = blocks_of(record, spans_file, problems)
     if described:
         return Task(record, steps, _in_order(described), spans_file)
     said = [
@@ -111,26 +98,6 @@ def flag_all(choices: Iterable[Choice], flag: str) -> list[Choice]:
 def plain(text: str) -> str:
     """Give a text as it is compared: without case and spaces that mean nothing."""
     return " ".join(text.casefold().split())
-
-
-def _described(record: VideoSpans, file: str, problems: list[Problem]) -> list[Block]:
-    where = f"video {record.video!r}"
-    try:
-        blocks = _BLOCKS.validate_python(record.provenance.get("blocks", []))
-    except ValidationError as error:
-        for detail in error.errors():
-            field = ".".join(map(str, ("provenance.blocks", *detail["loc"])))
-            problems.append(Problem(file, where, "", field, repr(detail["input"])[:80], detail["msg"]))
-        return []
-    for number, block in enumerate(blocks):
-        if block.end_s < block.start_s:
-            expected = f"at least its start_s, {block.start_s}"
-        elif record.duration_s is not None and block.end_s > record.duration_s + PAST_END_S:
-            expected = f"at most the video's duration_s, {record.duration_s}"
-        else:
-            continue
-        problems.append(Problem(file, where, "", f"provenance.blocks.{number}.end_s", str(block.end_s), expected))
-    return blocks
 
 
 def _in_order(blocks: Iterable[Block]) -> tuple[Block, ...]:

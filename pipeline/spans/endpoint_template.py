@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, StrictInt, StrictStr, ValidationError
 
-from pipeline.spans.assigned import Block, Choice
+from pipeline.spans.assigned import Choice
+from pipeline.spans.blocks import Block
 from pipeline.spans.records import NamedStep
 
 CONTEXT = 5  # blocks before those of a question, shown with it

@@ -6,7 +6,8 @@ import threading
 import pytest
 
 from pipeline.spans.annotate import AlignSettings, annotate, by_align, read_tasks
-from pipeline.spans.assigned import Block, Task
+from pipeline.spans.assigned import Task
+from pipeline.spans.blocks import Block
 from pipeline.spans.endpoint import EndpointSettings, ask, by_endpoint, plan_questions
 from pipeline.spans.endpoint_cache import AnswerCache
 from pipeline.spans.endpoint_client import Client, Endpoint

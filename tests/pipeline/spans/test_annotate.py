@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.spans.annotate import AlignSettings, Annotated, annotate, by_align, read_tasks
-from pipeline.spans.assigned import Block, Choice, Task, spans_of
+from pipeline.spans.assigned import Choice, Task, spans_of
+from pipeline.spans.blocks import Block
 from pipeline.spans.records import (
     Dialogue,
     Line,

@@ -8,7 +8,8 @@ import pytest
 
 from pipeline.errors import ProspectError
 from pipeline.spans.annotate import AlignSettings, Found, by_align
-from pipeline.spans.assigned import Block, Choice, Task
+from pipeline.spans.assigned import Choice, Task
+from pipeline.spans.blocks import Block
 from pipeline.spans.endpoint import EndpointSettings, ask, by_endpoint, plan_questions
 from pipeline.spans.endpoint_cache import AnswerCache
 from pipeline.spans.endpoint_client import Client, Endpoint
