@@ -1,17 +1,20 @@
 """Blocks: what is described in a video, and when, as a record of spans keeps it in provenance["blocks"]."""
 
+from typing import Literal
+
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import Problem
-from pipeline.spans.records import Record, Seconds, Text, VideoSpans
+from pipeline.spans.records import PAST_END_S, Record, Seconds, Text, VideoSpans
 
 
 class Block(Record):
-    """Something seen."""
+    """Something seen or said."""
 
     start_s: Seconds
     end_s: Seconds  # start_s: a moment
     text: Text
+    role: Literal["user", "assistant"] | None = None  # who said it; None: it was described
 
 
 _BLOCKS = TypeAdapter(list[Block])
@@ -30,5 +33,9 @@ def blocks_of(record: VideoSpans, file: str, problems: list[Problem]) -> list[Bl
     for number, block in enumerate(blocks):
         if block.end_s < block.start_s:
             expected = f"at least its start_s, {block.start_s}"
-            problems.append(Problem(file, where, "", f"provenance.blocks.{number}.end_s", str(block.end_s), expected))
+        elif record.duration_s is not None and block.end_s > record.duration_s + PAST_END_S:
+            expected = f"at most the video's duration_s, {record.duration_s}"
+        else:
+            continue
+        problems.append(Problem(file, where, "", f"provenance.blocks.{number}.end_s", str(block.end_s), expected))
     return blocks

@@ -114,7 +114,7 @@ def mutated_json(value: Any, random: Random) -> Any:
         found = inside[key]
         match random.randrange(7):
             case 0:
-                inside[key] = random.choice(OTHERS)
+                inside[key] = copy.deepcopy(random.choice(OTHERS))  # a second change may go into it
             case 1 | 2 if isinstance(found, int | float):
                 inside[key] = random.choice((found + 1, found - 1, -found, found * 10**6, str(found), *NUMBERS))
             case 1 | 2 if isinstance(found, str):
