@@ -193,7 +193,7 @@ def test_shards_go_to_s3_in_the_same_bytes_and_a_build_there_goes_on(root, whole
     succeed(root, "build-shards", *OPTIONS, "--out", "s3://bucket/killed")
     found = {f"x/train/{name}": hashlib.sha256(part.read(name)).hexdigest() for name in part.names() if name != CACHE}
     assert found == whole
-    assert "s3://nowhere/x/.train.build: no such" in fail(root, "build-shards", *OPTIONS, "--out", "s3://nowhere")
+    assert "manifest.json: NoSuchBucket" in fail(root, "build-shards", *OPTIONS, "--out", "s3://nowhere")
 
 
 def test_a_rerun_reads_no_input_again_unless_asked(root, whole):

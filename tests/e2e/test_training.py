@@ -254,7 +254,8 @@ def test_help_names_every_command(tmp_path):
     listed = run(tmp_path, "--help", columns=80).stdout.partition("Commands:\n")[2].splitlines()
     assert {line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "} == {
         "make-toy", "validate", "extract-frames", "build-shards", "inspect-shard", "audit", "init", "settings", "plan",
-        "train", "cache-features", "compare", "export", "stream", "evaluate", "calibrate", "import",
+        "train", "cache-features", "compare", "export", "stream", "evaluate", "calibrate", "import", "project", "annotate",
+        "annotate-report",
     }  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def test_states_before_turns_are_the_replayed_ones(toy):
             if turn["role"] == "DST_UPDATE":
                 for update in turn["content"]:
                     before, after = MOVES[update["transition"]]
-                    assert state[update["id"]] == before
+                    assert state[update["id"]] in before
                     state[update["id"]] = after
         silent_tail = raw["end_frame_idx"] - max(t.get("end_frame", 0) for t in raw["conversation"])
         assert silent_tail >= 1 or raw["clip_idx"] == 0
