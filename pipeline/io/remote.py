@@ -20,7 +20,8 @@ from pipeline.errors import ProspectError
 from pipeline.io.storage import LocalFolder, is_url, plain_name
 
 TRIES, FIRST_WAIT_S = 5, 0.5  # of remote reads; the waits add up to some 8 s
-CONNECT_S, SILENT_S = 10, 30  # to connect; longest without a byte, and for an answer about a file
+CONNECT_S, SILENT_S = 10, 20  # to connect; longest without a byte, and for an answer about a file
+TRY_AGAIN_S = 40  # since the first try: later none is begun, so that a server that is silent is given up in a minute
 SLOWEST = 10_000  # bytes a second, on average, of a file that is read for longer than SILENT_S
 UNSTATED_BYTES = 4 << 30  # most that is taken of a file whose size neither manifest nor server says
 NOT_OPENED = ("reference", "dask", "jupyter", "generic")  # fsspec's that read code, or hide another URL
@@ -202,7 +203,7 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
     except Exception as error:
         if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in ("aiohttp", "botocore"):
             raise
-        tries = f" ({TRIES} tries)" if is_transient(error) else ""
+        tries = f" (tried up to {TRIES} times in {TRY_AGAIN_S} s)" if is_transient(error) else ""
         said = shown(str(error) or str(error.__cause__ or "")) or "no answer"
         if isinstance(error, TimeoutError | TooSlow):
             said += (
@@ -238,13 +239,14 @@ def _info(files: Any, path: str) -> dict[str, Any]:
     return info
 
 
-def retried(read: Callable[[], T]) -> T:
+def retried(read: Callable[[], T], clock: Callable[[], float] = monotonic) -> T:
     """Give what `read` gives; after a failure that may pass it is asked again, later and later."""
+    began = clock()
     for attempt in range(1, TRIES):
         try:
             return read()
         except Exception as error:
-            if not is_transient(error):
+            if not is_transient(error) or clock() - began > TRY_AGAIN_S:
                 raise
             sleep(FIRST_WAIT_S * 2 ** (attempt - 1) * random.uniform(0.5, 1))  # several ranks do not ask at once
     return read()

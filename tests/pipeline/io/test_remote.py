@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import ProspectError
 from pipeline.io import remote
-from pipeline.io.remote import RemoteFolder, open_folder, shown
+from pipeline.io.remote import RemoteFolder, open_folder, retried, shown
 from pipeline.io.storage import LocalFolder
 from tests.helpers.servers import Server
 
@@ -33,7 +33,7 @@ def server(folder, monkeypatch):
 
 def test_a_body_that_stalls_is_given_up_with_a_true_word(server):
     server.faults["a"] = ["stall", "stall"]
-    expected = r"/x/a: \w*Timeout\w*: \S.*; expected a connection within 10 s, no pause over 0.5 s.*\(2 tries\)"
+    expected = r"/x/a: \w*Timeout\w*: \S.*; expected a connection within 10 s, no pause over 0.5 s.*\(tried up to 2 times in 40 s\)"
     with pytest.raises(ProspectError, match=expected):
         RemoteFolder(f"{server.url}/x").read("a")
     assert server.requests["a"] == 2
@@ -44,7 +44,7 @@ def test_a_body_that_stalls_is_given_up_with_a_true_word(server):
 def test_a_question_that_stalls_is_no_missing_file(server):
     """attack.md 9: after ten minutes it was "found no manifest.json"."""
     server.faults["HEAD a"] = ["stall"] * 2
-    with pytest.raises(ProspectError, match=r"/x/a: \w*Timeout\w*: .*\(2 tries\)"):
+    with pytest.raises(ProspectError, match=r"/x/a: \w*Timeout\w*: .*\(tried up to 2 times in 40 s\)"):
         RemoteFolder(f"{server.url}/x").has("a")
     assert RemoteFolder(f"{server.url}/x").has("a") and not RemoteFolder(f"{server.url}/x").has("b")
 
@@ -52,8 +52,23 @@ def test_a_question_that_stalls_is_no_missing_file(server):
 def test_a_few_bytes_now_and_then_are_given_up(server, monkeypatch):
     monkeypatch.setattr(remote, "monotonic", itertools.count(0, 20).__next__)  # 20 s from each look to the next
     monkeypatch.setattr(remote, "SILENT_S", 30)
-    with pytest.raises(ProspectError, match=r"/x/a: TooSlow: 100 bytes in 40 s; .* 10 kB a second.*\(2 tries\)"):
+    with pytest.raises(ProspectError, match=r"/x/a: TooSlow: 100 bytes in 40 s; .* 10 kB a second.*\(tried up to 2 times in 40 s\)"):
         RemoteFolder(f"{server.url}/x").read("a")
+
+
+@pytest.mark.parametrize(("seconds", "tries"), [([0, 41], 1), ([0, 20, 41], 2), ([0, 1, 2, 3, 4], 5)])
+def test_a_silent_server_is_given_up_in_a_minute(monkeypatch, seconds, tries):
+    """attack.md 9: no try is begun more than 40 s after the first; each waits 20 s for a byte."""
+    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0)
+    calls = []
+
+    def silent():
+        calls.append(1)
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        retried(silent, iter(seconds).__next__)
+    assert len(calls) == tries
 
 
 def test_more_bytes_than_are_expected_are_not_taken(server, tmp_path):
