@@ -31,7 +31,8 @@ Said = Annotated[
 ]
 Anew = Annotated[bool, typer.Option("--anew", help="Also steps that have spans; those are left out.")]
 Compare = Annotated[
-    tuple[Path, Path] | None, typer.Option(help="Two spans files of the same videos: how far apart they are.")
+    tuple[Path, Path] | None,
+    typer.Option(metavar="A B", help="Two spans files of the same videos: how far apart they are."),
 ]
 Tolerance = Annotated[float, typer.Option(min=0, help="--compare: seconds between events that agree.")]
 

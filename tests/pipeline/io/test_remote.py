@@ -52,7 +52,9 @@ def test_a_question_that_stalls_is_no_missing_file(server):
 def test_a_few_bytes_now_and_then_are_given_up(server, monkeypatch):
     monkeypatch.setattr(remote, "monotonic", itertools.count(0, 20).__next__)  # 20 s from each look to the next
     monkeypatch.setattr(remote, "SILENT_S", 30)
-    with pytest.raises(ProspectError, match=r"/x/a: TooSlow: 100 bytes in 40 s; .* 10 kB a second.*\(tried up to 2 times in 40 s\)"):
+    with pytest.raises(
+        ProspectError, match=r"/x/a: TooSlow: 100 bytes in 40 s; .* 10 kB a second.*\(tried up to 2 times in 40 s\)"
+    ):
         RemoteFolder(f"{server.url}/x").read("a")
 
 
