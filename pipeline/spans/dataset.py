@@ -12,8 +12,10 @@ from pipeline.annotations.validate import check_clip
 from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.io.frame_store import names_of_video, open_frames
 from pipeline.io.storage import LocalFolder
-from pipeline.spans.project import Layout, clips_of_video
+from pipeline.spans.project import MADE_BY, Layout, clips_of_video
 from pipeline.spans.records import Dialogue, VideoSpans, read_dialogues, read_spans
+
+OF_A_CLIP = ("clips", "start", "complete", "reset", "utterances", "lines past the video's end, left out")
 
 
 def project(
@@ -46,6 +48,8 @@ def project(
     there = [p for p in (path, path.with_suffix(".json")) if p.exists()]
     if there and (not force or there != [path]):
         raise ProspectError(f"{there[0]}: is there already; pass --force to write over a .jsonl, or another --out")
+    if there and not _is_projected(path):
+        raise ProspectError(f"{path}: found clips that no projection made; move them away, or pass another --out")
     records = read_spans(spans)
     said: dict[str, list[Dialogue]] = defaultdict(list)
     for dialogue in read_dialogues(dialogues) if dialogues else []:
@@ -58,9 +62,11 @@ def project(
     for record in records:
         layout = _layout(record, frames_root, fps, max_clip_s, spans.name, problems)
         of_video: list[Dialogue | None] = [*said[record.video]] or [None]
-        for said_in_it in of_video if layout else ():
+        for number, said_in_it in enumerate(of_video if layout else ()):
             assert layout is not None
-            made = list(clips_of_video(record, said_in_it, layout, counts))
+            here: Counter[str] = Counter()
+            made = list(clips_of_video(record, said_in_it, layout, here))
+            counts.update(here if number == 0 else {name: here[name] for name in OF_A_CLIP})  # spans are counted once
             problems += _mistakes(made, path.name, out.name, len(clips))
             clips += made
     if problems:
@@ -69,6 +75,12 @@ def project(
         for clip in clips:
             lines.write(json.dumps(clip, ensure_ascii=False) + "\n")
     return path, counts
+
+
+def _is_projected(path: Path) -> bool:
+    """Whether every clip of a file was made by a projection."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return all(json.dumps(MADE_BY)[1:-1] in line for line in lines if line.strip())
 
 
 def _layout(

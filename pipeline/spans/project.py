@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.annotations.dst import Transition
 from pipeline.spans.records import Dialogue, Line, Span, VideoSpans
 
+MADE_BY = {"made_by": "prospect project"}  # in the metadata of each clip: such files may be written over
 _RANK: Mapping[Transition, int] = {"complete": 0, "reset": 1, "start": 2}  # of events at one frame
 
 
@@ -143,7 +144,7 @@ def clips_of_video(
             "dst": [{"type": "step", "id": step.id, "name": step.name} for step in record.steps],
             "initial_dst_state": {step: value for step, value in state.items() if value != "not_started"},
             "conversation": _conversation(here, said, layout.fps),
-            "metadata": {"provenance": provenance, **about, **_certainty(worked_on or record.spans)},
+            "metadata": {**MADE_BY, "provenance": provenance, **about, **_certainty(worked_on or record.spans)},
         }
         for event in here:
             state[event.step] = {"start": "in_progress", "complete": "completed", "reset": "not_started"}[

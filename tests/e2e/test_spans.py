@@ -57,6 +57,12 @@ def test_step_times_become_clips_that_train_a_model_which_may_undo(tmp_path):
     assert streamer.transitions == ("start", "complete", "reset")
     refused = fail(tmp_path, "project", *places, "--out", "data/cups", "--frames-root", "data/cups/frames")
     assert "val_training.jsonl: is there already; pass --force" in refused
+    again = ("project", *places, "--out", "data/cups", "--frames-root", "data/cups/frames", "--force")
+    succeed(tmp_path, *again)
+    mine = tmp_path / "data/cups/val_training.jsonl"
+    mine.write_text(mine.read_text() + json.dumps({**clip, "metadata": {}, "video_uid": "mine"}) + "\n")
+    assert "found clips that no projection made; move them away" in fail(tmp_path, *again)
+    assert "mine" in mine.read_text()
 
 
 def test_all_that_is_wrong_with_spans_is_told_and_nothing_written(tmp_path):
@@ -76,3 +82,23 @@ def test_all_that_is_wrong_with_spans_is_told_and_nothing_written(tmp_path):
     assert "spans.2.end_s: found 40.0, expected at most the video's duration_s, 10.0" in told
     assert "not_performed.0: found 'S1', expected a step without spans" in told
     assert "video: found '../v'" in told and "nothing was written" not in told and not (tmp_path / "out").exists()
+
+
+def test_a_videos_spans_are_counted_once_however_many_dialogues_it_has(tmp_path):
+    (tmp_path / "train_steps.csv").write_text("video,step,start_s,end_s,duration_s\nv,Stir,1,3,10\n")
+    succeed(tmp_path, "import", "table", "train_steps.csv", "--out", "spans")
+    line = {"role": "assistant", "text": "Stir.", "start_s": 1}
+    dialogues = [
+        {"format": "prospect.dialogues/1", "video": "v", "dataset": "spans", "id": name, "lines": [line]}
+        for name in ("short", "long")
+    ]
+    (tmp_path / "train_dialogues.jsonl").write_text("".join(json.dumps(one) + "\n" for one in dialogues))
+    places = ("--spans", "spans/train_spans.jsonl", "--dialogues", "train_dialogues.jsonl", "--out", "data/x", "--json")
+    counts = json.loads(succeed(tmp_path, "project", *places))["counts"]
+    assert (counts["videos"], counts["spans"], counts["clips"], counts["start"], counts["utterances"]) == (
+        1,
+        1,
+        2,
+        2,
+        2,
+    )
