@@ -14,7 +14,7 @@ from typing import IO
 from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.importers.delimited import delimited
 from pipeline.importers.rows import OUTCOMES, TIMES, seconds
-from pipeline.spans.records import PAST_END_S, Span, VideoSpans, read_spans, write_records
+from pipeline.spans.records import PAST_END_S, Span, VideoSpans, read_spans, refuse_no_spans, write_records
 
 COLUMNS = ("video", "step", "start_s", "end_s", "outcome", "method", "confidence", "flags")
 Key = tuple[str | float, ...]  # what a row says but its video: equal where nothing was changed
@@ -45,6 +45,7 @@ def apply_edits(edits: Path, spans: Path, out: Path, *, force: bool = False) -> 
         raise ProspectError(f"{out}: is what is read, expected another --out")
     if out.exists() and not force:
         raise ProspectError(f"{out}: is there already; pass --force to write over it, or another --out")
+    refuse_no_spans(out)
     by_video = {record.video: _Edited(record, edits.name) for record in read_spans(spans)}
     problems: list[Problem] = []
     num_rows = 0

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictStr, Va
 
 from pipeline.annotations.dst import STEP_ID
 from pipeline.errors import InvalidInput, Problem, ProspectError
-from pipeline.io.storage import LocalFolder, plain_name
+from pipeline.io.storage import LocalFolder, beginning, plain_name
 
 PAST_END_S = 0.5  # a span may end so much later than its video: clocks of annotation tools and containers differ
 
@@ -97,6 +97,15 @@ def write_records(path: Path, records: Iterable[BaseModel]) -> int:
             file.write(record.model_dump_json() + "\n")
             count += 1
     return count
+
+
+def refuse_no_spans(path: Path) -> None:
+    """
+    Raises:
+        ProspectError: a file stands there that has no spans, and is therefore not to be written over.
+    """
+    if path.exists() and b'"prospect.spans/1"' not in beginning(path, 200):
+        raise ProspectError(f"{path}: found another file than one of spans; move it away, or pass another --out")
 
 
 def problems_of(record: VideoSpans, file: str = "") -> list[Problem]:

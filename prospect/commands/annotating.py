@@ -126,12 +126,15 @@ def annotate(
 
 
 def _places(spans: Path | None, out: Path | None, dialogues: Path | None, over: bool) -> tuple[Path, Path]:
+    from pipeline.spans.records import refuse_no_spans
+
     if spans is None or out is None:
         raise ProspectError("--spans and --out: found one or none of them, expected both, or --compare A B")
     if out.exists() and not over:
         raise ProspectError(f"{out}: is there already; pass --force to write over it, or another --out")
     if out.resolve() in (spans.resolve(), dialogues and dialogues.resolve()):
         raise ProspectError(f"{out}: is what is read, expected another --out")
+    refuse_no_spans(out)
     return spans, out
 
 

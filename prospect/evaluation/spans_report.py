@@ -13,13 +13,14 @@ from typing import Any
 
 from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.importers.edits import write_table
-from pipeline.io.storage import LocalFolder
+from pipeline.io.storage import LocalFolder, beginning
 from pipeline.spans.blocks import Block, blocks_of
 from pipeline.spans.quality import NUM_WORST, assess, named, quality_record
 from pipeline.spans.records import Dialogue, VideoSpans, read_dialogues, read_spans
 from prospect.evaluation.pages.spans import timeline, write_spans_page
 
 PAGE, NUMBERS, TABLE = "report.html", "quality.json", "spans.tsv"
+BEGINS = {PAGE: b"<title>PROSPECT spans", NUMBERS: b'"annotations"', TABLE: b"start_s"}
 
 
 def report_spans(
@@ -41,6 +42,9 @@ def report_spans(
         raise ProspectError(
             f"{there[0]}: is there already; pass --force to write over it (edits in {TABLE} too), or another --out"
         )
+    for path in there:
+        if BEGINS[path.name] not in beginning(path, 500):
+            raise ProspectError(f"{path}: found a file that no report made; move it away, or pass another --out")
     twice = next(
         (path for number, path in enumerate(files) if path.resolve() in map(Path.resolve, files[:number])), None
     )

@@ -150,3 +150,11 @@ def test_a_dry_run_needs_no_endpoint(tmp_path):
     told = run(tmp_path, "annotate", "--spans", "train_spans.jsonl", "--out", "o", "--method", "endpoint", "--dry-run")
     assert (told.returncode, told.stdout.split(":")[0]) == (0, "1 questions, 0 of them answered in answers.jsonl")
     assert [path.name for path in tmp_path.iterdir()] == ["train_spans.jsonl"]
+
+
+def test_a_file_without_spans_is_not_written_over(tmp_path):
+    record = {"format": "prospect.spans/1", "video": "v", "dataset": "d", "steps": [{"id": "S1", "name": "stir"}]}
+    (tmp_path / "train_spans.jsonl").write_text(json.dumps(record))
+    (tmp_path / "Makefile").write_text("mine")
+    told = fail(tmp_path, "annotate", "--spans", "train_spans.jsonl", "--out", "Makefile", "--force")
+    assert "Makefile: found another file than one of spans" in told and (tmp_path / "Makefile").read_text() == "mine"

@@ -166,5 +166,8 @@ def test_no_file_is_written_over_unasked_and_none_that_is_read(spans):
     with pytest.raises(ProspectError, match="is there already; pass --force"):
         apply_edits(table, spans, new)
     assert new.read_text() == "mine" and spans.exists() and table.read_text() == TABLE
+    with pytest.raises(ProspectError, match="found another file than one of spans"):
+        apply_edits(table, spans, new, force=True)
+    write_records(new, VIDEOS[:1])
     apply_edits(table, spans, new, force=True)
     assert read_spans(new) == VIDEOS

@@ -61,17 +61,30 @@ def test_mistakes_in_blocks_are_told_all_at_once_and_nothing_is_written(tmp_path
 def test_a_table_that_may_have_been_edited_is_not_written_over_unasked(tmp_path):
     write_records(tmp_path / "s.jsonl", VIDEOS)
     report_spans([tmp_path / "s.jsonl"], tmp_path / "out")
-    (tmp_path / "out" / "spans.tsv").write_text("mine")
+    edited = "video\tstep\tstart_s\tend_s\n"
+    (tmp_path / "out" / "spans.tsv").write_text(edited)
     with pytest.raises(
         ProspectError, match=r"is there already; pass --force to write over it \(edits in spans.tsv too\)"
     ):
         report_spans([tmp_path / "s.jsonl"], tmp_path / "out")
-    assert (tmp_path / "out" / "spans.tsv").read_text() == "mine"
+    assert (tmp_path / "out" / "spans.tsv").read_text() == edited
     report_spans([tmp_path / "s.jsonl"], tmp_path / "out", force=True)
-    assert (tmp_path / "out" / "spans.tsv").read_text().startswith("video\t")
+    assert len((tmp_path / "out" / "spans.tsv").read_text()) > len(edited)
 
 
 def test_a_file_is_given_once(tmp_path):
     write_records(tmp_path / "s.jsonl", VIDEOS)
     with pytest.raises(ProspectError, match="is given twice, expected each file once"):
         report_spans([tmp_path / "s.jsonl"] * 2, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["report.html", "quality.json", "spans.tsv"])
+def test_a_file_that_no_report_made_is_not_written_over(tmp_path, name):
+    spans = tmp_path / "train_spans.jsonl"
+    write_records(spans, VIDEOS)
+    report_spans([spans], tmp_path / "out")
+    report_spans([spans], tmp_path / "out", force=True)
+    (tmp_path / "out" / name).write_text("mine")
+    with pytest.raises(ProspectError, match=rf"{name}: found a file that no report made"):
+        report_spans([spans], tmp_path / "out", force=True)
+    assert (tmp_path / "out" / name).read_text() == "mine"
