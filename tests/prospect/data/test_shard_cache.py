@@ -130,7 +130,9 @@ def test_failures_that_last_are_named_with_the_number_of_tries(server, tmp_path,
     name = local.manifest.shards[0].name
     _, split = remote(server, tmp_path)
     server.faults[name] = [500] * 9
-    with pytest.raises(ProspectError, match=rf"http://127.*/{name}: ClientResponseError: 500.*\(5 tries\)"):
+    with pytest.raises(
+        ProspectError, match=rf"http://127.*/{name}: ClientResponseError: 500.*\(tried up to 5 times in 40 s\)"
+    ):
         split.members(0, [0])
     assert server.requests[name] == 5 and len(waits) == 4
     assert [p.name for p in copies(tmp_path)] == [split.manifest.index.sha256], "no half-written copy"
