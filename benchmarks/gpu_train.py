@@ -93,7 +93,9 @@ def measure(preset: str, way: str, device: str, weights: str, batch: int, length
             loss = loss + F.cross_entropy(logits, inputs[name].flatten(), ignore_index=IGNORE)
         return loss
 
-    synchronize = torch.cuda.synchronize if device == "cuda" else lambda: None
+    def synchronize() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     def run(count: int) -> float:
         synchronize()

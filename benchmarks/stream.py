@@ -148,7 +148,7 @@ def ours(reader: SequenceReader, batch: int) -> Loader:
     count = len(reader)
     batches = [[Request(i, 0, 0) for i in range(first, min(first + batch, count))] for first in range(0, count, batch)]
     loader = make_loader(reader, MicroBatches(lambda: iter(batches), len(batches)), 0, 1)
-    loader.samples_each = int(reader.table["num_rows"][0])  # type: ignore[attr-defined]
+    loader.samples_each = int(reader.table["num_rows"][0])
     return loader
 
 
@@ -175,7 +175,7 @@ def plain_webdataset(root: Path, decode: Callable[[bytes], np.ndarray]) -> Any:
     )
 
 
-class Literal(Dataset):
+class Literal(Dataset[Any]):
     """The plan's words taken literally: the whole Arrow file is read for every turn, every frame decoded."""
 
     def __init__(self, root: Path) -> None:
@@ -276,8 +276,8 @@ def resume(root: Path) -> None:
         for _ in range(REPEAT):
             for workers in (0, 1):
                 start = time.perf_counter()
-                steps = order.micro_batches(step, order.steps_per_epoch, 2)
-                loader = make_loader(one, MicroBatches(lambda steps=steps: steps, 10**6), 0, workers)
+                steps = partial(order.micro_batches, step, order.steps_per_epoch, 2)
+                loader = make_loader(one, MicroBatches(steps, 10**6), 0, workers)
                 next(iter(loader))
                 best[workers] = min(best[workers], time.perf_counter() - start)
         table.add_row(f"{share:.0%}", *(f"{1000 * seconds:.0f}" for seconds in best))

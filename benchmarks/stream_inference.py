@@ -183,14 +183,14 @@ def long_stream(model: DSTSmolVLM, tokenizer: object, tokens: Tokens, pixels: to
 
 def latency(streamer: Forcing, pixels: torch.Tensor) -> None:
     clip = make_clip(259)
-    silent, acting, generated = [], [], 0
+    silent, acting, generated = list[float](), list[float](), 0
     for record, spent in stream(streamer, clip, pixels):
         (acting if record.actions else silent).append(1000 * spent)
     for turn in clip.turns:
         generated += len(streamer.tokens.turn(turn).ids) if turn.role in ACTIVE_ROLES else 0
     table = Table("frames", "count", "p50 ms", "p95 ms", title=f"259 frames, {generated} generated tokens")
-    for name, spent in (("silent", silent), ("acting", acting), ("all", silent + acting)):
-        table.add_row(name, str(len(spent)), f"{np.quantile(spent, 0.5):.1f}", f"{np.quantile(spent, 0.95):.1f}")
+    for name, times in (("silent", silent), ("acting", acting), ("all", silent + acting)):
+        table.add_row(name, str(len(times)), f"{np.quantile(times, 0.5):.1f}", f"{np.quantile(times, 0.95):.1f}")
     Console().print(table)
     rate = 259 / (sum(silent + acting) / 1000)
     print(f"{rate:.1f} frames/s, {rate / 2:.1f} times real time at 2 frames a second")

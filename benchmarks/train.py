@@ -111,7 +111,7 @@ def ours(data: DataConfig, checkpoint: Path, out: Path, epochs: int) -> None:
     batch = CLIPS_A_BATCH if data.packing == "clip" else TURNS_A_BATCH
     model = ModelConfig(checkpoint=str(checkpoint), tokens_per_frame="native")
     settings = TrainConfig(epochs=epochs, global_batch_size=batch, micro_batch_size=batch, learning_rate=2e-3)
-    train(Config(runs=out, data=data, model=model, train=settings), Console(quiet=True))
+    train(Config(runs=out, data=data, model=model, train=settings))
 
 
 class Stock(SmolVLMForConditionalGeneration):
@@ -156,6 +156,7 @@ def stock(data: DataConfig, checkpoint: Path, out: Path, epochs: int) -> None:
 
 def examples(data: DataConfig, tokens: Tokens) -> Iterator[dict[str, Any]]:
     """One a turn sample: a `turn` sequence, or the prefix of a `clip` sequence, learned where the last example ends."""
+    assert data.dataset
     split = read_split(data.shards, data.dataset, "train", data.root)
     reader = SequenceReader(split, sequence_table(split, tokens, data), tokens, data, 0, None)
     for number in range(len(reader)):

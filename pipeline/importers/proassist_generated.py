@@ -12,7 +12,6 @@ A from B" undoes "attach A to B", and a remark that tells of a mistake is outcom
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +25,7 @@ from pipeline.importers.formats import HALF_PAIR, has_half_pair, refuse_others, 
 from pipeline.importers.knowledge import read_knowledge
 from pipeline.importers.outputs import Tally, write_dataset
 from pipeline.importers.rows import MOST_S
+from pipeline.spans.blocks import Block
 from pipeline.spans.records import Dialogue, Line, NamedStep, Seconds, Span, VideoSpans
 
 EXPECTED = "ProAssist's generated_dialogs, records with `conversations` and `parsed_video_anns`"
@@ -62,15 +62,6 @@ class _Record(_Raw):
     inferred_knowledge: StrictStr = ""
     conversations: list[_Conversation]
     parsed_video_anns: _Seen
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Something seen in the video."""
-
-    start_s: float
-    end_s: float  # start_s: a moment
-    text: str
 
 
 def import_proassist_generated(
@@ -185,7 +176,7 @@ def _spans_of(record: _Record, dataset: str, file: str, tally: Tally) -> VideoSp
     tally.counts["steps"] += len(steps)
     tally.counts["blocks"] += len(blocks)
     tally.counts["spans"] += len(spans)
-    described = [{"start_s": block.start_s, "end_s": block.end_s, "text": block.text} for block in blocks]
+    described = [block.model_dump(exclude_none=True) for block in blocks]
     return VideoSpans(
         video=record.video_uid,
         dataset=dataset,
@@ -217,7 +208,7 @@ def _blocks(record: _Record, tally: Tally) -> list[Block]:
                 f"{record.video_uid} line {number}",
             )
         else:
-            blocks.append(Block(start_s, end_s, found[3]))
+            blocks.append(Block(start_s=start_s, end_s=end_s, text=found[3]))
     return sorted(blocks, key=lambda block: (block.start_s, block.end_s))
 
 

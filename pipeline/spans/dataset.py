@@ -12,10 +12,8 @@ from pipeline.annotations.validate import check_clip
 from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.io.frame_store import names_of_video, open_frames
 from pipeline.io.storage import LocalFolder
-from pipeline.spans.project import MADE_BY, Layout, clips_of_video
+from pipeline.spans.project import MADE_BY, Layout, clips_of_video, events_of
 from pipeline.spans.records import Dialogue, VideoSpans, read_dialogues, read_spans
-
-OF_A_CLIP = ("clips", "start", "complete", "reset", "utterances", "lines past the video's end, left out")
 
 
 def project(
@@ -62,11 +60,11 @@ def project(
     for record in records:
         layout = _layout(record, frames_root, fps, max_clip_s, spans.name, problems)
         of_video: list[Dialogue | None] = [*said[record.video]] or [None]
-        for number, said_in_it in enumerate(of_video if layout else ()):
-            assert layout is not None
-            here: Counter[str] = Counter()
-            made = list(clips_of_video(record, said_in_it, layout, here))
-            counts.update(here if number == 0 else {name: here[name] for name in OF_A_CLIP})  # spans are counted once
+        if layout is None:
+            continue
+        events = events_of(record, layout.fps, layout.num_frames, counts)
+        for said_in_it in of_video:
+            made = list(clips_of_video(record, events, said_in_it, layout, counts))
             problems += _mistakes(made, path.name, out.name, len(clips))
             clips += made
     if problems:

@@ -112,10 +112,10 @@ class Layout:
 
 
 def clips_of_video(
-    record: VideoSpans, dialogue: Dialogue | None, layout: Layout, counts: Counter[str]
+    record: VideoSpans, events: Sequence[Event], dialogue: Dialogue | None, layout: Layout, counts: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    """Give a video's clips (docs/design.md §2), one after the other, with the state before each."""
-    events = events_of(record, layout.fps, layout.num_frames, counts)
+    """Give a video's clips (docs/design.md §2), one after the other, with the state before each; `events` are its
+    transitions."""
     lines = _lines_in(dialogue, layout, counts) if dialogue else []
     state = {step.id: "not_started" for step in record.steps}
     length = layout.max_clip_frames or layout.num_frames

@@ -102,7 +102,9 @@ def test_long_videos_are_cut_into_clips_with_the_state_before_each():
     )
     counts: Counter[str] = Counter()
     record = video(("S1", 1, 6), ("S2", 6, 8))
-    first, second = clips_of_video(record, dialogue, Layout(2, "frames/v.arrow", 20, 10), counts)
+    first, second = clips_of_video(
+        record, events_of(record, 2, 20, counts), dialogue, Layout(2, "frames/v.arrow", 20, 10), counts
+    )
     assert (first["start_frame_idx"], first["end_frame_idx"], first["initial_dst_state"]) == (0, 9, {})
     assert (second["start_frame_idx"], second["end_frame_idx"]) == (10, 19)
     assert second["initial_dst_state"] == {"S1": "in_progress"} and second["clip_idx"] == 1
@@ -124,7 +126,9 @@ def test_a_clip_says_how_its_spans_were_found_and_how_sure_the_least_sure_is():
 
     def certainty(*spans: Span) -> list[tuple[list[str], float | None]]:
         record = video().model_copy(update={"spans": spans})
-        clips = clips_of_video(record, None, Layout(2, "frames/v.arrow", 20, 10), Counter())  # 0 to 4.5 s, 5 to 9.5 s
+        clips = clips_of_video(
+            record, events_of(record, 2, 20, Counter()), None, Layout(2, "frames/v.arrow", 20, 10), Counter()
+        )  # 0 to 4.5 s, 5 to 9.5 s
         return [(clip["metadata"]["method"], clip["metadata"]["confidence"]) for clip in clips]
 
     sure, unsure = span(1, 2), span(3, 4, method="align", confidence=0.4)
