@@ -4,6 +4,7 @@ B batch, T tokens, F frames, K tokens a frame, S pixels a side, D hidden, G side
 of a native token before its projection.
 """
 
+from contextlib import nullcontext
 from math import isqrt
 
 import torch
@@ -37,7 +38,9 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
         frames = frames if num_frames else frames.new_zeros(1, 3, size, size)
         settings = self.prospect_settings
         trained = any(parameter.requires_grad for parameter in self.model.vision_model.parameters())
-        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+        # Under autocast a tower in bf16 would run its norms in float32, a third slower.
+        plainly = torch.autocast(frames.device.type, enabled=False) if self.dtype == torch.bfloat16 else nullcontext()
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()), plainly:
             chunks = [self._native_tokens(chunk, settings) for chunk in frames.split(settings.vision_chunk)]
         projection = self.model.connector.modality_projection
         tokens = torch.cat(chunks).to(projection.proj.weight.dtype)  # trained beside LoRA: float32 over a base in bf16
@@ -50,11 +53,12 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
         channels = zip(frames.unbind(1), settings.image_mean, settings.image_std, strict=True)
         pixels = torch.stack([(c.float() / 255 - mean) / std for c, mean, std in channels], 1)  # (F, 3, S, S)
         vision = self.model.vision_model
-        side = frames.shape[-1] // vision.patch_size
-        full = torch.ones(len(frames), side, side, dtype=torch.bool, device=frames.device)
-        # The parts of the tower one by one: its own forward masks frames that are all whole, and synchronises for it.
-        patches = vision.embeddings(pixel_values=pixels.to(self.dtype), patch_attention_mask=full)
-        patches = vision.post_layernorm(vision.encoder(inputs_embeds=patches).last_hidden_state)  # (F, patches, width)
+        # The parts of the tower one by one: its own forward masks frames that are all whole, and its embeddings look
+        # for each patch's position, for which a GPU is waited for; in bf16 some versions take a neighbour's.
+        embeddings = vision.embeddings
+        patches = embeddings.patch_embedding(pixels.to(self.dtype)).flatten(2).transpose(1, 2)  # (F, patches, width)
+        patches = patches + embeddings.position_embedding.weight
+        patches = vision.post_layernorm(vision.encoder(inputs_embeds=patches).last_hidden_state)
         connector = self.model.connector
         tokens: Tensor = connector.pixel_shuffle(patches, connector.scale_factor)  # (F, G*G, C)
         return pool_grid(tokens, settings.tokens_per_frame)
@@ -79,7 +83,11 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
         self._check(
             is_image.sum() == num_tokens, f"input_ids: <image> tokens do not match the frames, expected {expected}"
         )
-        return embeds.masked_scatter(is_image[..., None], features.to(embeds.dtype))
+        # By number rather than by masked_scatter, whose gradient waits for the GPU.
+        number = is_image.flatten().cumsum(0) * is_image.flatten()  # (B*T,) 1, 2, ... at <image> tokens, else 0
+        rows = features.flatten(0, 1).to(embeds.dtype)  # (F*K, D)
+        numbered = torch.cat([rows.new_zeros(1, rows.shape[1]), rows])
+        return torch.where(is_image[..., None], numbered.index_select(0, number).view_as(embeds), embeds)
 
     def _check(self, condition: Tensor, message: str) -> None:
         """Refuse a batch: at once on a CPU, on a GPU by an assertion in its own time, without synchronising."""
