@@ -87,30 +87,35 @@ class Speed:
         self._waited = self._elsewhere = 0.0
         self._start = now
 
-    def take(self, batches: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Take the batches of a step; count them, and how long they had to be waited for."""
-        start = time.perf_counter()
-        if not self._is_begun:
-            self._is_begun = True
-            self._restart(start)
-        taken = list(batches)
-        self._waited += time.perf_counter() - start
-        for batch in taken:
-            targets = batch["target_kind"] > 0  # (B, T)
-            lengths = batch["attention_mask"].sum(1).tolist()
-            num_frames = len(batch.get("features", batch["frames"]))
-            self._counts += torch.tensor(
-                [
-                    sum(lengths),
-                    targets.numel(),
-                    num_frames,
-                    int((targets[:, 1:] & ~targets[:, :-1]).sum()),  # a block's header is no target
-                    int((batch["update_labels"] >= 0).sum()),
-                    self._flops.step(lengths, int(targets.sum()), num_frames),
-                ],
-                dtype=torch.float64,
-            )
-        return taken
+    def take(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Hand on the batches of a step as they are asked for; count them, and how long they had to be waited for."""
+        while True:
+            start = time.perf_counter()
+            if not self._is_begun:
+                self._is_begun = True
+                self._restart(start)
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - start
+            if batch is None:
+                return
+            self._count(batch)
+            yield batch
+
+    def _count(self, batch: dict[str, Any]) -> None:
+        targets = batch["target_kind"] > 0  # (B, T)
+        lengths = batch["attention_mask"].sum(1).tolist()
+        num_frames = len(batch.get("features", batch["frames"]))
+        self._counts += torch.tensor(
+            [
+                sum(lengths),
+                targets.numel(),
+                num_frames,
+                int((targets[:, 1:] & ~targets[:, :-1]).sum()),  # a block's header is no target
+                int((batch["update_labels"] >= 0).sum()),
+                self._flops.step(lengths, int(targets.sum()), num_frames),
+            ],
+            dtype=torch.float64,
+        )
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:

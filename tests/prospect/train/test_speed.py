@@ -46,7 +46,8 @@ def test_cached_features_cost_no_flops():
 def test_rates_by_hand(monkeypatch):
     """Two batches; 14 s from the first that was asked for, of which 1 was spent waiting, and 2 elsewhere, which do not
     count: nor does an evaluation before."""
-    clock = iter([0, 90, 100, 101, 111, 113, 114, 120])  # evaluation; take to 101; elsewhere from 111 on; told at 114
+    # An evaluation; two batches and the end of them; elsewhere from 111 on; told at 114.
+    clock = iter([0, 90, 100, 100.5, 103, 103.5, 104, 104, 111, 113, 114, 120])
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
     model = DSTSmolVLM(with_tokens(grid_config(TOKENIZER), "x", 4))
     speed = Speed(ModelFlops.of(model), torch.device("cpu"))
@@ -58,7 +59,7 @@ def test_rates_by_hand(monkeypatch):
     }
     with speed.elsewhere():
         pass
-    assert speed.take(iter([batch, batch])) == [batch, batch]
+    assert list(speed.take(iter([batch, batch]))) == [batch, batch]
     with speed.elsewhere():
         pass
     assert speed.rates(lambda values: values, 1) == pytest.approx(
