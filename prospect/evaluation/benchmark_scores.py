@@ -21,7 +21,8 @@ rightly detects as completed, for which it has to give the instruction, the user
 identify that inside a window of 30 s centred on the true time.
 
 - `step_completion_30s`: the share of the reference's completions that have one of the same step, one to one, at most
-  15 s before or after. To have given the instruction is to have that step in progress in the model's own state.
+  15 s before or after. To have given the instruction is to have that step in progress in the model's own state. (If
+  instructions that nobody completes count as well is not said there; here they do not.)
 - `step_completion_told_30s`: those after which the assistant also said something, at the predicted completion or later,
   before the window ends. What it said is not read.
 
