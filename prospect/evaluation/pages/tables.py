@@ -8,8 +8,8 @@ from rich.table import Column, Table
 
 HEADLINES = (
     "should_update_dst_f1", "dst_update_f1", "dst_update_accuracy", "joint_state_accuracy", "joint_state_at_end",
-    "update_delay_s_median", "update_delay_s_p90", "when_to_speak_f1", "F1", "jaccard_index", "semantic_score",
-    "Bleu_4", "CIDEr", "METEOR",
+    "step_completion_30s", "update_delay_s_median", "update_delay_s_p90", "when_to_speak_f1", "F1", "jaccard_index",
+    "semantic_score", "Bleu_4", "CIDEr", "METEOR",
 )  # fmt: skip
 ERRORS = ("early", "late", "missed", "repeated", "spurious", "wrong_step", "wrong_transition")
 SPEECH_ERRORS = ("speech_missed", "speech_repeated", "speech_spurious")

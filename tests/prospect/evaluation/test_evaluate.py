@@ -132,6 +132,10 @@ def test_every_dataset_has_its_own_numbers():
     assert [recall("always_silent", dataset) for dataset in (None, "one", "two")] == [0.0, 0.0, 0.0]
     assert [(one["id"], one["dataset"]) for one in metrics["clips"]] == [("a", "one"), ("b", "two"), ("c", "two")]
     assert [one["metrics"]["should_update_dst_recall"] for one in metrics["clips"]] == [1.0, 0.0, 1.0]
+    assert [one["metrics"]["update_f1_per_second"] for one in metrics["clips"]] == [1.0, 0.0, 1.0]
+    of_all = metrics["rows"]["model"]["all"]
+    assert of_all["metrics"]["speak_nearest_time_diff_s"] == 30 / 5, "4 moments right, one is 30 s away from any"
+    assert of_all["intervals"]["update_f1_per_second"][1] == 1.0
     alone = evaluator.measure_rows({"model": model[:1]}, [model[0].clip])["rows"]["model"]
     assert list(alone["datasets"]) == ["one"] and alone["datasets"]["one"] == alone["all"]
 
@@ -147,7 +151,8 @@ def test_what_is_undefined_is_null_with_a_note():
     assert metrics["rows"]["always_silent"]["all"]["metrics"]["precision"] is None
     names = ("when_to_speak_precision", "redundant_rate", "semantic_score", "time_diff", "precision")
     assert metrics["notes"] == [
-        "undefined, hence null, of what the model wrote: frames_per_s",  # these streams took no time
+        "undefined, hence null, of what the model wrote: step_completion_30s, step_completion_told_30s, "  # none is due
+        "frames_per_s",  # these streams took no time
         "undefined in some of 1000 resamples, which are left out of the interval (none is given beyond 50): "
         + ", ".join(f"{name} {count}" for name in names),
     ]
