@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline.errors import ProspectError
-from prospect.commands.options import (
+from prospect.commands.endpoints import (
     BaseUrl,
     Concurrency,
     DryRun,
     EndpointModel,
-    Json,
     KeyFrom,
     Parameter,
     Retries,
     Timeout,
+    answered,
     client_of,
     parameters_of,
     require_endpoint,
+    tell_dry_run,
 )
+from prospect.commands.options import Json
 from prospect.commands.terminal import aside, clear_errors, print_json, progress_bar, tell
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ Embedding = Annotated[str, typer.Option(help="Sentence embeddings: all-minilm (p
 Least = Annotated[float, typer.Option(min=-1, max=1, help="align: cosine at which a block speaks for a step.")]
 Back = Annotated[float | None, typer.Option(min=0, help="align: price of going back in the steps; default: never.")]
 
-# endpoint; beside those of options.py
+# endpoint; beside those of endpoints.py
 Samples = Annotated[int | None, typer.Option(min=1, help="endpoint: answers to each question; default 1.")]
 Temperature = Annotated[float | None, typer.Option(min=0, help="endpoint: default 0, and 0.7 with several --samples.")]
 BlocksPerCall = Annotated[int | None, typer.Option(min=1, help="endpoint: blocks in a question; 60.")]
@@ -189,17 +191,10 @@ def _by_endpoint(
     )
     plan, cache = plan_questions(tasks, sampling, asked["blocks_per_call"] or BLOCKS_PER_CALL), AnswerCache(path)
     questions = plan.questions
-    num_missing = len(questions.missing(cache))
-    about = f"{len(questions.asked)} questions, {len(questions.asked) - num_missing} of them answered in {path}"
     if asked["dry_run"]:
-        tokens = questions.tokens(cache)
-        names = ("questions", "calls", "tokens_asked", "tokens_answered")
-        counts = dict(zip(names, (len(questions.asked), num_missing, *tokens), strict=True))
-        line = (
-            f"{about}: {num_missing} calls, about {tokens[0]} tokens to ask and {tokens[1]} to answer; none was asked"
-        )
-        print_json(counts) if json else tell(line)
+        tell_dry_run(questions, cache, json)
         return None
+    about = answered(questions, cache)
     stop = threading.Event()
     client = client_of(asked["base_url"], asked["model"], asked["key_from"], asked["timeout"], asked["retries"], stop)
     failed = ask(

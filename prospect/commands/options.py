@@ -1,11 +1,9 @@
 """Options that several commands have, and what they stand for."""
 
-import json
 import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,7 +12,6 @@ from pipeline.io.engine import LocalEngine
 from prospect.runs import CONFIG, find_checkpoint, run_of
 
 if TYPE_CHECKING:
-    from pipeline.endpoint.client import Client
     from pipeline.io.ray_engine import RayEngine
     from prospect.config import Config
     from prospect.evaluation.evaluate import Places
@@ -64,23 +61,6 @@ RunDataRoot = Annotated[Path | None, typer.Option(help="Where frames files are l
 VideoIds = Annotated[list[str] | None, typer.Option(help="Of these videos (or clips) alone; may be repeated.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many clips.")]
 Overwrite = Annotated[bool, typer.Option(help="Stream again over another evaluation's predictions.")]
-
-# Endpoints; None: its default, so that one that has no effect is noticed
-KEY_FROM = "OPENAI_API_KEY"
-OURS = ("model", "messages", "response_format", "stream", "n", "seed", "temperature")
-BaseUrl = Annotated[str | None, typer.Option(help="endpoint: OpenAI-compatible, e.g. http://localhost:8000/v1.")]
-EndpointModel = Annotated[str | None, typer.Option(help="endpoint: the model's name there.")]
-KeyFrom = Annotated[
-    str | None, typer.Option(help=f"endpoint: environment variable with the key; default {KEY_FROM}, if set.")
-]
-Parameter = Annotated[
-    list[str] | None,
-    typer.Option(help="endpoint: NAME=JSON sent besides, e.g. max_tokens=4096; null: not sent. Repeatable."),
-]
-Concurrency = Annotated[int | None, typer.Option(min=1, max=64, help="endpoint: questions at a time; 4.")]
-Retries = Annotated[int | None, typer.Option(min=0, max=20, help="endpoint: of what may pass; 5.")]
-Timeout = Annotated[float | None, typer.Option(min=0.1, help="endpoint: seconds for an answer; 120.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="endpoint: tell calls and tokens, ask nothing.")]
 
 
 def open_engine(name: str, workers: int, ray_address: str | None) -> "LocalEngine | RayEngine":
@@ -148,46 +128,3 @@ def places_of(
         ShardCache.of(settings or DataConfig()),
     )
     return places, out or ((run or Path()) / what / split)
-
-
-def require_endpoint(base_url: str | None, model: str | None) -> None:
-    """Raises ProspectError where it is not said which model is to be asked, and where."""
-    for name, value in (("base-url", base_url), ("model", model)):
-        if value is None:
-            raise ProspectError(f"--{name}: found none, expected one of an endpoint")
-
-
-def client_of(
-    base_url: str,
-    model: str,
-    key_from: str | None,
-    timeout_s: float | None,
-    retries: int | None,
-    stop: threading.Event,
-) -> "Client":
-    """Make the client of the endpoint that the options name.
-
-    Raises:
-        ProspectError: a URL or a key that cannot be sent, or no key where --key-from says.
-    """
-    from pipeline.endpoint.client import Client, Endpoint
-
-    key = os.environ.get(key_from or KEY_FROM, "").strip()
-    if key_from and not key:
-        raise ProspectError(f"--key-from {key_from}: found no such variable in the environment, expected the key in it")
-    endpoint = Endpoint(base_url, model, key or None, timeout_s or 120.0, 5 if retries is None else retries)
-    return Client(endpoint, stop)
-
-
-def parameters_of(words: Sequence[str]) -> dict[str, Any]:
-    """Read --parameter NAME=JSON; raises ProspectError for what is none, or is the command's own."""
-    parameters: dict[str, Any] = {}
-    for word in words:
-        name, _, text = word.partition("=")
-        if name in OURS:
-            raise ProspectError(f"--parameter {name}: is set by the command itself (--model, --temperature, --samples)")
-        try:
-            parameters[name] = json.loads(text)
-        except ValueError:
-            raise ProspectError(f"--parameter: found {word!r}, expected NAME=JSON, e.g. max_tokens=4096") from None
-    return parameters
