@@ -16,6 +16,9 @@ from prospect.data.decode import GREY, decode_frame
 from prospect.evaluation.calibrate import calibrate_checkpoint
 from prospect.evaluation.embeddings import Embedder
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, evaluate_contexts, join_ranks
+from prospect.evaluation.judge import fingerprint, read_shown, write_judge
+from prospect.evaluation.judge_question import Verdict
+from prospect.evaluation.judge_scores import Judge, judged_clip, judged_row
 from prospect.evaluation.predictions import read_prediction
 from prospect.evaluation.scores import by_dataset, measure
 from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
@@ -25,6 +28,8 @@ from prospect.stream.load import Overrides
 from prospect.stream.streamer import Streamer
 from tests.helpers.fakes import jpeg
 from tests.helpers.predictions import letters, prediction
+
+VERDICT = Verdict(analysis="Fine.", correctness=4, promptness=4, efficiency=4, overall=4)
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +110,32 @@ def test_all_overflow_policies_are_used(world, tmp_path, monkeypatch):
         }
         (path,) = (tmp_path / "out" / policy / "predictions" / "model").iterdir()
         assert read_prediction(path).settings["context"] == policy
+
+
+def test_a_judges_scores_stay_with_what_was_judged(world, tmp_path):
+    """An evaluation goes on, is made again from the beginning, and then is of other steps."""
+    out = tmp_path / "out"
+    sure = Overrides(
+        max_new_tokens=4, update_threshold=0.9, speak_threshold=0.1, max_actions=1
+    )  # untrained, p is near .5
+    options = {"limit": 1, "rows": (), "overrides": sure}
+    first = world.evaluator(out, **options).evaluate()
+    shown = read_shown(out, first, ["model"])
+    row = judged_row(fingerprint(shown), [judged_clip(one.clip_id, one.dataset, [VERDICT]) for one in shown])
+    write_judge(out, first, Judge("prospect.judge/1", "m", ["h"], [], "t", {}, 1, {"model": row}, []))
+    judged = json.loads((out / "metrics.json").read_text())
+    for overwrite in (False, True):
+        again = world.evaluator(out, overwrite=overwrite, **options).evaluate()
+        assert again["judge"] == judged["judge"] == json.loads((out / "metrics.json").read_text())["judge"]
+        assert again["rows"]["model"]["all"]["metrics"]["judge_overall"] == 4 and again["notes"] == first["notes"]
+        assert "judged by m at h" in (out / "report.html").read_text()
+    world.build(dst=[{"id": "S1", "name": "another step"}, {"id": "S2", "name": "one more"}])
+    other = world.evaluator(out, **options).evaluate()
+    assert "judge" not in other and "judge_overall" not in other["rows"]["model"]["all"]["metrics"]
+    assert other["notes"][-1].startswith(
+        "the scores of m, which judged these rows, are left out: model (its predictions"
+    )
+    assert "judged by m" not in (out / "report.html").read_text()
 
 
 REFERENCE = [(2, "S1->start"), (8, "aab")]
