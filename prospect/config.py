@@ -91,7 +91,8 @@ class DataConfig(Settings):
     max_consecutive_errors: Positive = 10
     """With skip: so many broken samples in a row stop the run all the same."""
     features: Path | None = None
-    """Folder of `prospect cache-features`: no frame is decoded, no vision tower run."""
+    """Folder of `prospect cache-features`: no frame is decoded, no vision tower run; a connector that is not frozen is
+    trained all the same."""
     blind: bool = False
     """Grey frames: what can be known without seeing."""
 
@@ -264,12 +265,11 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _features_are_fixed(self) -> "Config":
-        model = self.model
-        is_fixed = model.freeze_connector and (model.freeze_vision or model.lora)
+        is_fixed = self.model.freeze_vision or self.model.lora
         if self.data.features and (not is_fixed or self.data.blind):
             raise ValueError(
-                "data.features needs model.freeze_vision and model.freeze_connector (a trained one changes every "
-                "feature), and frames that are not blind"
+                "data.features needs model.freeze_vision (a trained tower changes every feature), and frames that are "
+                "not blind"
             )
         return self
 

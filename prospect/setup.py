@@ -22,7 +22,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.images import SHOWN_AS
 from prospect.config import Config, DataConfig
 from prospect.data.decode import DRAFT_GAP
-from prospect.data.features import FeatureStore
+from prospect.data.features import FEATURE_VERSION, FeatureStore, Stage
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.shard_cache import ShardCache
 from prospect.layout import HEADERS, LAYOUT_VERSION, Tokens
@@ -201,14 +201,20 @@ def open_features(config: Config, model: Any) -> FeatureStore | None:
     """
     if config.data.features is None:
         return None
-    return FeatureStore.open(config.data.features, feature_key(without_adapter(model), feature_dtype(config)))
+    key = feature_key(without_adapter(model), feature_dtype(config), feature_stage(config))
+    return FeatureStore.open(config.data.features, key)
 
 
 def feature_dtype(config: Config) -> str:
     return "bfloat16" if config.train.bf16 or config.model.dtype == "bfloat16" else "float32"
 
 
-def feature_key(model: Any, dtype: str) -> str:
+def feature_stage(config: Config) -> Stage:
+    """Say up to where features are computed once: to the first layer that is trained."""
+    return "projected" if config.model.freeze_connector else "pooled"
+
+
+def feature_key(model: Any, dtype: str, stage: Stage) -> str:
     """Digest all that a frame's feature depends on: weights, tokens a frame, normalisation, size and resize, dtype."""
     settings, size = model.prospect_settings, model.config.vision_config.image_size
     about = [
@@ -220,9 +226,10 @@ def feature_key(model: Any, dtype: str) -> str:
         "lanczos",
         SHOWN_AS,
         dtype,
+        FEATURE_VERSION,
     ]
     digest = hashlib.sha256(repr(about).encode())
-    for part in (model.model.vision_model, model.model.connector):
+    for part in (model.model.vision_model, *([model.model.connector] if stage == "projected" else [])):
         for name, tensor in sorted(part.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

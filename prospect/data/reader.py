@@ -39,6 +39,7 @@ class Item:
     sequence: TokenSequence
     images: list[bytes] | None  # JPEG or PNG of each frame, decoded when the batch is put together; None: grey frames
     features: torch.Tensor | None = None  # (F, K, D), cached: nothing is decoded
+    is_pooled: bool = False  # the features are pooled tokens (F, K, C), which the connector projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,12 @@ class SequenceReader(Dataset[Item | ProspectError]):
             sequence = self.layout(request, planned, sample)
             dataset: str = self.split.manifest.dataset
             where = self.split.where(row)
-            if self.features:
+            if self.features and sequence.frames:
                 images = self._images(sequence.frames[:1], planned, sample)
                 assert images  # the settings refuse blind features
                 features = self.features.read(dataset, sample.clip.frames_file, sequence.frames, images[0])
-                return Item(sample.key, dataset, where, sequence, [], self._as_tensor(features))
+                is_pooled = self.features.stage == "pooled"
+                return Item(sample.key, dataset, where, sequence, [], self._as_tensor(features), is_pooled)
             return Item(sample.key, dataset, where, sequence, self._images(sequence.frames, planned, sample))
         except ProspectError as error:
             raise named(error, self.split.where(row)) from None

@@ -119,6 +119,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         logits_to_keep: int | Tensor = 0,
         frames: Tensor | None = None,
         features: Tensor | None = None,
+        pooled: Tensor | None = None,
         target_kind: Tensor | None = None,
         update_labels: Tensor | None = None,
         speak_labels: Tensor | None = None,
@@ -132,6 +133,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
             attention_mask: int64 (B, T); in training right padding only, which causal attention never sees.
             frames: uint8 (F, 3, S, S), all of the batch, in row-major order of their <image> tokens.
             features: (F, K, D): of `encode_frames`, cached; in training in place of frames.
+            pooled: (F, K, C): of `pool_frames`, cached; in place of features where the connector is trained.
             target_kind: uint8 (B, T): 1 LM target, 2 DST target. Token t is predicted from position t-1.
             update_labels, speak_labels: int64 (B, T): -100, 0 or 1, read at position t itself; labelled together.
             target_places, decision_places: int64 (M,) and (N,): where there are such, in the flattened (B * T) batch;
@@ -144,7 +146,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
             assert input_ids is not None and update_labels is not None and speak_labels is not None
             if target_places is None or decision_places is None:
                 target_places, decision_places = label_places(target_kind, update_labels)
-            embeds = self._embed(input_ids, frames, features)
+            embeds = self._embed(input_ids, frames, features, pooled)
             labels = target_kind, update_labels, speak_labels, target_places, decision_places
             return self._training_forward(input_ids, embeds, attention_mask, *labels)
         if frames is not None:

@@ -20,11 +20,35 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
     def prospect_settings(self) -> ProspectSettings:
         return ProspectSettings.of(self.config)
 
+    @property
+    def pooled_width(self) -> int:
+        """C: of a token before its projection."""
+        width: int = self.config.vision_config.hidden_size * self.config.scale_factor**2
+        return width
+
     def encode_frames(self, frames: Tensor) -> Tensor:
         """Encode uint8 frames (F, 3, S, S): (F, K, D) in the projection's dtype. Every frame is kept, black or grey.
 
-        At the native K this is the parent's path to the bit (for F up to `vision_chunk`). The tower is run without
-        gradient when nothing in it is trained. F = 0 gives (0, K, D), with gradients of zero for DDP's sake.
+        At the native K this is the parent's path to the bit (for F up to `vision_chunk`). F = 0 gives (0, K, D), with
+        gradients of zero for DDP's sake.
+
+        Raises:
+            ValueError: as `pool_frames`.
+        """
+        count = len(frames)
+        return self.project(self.pool_frames(frames if count else frames.new_zeros(1, *frames.shape[1:])))[:count]
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Give what the language model reads, (F, K, D), of pooled tokens (F, K, C)."""
+        projection = self.model.connector.modality_projection
+        weight = projection.proj.weight  # trained beside LoRA: float32 over a base in bf16
+        features: Tensor = projection(pooled.to(weight.dtype))
+        return features
+
+    def pool_frames(self, frames: Tensor) -> Tensor:
+        """Give the pooled tokens before their projection, (F, K, C), of uint8 frames (F, 3, S, S), F at least 1.
+
+        The tower is run without gradient when nothing in it is trained.
 
         Raises:
             ValueError: frames of another size or dtype: features would silently be of another number or scale.
@@ -34,18 +58,12 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
             raise ValueError(
                 f"frames: found {frames.dtype} {tuple(frames.shape)}, expected torch.uint8 (F, 3, {size}, {size})"
             )
-        num_frames = frames.shape[0]
-        frames = frames if num_frames else frames.new_zeros(1, 3, size, size)
         settings = self.prospect_settings
         trained = any(parameter.requires_grad for parameter in self.model.vision_model.parameters())
         # Under autocast a tower in bf16 would run its norms in float32, a third slower.
         plainly = torch.autocast(frames.device.type, enabled=False) if self.dtype == torch.bfloat16 else nullcontext()
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()), plainly:
-            chunks = [self._native_tokens(chunk, settings) for chunk in frames.split(settings.vision_chunk)]
-        projection = self.model.connector.modality_projection
-        tokens = torch.cat(chunks).to(projection.proj.weight.dtype)  # trained beside LoRA: float32 over a base in bf16
-        features: Tensor = projection(tokens)  # (F, K, D)
-        return features[:num_frames]
+            return torch.cat([self._native_tokens(chunk, settings) for chunk in frames.split(settings.vision_chunk)])
 
     def _native_tokens(self, frames: Tensor, settings: ProspectSettings) -> Tensor:
         """Frames (F, 3, S, S) to pooled tokens before their projection: (F, K, C)."""
@@ -63,10 +81,15 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
         tokens: Tensor = connector.pixel_shuffle(patches, connector.scale_factor)  # (F, G*G, C)
         return pool_grid(tokens, settings.tokens_per_frame)
 
-    def _embed(self, input_ids: Tensor, frames: Tensor | None, features: Tensor | None = None) -> Tensor:
-        """Embeddings (B, T, D), at <image> tokens, row-major, the features of the frames or those given (F, K, D)."""
+    def _embed(
+        self, input_ids: Tensor, frames: Tensor | None, features: Tensor | None = None, pooled: Tensor | None = None
+    ) -> Tensor:
+        """Embeddings (B, T, D), at <image> tokens, row-major, the features of the frames, or those given (F, K, D), or
+        those of pooled tokens (F, K, C)."""
         embeds: Tensor = self.get_input_embeddings()(input_ids)
         is_image = input_ids == self.config.image_token_id  # (B, T)
+        if pooled is not None:
+            features = self.project(pooled)
         if features is not None:
             return self._with_features(embeds, is_image, features)
         if frames is None:

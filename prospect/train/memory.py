@@ -20,7 +20,7 @@ from transformers import SmolVLMConfig
 
 from prospect.config import Config, accumulation_steps
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.setup import feature_dtype, prepared
+from prospect.setup import feature_dtype, feature_stage, prepared
 
 OVERHEAD = 1.2e9  # bytes beyond what tensors take: CUDA context, libraries' workspaces, fragmentation
 BLOCK = 256  # values that share a scale in torchao's 8-bit states
@@ -155,12 +155,14 @@ def _count(model: Any) -> dict[str, int]:
 
 def _batch(model: Any, config: Config, shapes: Shapes) -> dict[str, Tensor]:
     table, num_frames = (shapes.sequences, shapes.tokens), shapes.sequences * shapes.frames
-    size, width = model.config.vision_config.image_size, model.config.text_config.hidden_size
+    size, count = model.config.vision_config.image_size, model.prospect_settings.tokens_per_frame
     ids = torch.zeros(table, dtype=torch.int64)
     frames = {"frames": torch.zeros(num_frames, 3, size, size, dtype=torch.uint8)}
     if config.data.features:
         dtype = getattr(torch, feature_dtype(config))
-        frames = {"features": torch.zeros(num_frames, model.prospect_settings.tokens_per_frame, width, dtype=dtype)}
+        is_pooled = feature_stage(config) == "pooled"
+        width = model.pooled_width if is_pooled else model.config.text_config.hidden_size
+        frames = {"pooled" if is_pooled else "features": torch.zeros(num_frames, count, width, dtype=dtype)}
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),

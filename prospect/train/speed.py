@@ -54,11 +54,12 @@ class ModelFlops:
         tower_passes = 3 if any(p.requires_grad for p in tower.parameters()) else 1
         projection = model.model.connector.modality_projection.proj
         projected = 2 * projection.in_features * projection.out_features * model.prospect_settings.tokens_per_frame
+        is_connector_trained = any(p.requires_grad for p in model.model.connector.parameters())
         return cls(
             token=2 * weights,
             attention=2 * text.num_hidden_layers * text.hidden_size,
             target=2 * text.hidden_size * text.vocab_size,
-            frame=(tower_passes * frame + 3 * projected) if encodes_frames else 0,
+            frame=encodes_frames * tower_passes * frame + (encodes_frames or is_connector_trained) * 3 * projected,
             passes=3 if is_text_trained else 2,
         )
 
@@ -104,7 +105,7 @@ class Speed:
     def _count(self, batch: dict[str, Any]) -> None:
         targets = batch["target_kind"] > 0  # (B, T)
         lengths = batch["attention_mask"].sum(1).tolist()
-        num_frames = len(batch.get("features", batch["frames"]))
+        num_frames = len(batch.get("pooled", batch.get("features", batch["frames"])))
         self._counts += torch.tensor(
             [
                 sum(lengths),

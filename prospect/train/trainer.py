@@ -42,7 +42,7 @@ from prospect.train.speed import ModelFlops, Speed
 
 logger = logging.getLogger(__name__)
 MODEL_INPUTS = (
-    "input_ids", "attention_mask", "frames", "features", "target_kind", "update_labels", "speak_labels",
+    "input_ids", "attention_mask", "frames", "features", "pooled", "target_kind", "update_labels", "speak_labels",
     "target_places", "decision_places",
 )  # fmt: skip
 

@@ -38,9 +38,17 @@ def test_flops_of_a_step_are_torchs_count_of_it(frozen, lora):
 
 def test_cached_features_cost_no_flops():
     model = DSTSmolVLM(with_tokens(grid_config(TOKENIZER), "x", 4))
+    model.model.connector.requires_grad_(False)
     without = ModelFlops.of(model, encodes_frames=False)
     assert without.step([10], 0, 0) == without.step([10], 0, 99) > 0
     assert ModelFlops.of(model).step([10], 0, 99) > without.step([10], 0, 99)
+
+
+def test_a_connector_trained_from_cached_features_is_counted():
+    model = DSTSmolVLM(with_tokens(grid_config(TOKENIZER), "x", 4))
+    cached = ModelFlops.of(model, encodes_frames=False)
+    projection = model.model.connector.modality_projection.proj.weight
+    assert cached.step([10], 0, 1) - cached.step([10], 0, 0) == 3 * 2 * projection.numel() * 4
 
 
 def test_rates_by_hand(monkeypatch):
