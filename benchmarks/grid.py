@@ -230,4 +230,5 @@ def _summary(values: Sequence[float | None]) -> str:
     if not there:
         return "–"
     missing = f", {len(values) - len(there)} undefined" if len(there) < len(values) else ""
-    return f"{mean(there):.3f} ({min(there):.3f} to {max(there):.3f}{missing})"
+    spread = f" ({min(there):.3f}-{max(there):.3f})" if len(there) > 1 else ""
+    return f"{mean(there):.3f}{spread}{missing}"

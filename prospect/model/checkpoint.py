@@ -27,6 +27,7 @@ MODEL_TYPES = ("smolvlm", "idefics3")  # the first SmolVLM is published as idefi
 DAMAGED = "copy or download the checkpoint again"
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
+DecisionTokens = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=3)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class ProspectSettings:
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
     vision_chunk: Count = 64  # most frames in one forward of the vision tower
+    decision_tokens: DecisionTokens | None = None  # of `Tokens.decision_tokens`; None: the model decides by heads
     extra: dict[str, Any] = field(default_factory=dict)  # the caller's: packing, frame_wrap, ...
 
     @classmethod
@@ -59,9 +61,16 @@ class ProspectSettings:
             text = json.dumps(
                 {"tokens_per_frame": native_tokens(config)} | {n: record[n] for n in ours & record.keys()}
             )
-            return replace(TypeAdapter(cls).validate_json(text), extra=extra)
+            settings = replace(TypeAdapter(cls).validate_json(text), extra=extra)
         except ValidationError as error:
             raise ProspectError(f"{where}: prospect: {'; '.join(problems_of(error))}; {DAMAGED}") from None
+        vocabulary = config.text_config.vocab_size
+        if any(token >= vocabulary for token in settings.decision_tokens or ()):
+            raise ProspectError(
+                f"{where}: prospect.decision_tokens: found {list(settings.decision_tokens or ())}, expected tokens "
+                f"below {vocabulary}; {DAMAGED}"
+            )
+        return settings
 
     def put_into(self, config: SmolVLMConfig) -> None:
         config.prospect = {
@@ -69,6 +78,7 @@ class ProspectSettings:
             "image_mean": list(self.image_mean),
             "image_std": list(self.image_std),
             "vision_chunk": self.vision_chunk,
+            **({"decision_tokens": list(self.decision_tokens)} if self.decision_tokens else {}),
             **self.extra,
         }
 
@@ -80,9 +90,11 @@ def read_config(
 
     Args:
         tokens_per_frame: None: what is remembered, else native.
+        extra: more to remember; with `decision_tokens` (None: heads) how to decide, else as it is remembered.
 
     Raises:
-        ProspectError: no SmolVLM checkpoint is there, or it cannot give that many tokens a frame.
+        ProspectError: no SmolVLM checkpoint is there, it cannot give that many tokens a frame, or was trained to decide
+            otherwise.
     """
     with loading_errors(where):
         record, _ = SmolVLMConfig.get_config_dict(where)
@@ -95,10 +107,19 @@ def read_config(
         config = SmolVLMConfig.from_dict(record | {"model_type": "smolvlm", "vision_config": vision})
         _check_sizes(where, config)
         processor = load_image_processor(where)
+        is_ours = hasattr(config, "prospect")
         saved = ProspectSettings.of(config, f"{where}/config.json")
+        decision_tokens = extra.get("decision_tokens", saved.decision_tokens)
+        if is_ours and (decision_tokens is None) != (saved.decision_tokens is None):
+            names = ("tokens", "heads") if saved.decision_tokens else ("heads", "tokens")
+            raise ProspectError(
+                "model.decide: found {1}, but {2} was trained to decide by {0}; set model.decide={0}, or begin with a "
+                "checkpoint that has not decided yet".format(*names, where)
+            )
         count = _checked_tokens(where, config, saved.tokens_per_frame if tokens_per_frame is None else tokens_per_frame)
         mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-        ProspectSettings(count, mean, std, vision_chunk, saved.extra | dict(extra)).put_into(config)
+        more = {name: value for name, value in extra.items() if name != "decision_tokens"}
+        ProspectSettings(count, mean, std, vision_chunk, decision_tokens, saved.extra | more).put_into(config)
         ProspectSettings.of(config, f"{where}/preprocessor_config.json")  # as the processor's numbers are new in it
     return config
 
@@ -114,9 +135,12 @@ def _check_sizes(where: str, config: SmolVLMConfig) -> None:
                 )
 
 
-def with_tokens(config: SmolVLMConfig, where: str, wanted: int | Literal["native"]) -> SmolVLMConfig:
-    """Give `config` with `wanted` tokens a frame in our settings; `where` goes into the error, as in `read_config`."""
-    ProspectSettings(_checked_tokens(where, config, wanted)).put_into(config)
+def with_tokens(
+    config: SmolVLMConfig, where: str, wanted: int | Literal["native"], decision_tokens: tuple[int, ...] | None = None
+) -> SmolVLMConfig:
+    """Give `config` with `wanted` tokens a frame, and those that decide, in our settings; `where` goes into the error,
+    as in `read_config`."""
+    ProspectSettings(_checked_tokens(where, config, wanted), decision_tokens=decision_tokens).put_into(config)
     return config
 
 

@@ -1,4 +1,4 @@
-"""LoRA by peft: adapters in the text model, the heads (and the connector, unless frozen) trained whole beside them.
+"""LoRA by peft: adapters in the text model; heads (and the connector, unless frozen) are trained whole beside them.
 
 A checkpoint is peft's own (adapter_config.json, adapter_model.safetensors) with the model's config.json, so that tokens
 a frame and normalisation are remembered. Every loader of this project merges it into its base on the way in.
@@ -58,13 +58,14 @@ def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool) -> Peft
         raise ProspectError(
             f"model.lora.targets: found {', '.join(unknown)}, expected linear layers of the text model, such as q_proj"
         )
-    whole = [*HEADS, *([] if freeze_connector else ["modality_projection"])]
+    heads = [] if model.decision_tokens else HEADS
+    whole = [*heads, *([] if freeze_connector else ["modality_projection"])]
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=rf".*\.text_model\..*\.({'|'.join(settings.targets)})",
-        modules_to_save=whole,
+        modules_to_save=whole or None,
     )
     with warnings.catch_warnings():  # peft asks for gradient checkpointing by its old name
         warnings.simplefilter("ignore", FutureWarning)

@@ -44,12 +44,12 @@ def test_a_second_call_runs_what_failed_was_cut_short_or_has_other_settings(grid
 
     done, told = run(grid, monkeypatch, capsys, tmp_path, [a, b], fails)
     assert done == every
-    assert "0.625 (0.500 to 0.750)" in told and "failed: b seed 0: out of luck" in told
+    assert "0.625 (0.500-0.750)" in told and "failed: b seed 0: out of luck" in told
     records = tmp_path / grid.RUNS
     records.write_bytes(records.read_bytes()[:-20])  # as SIGKILL leaves the last line
     done, told = run(grid, monkeypatch, capsys, tmp_path, [a, b], scored)
     assert done == [("b", 0), ("b", 1)] and "failed" not in told
-    assert told.count("0.625 (0.500 to 0.750)") == 2 and told.count("–") == 2
+    assert told.count("0.625 (0.500-0.750)") == 2 and told.count("–") == 2
     assert run(grid, monkeypatch, capsys, tmp_path, [a, b], scored)[0] == []
     other = grid.Cell("a", ("train.epochs=3",))
     assert run(grid, monkeypatch, capsys, tmp_path, [other, b], scored)[0] == [("a", 0), ("a", 1)]
