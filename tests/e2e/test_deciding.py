@@ -12,7 +12,7 @@ BY_TOKENS = [*TINY, "--set=name=tokens", "--set=model.decide=tokens", "--set=tra
 
 def test_a_run_that_decides_by_tokens_is_planned_trained_resumed_calibrated_evaluated_streamed_and_exported(toy):
     run = toy / "runs" / "tokens"
-    assert json.loads(succeed(toy, "plan", *BY_TOKENS, "--json"))["parameters"]["decision heads"] == 0
+    assert json.loads(succeed(toy, "plan", *BY_TOKENS, "--json"))["prediction"]["parameters"]["decision heads"] == 0
     assert "step 6 test: loss" in succeed(toy, "train", *BY_TOKENS)
     remembered = json.loads((run / "checkpoints" / "checkpoint-6" / "config.json").read_text())["prospect"]
     assert len({*remembered["decision_tokens"]}) == 3
@@ -30,10 +30,10 @@ def test_a_run_that_decides_by_tokens_is_planned_trained_resumed_calibrated_eval
     succeed(toy, "calibrate", "--checkpoint", run, "--limit", 3, "--confirm", 1)
     few = ("--limit", 1, "--update-threshold", 0.3, "--speak-threshold", 0.3)
     assert "joint_state_accuracy" in succeed(toy, "evaluate", "--checkpoint", run, *few)
-    clip = f"{toy}/data/toy/toyworld/test_training.json#0"
-    frames = next((toy / "data" / "toy" / "toyworld" / "frames").glob("*.arrow"))
-    succeed(toy, "stream", frames, "--checkpoint", run, "--clip", clip, "--end", 3, "--out", toy / "tokens.jsonl")
-    first = json.loads((toy / "tokens.jsonl").read_text().splitlines()[0])
+    world = toy / "data" / "toy" / "toyworld"
+    task = ("--clip", f"{world}/test_training.json#0", "--end", 3, "--out", toy / "tokens.jsonl")
+    succeed(toy, "stream", world / "frames" / "toy-test-0-00000.arrow", "--checkpoint", run, *task)
+    _, first, *_ = map(json.loads, (toy / "tokens.jsonl").read_text().splitlines())
     assert 0 < first["p_update"] + first["p_speak"] < 1, "two of three that add up to one"
     assert "out: SmolVLM weights" in succeed(toy, "export", "out", "--checkpoint", run)
     _, found = SmolVLMForConditionalGeneration.from_pretrained(toy / "out", output_loading_info=True)
