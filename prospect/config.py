@@ -16,6 +16,7 @@ from pipeline.io.storage import is_url
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Binary = Literal["balanced", "plain", "focal"]
 
 
 class Settings(BaseModel):
@@ -152,6 +153,8 @@ class ModelConfig(Settings):
     """Image tokens a frame: a square up to the model's own number, which is `native`."""
     vision_chunk: Positive = 64
     """Frames in one forward of the vision tower."""
+    decide: Literal["heads", "tokens"] = "heads"
+    """What says which block comes next: two heads of our own, or the LM head's logits of three tokens."""
     freeze_vision: bool = False
     """Leave the vision tower as it is."""
     freeze_connector: bool = False
@@ -178,11 +181,11 @@ class LossConfig(Settings):
     dst_gen: float = Field(default=1.0, ge=0)
     """Tokens of updates."""
     dst_binary: float = Field(default=1.0, ge=0)
-    """Decisions of should_update_dst."""
+    """Decisions whether the state changes (should_update_dst)."""
     speak_binary: float = Field(default=1.0, ge=0)
-    """Decisions of when_to_speak."""
-    balanced: bool = True
-    """ProAssist's mean of positives and negatives for the decisions; false: the plain mean."""
+    """Decisions whether to speak (when_to_speak)."""
+    binary: Binary = "balanced"
+    """How decisions are averaged: ProAssist's mean of positives and negatives, all alike, or Streamo's focal loss."""
 
 
 class TrainConfig(Settings):

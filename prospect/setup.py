@@ -86,15 +86,27 @@ def make_blueprint(config: Config) -> Blueprint:
     source, wanted = config.model.checkpoint, config.model.tokens_per_frame
     if source:
         source = checkpoint_folder(source, weights=False)
-        model_config = read_config(source, wanted, config.model.vision_chunk, {})
+        model_config = read_config(source, wanted, config.model.vision_chunk, _deciding(config, source))
         tokenizer: Any = load_tokenizer(source)
     else:
         assert config.model.preset is not None
         splits = open_splits(config, config.data.train_split)
         tokenizer = toy_tokenizer(text for split in splits for text in texts_of(split.index))
-        model_config = with_tokens(PRESETS[config.model.preset](tokenizer), config.model.preset, wanted)
+        preset = PRESETS[config.model.preset](tokenizer)
+        model_config = with_tokens(preset, config.model.preset, wanted, _decision_tokens(config, tokenizer))
     count = ProspectSettings.of(model_config).tokens_per_frame
     return Blueprint(tokenizer, Tokens(tokenizer, count, config.data.frame_wrap), model_config)
+
+
+def _deciding(config: Config, source: str) -> dict[str, tuple[int, ...] | None]:
+    """How a model of the checkpoint `source` is to decide, for `read_config`."""
+    return {
+        "decision_tokens": _decision_tokens(config, load_tokenizer(source)) if config.model.decide == "tokens" else None
+    }
+
+
+def _decision_tokens(config: Config, tokenizer: Any) -> tuple[int, ...] | None:
+    return Tokens(tokenizer, 1).decision_tokens(config.data.dst) if config.model.decide == "tokens" else None
 
 
 def texts_of(index: pl.DataFrame) -> Iterator[str]:
@@ -172,7 +184,7 @@ def load_model(
         vision_chunk=config.model.vision_chunk,
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
-        settings=remembered(config.data, training) | base,
+        settings=remembered(config.data, training) | base | _deciding(config, source),
     )
     if config.model.lora and config.model.lora.quantize == "4bit":
         quantize(model)

@@ -150,7 +150,7 @@ def _materialize(model: torch.nn.Module) -> None:
 def _count(model: Any) -> dict[str, int]:
     inner = model.model
     parts = {"vision tower": [inner.vision_model], "connector": [inner.connector], "text": [inner.text_model],
-             "LM head": [model.lm_head], "decision heads": [model.should_update_dst, model.when_to_speak]}  # fmt: skip
+             "LM head": [model.lm_head], "decision heads": model.heads}  # fmt: skip
     counts = {name: sum(p.numel() for m in modules for p in m.parameters()) for name, modules in parts.items()}
     if model.lm_head.weight is model.get_input_embeddings().weight:
         counts["LM head"] = 0  # tied: counted with the text

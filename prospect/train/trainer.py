@@ -30,7 +30,7 @@ from prospect.data.loader import Loader, MicroBatches, counts_of_steps, make_loa
 from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
 from prospect.data.reader import Readers
-from prospect.losses import TERMS, count_targets, total_loss
+from prospect.losses import TERMS, count_targets, focusing, total_loss
 from prospect.model.checkpoint import writing
 from prospect.model.lora import without_adapter
 from prospect.runs import STAGING
@@ -169,7 +169,7 @@ class ProspectTrainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         assert num_items_in_batch is not None  # from get_batch_samples
-        output = model(**_model_inputs(inputs))
+        output = model(**_model_inputs(inputs), focusing=focusing(self.loss_config))
         # DDP averages the ranks' gradients, and the counts are already those of all ranks.
         loss = total_loss(output.sums, num_items_in_batch, self.loss_config) * self.args.world_size
         self._losses.append((loss.detach(), self.state.global_step + 1, inputs["keys"]))
@@ -200,7 +200,7 @@ class ProspectTrainer(Trainer):
         if "loss" in logs:
             self._check_losses()
             sums, counts = self._sum_over_ranks(self._sums).cpu(), self._counts.cpu()
-            losses = named_losses(sums, counts, self.loss_config.balanced)
+            losses = named_losses(sums, counts, self.loss_config.binary)
             logs |= {name: value for name, value in losses.items() if value is not None}
             logs |= self.speed.rates(self._sum_over_ranks, self.args.world_size)
             if self.config.data.mix:
@@ -256,7 +256,7 @@ class ProspectTrainer(Trainer):
             for batch in self._loader(reader, MicroBatches(lambda: iter(batches), len(batches)), learns=False):
                 moved = self._prepare_inputs(batch)
                 with self._autocast():
-                    terms.add(moved, self.model(**_model_inputs(moved)))
+                    terms.add(moved, self.model(**_model_inputs(moved), focusing=focusing(self.loss_config)))
         self.model.train(was_training)
         total = MetricTerms()
         total.add_vector(self._sum_over_ranks(torch.from_numpy(terms.vector()).to(self.args.device)).cpu().numpy())
