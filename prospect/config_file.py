@@ -22,6 +22,10 @@ NO_TEXT = ("null", "~", "")  # YAML for nothing
 RETIRED = {  # settings of older runs
     "data.toy": "prospect make-toy renders the toy world, prospect build-shards makes its shards; leave the line out",
 }
+RENAMED: Mapping[tuple[str, Any], tuple[str, Any]] = {  # setting and value of older runs -> what they are now
+    ("data.dst", True): ("data.memory", "dst"),
+    ("data.dst", False): ("data.memory", "none"),
+}
 
 
 def find_config(name: str) -> Path:
@@ -69,6 +73,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply(record, override)
     _drop_retired(record, path)
+    _rename(record, path)
     return _validated(record, str(path))
 
 
@@ -157,12 +162,31 @@ def _is_text(key: str) -> bool:
 def _drop_retired(record: dict[str, Any], path: Path) -> None:
     """Leave out what older versions knew, and say so where it meant something."""
     for name, instead in RETIRED.items():
-        *sections, last = name.split(".")
-        section: Any = record
-        for part in sections:
-            section = section.get(part) if isinstance(section, dict) else None
-        if isinstance(section, dict) and last in section and section.pop(last) is not None:
+        section, last = _section_of(record, name)
+        if section and section.pop(last) is not None:
             warnings.warn(f"{path}: {name} is no setting any more and does nothing: {instead}", stacklevel=3)
+
+
+def _rename(record: dict[str, Any], path: Path) -> None:
+    """Take what older versions named otherwise for what it is now, and say so."""
+    for (name, value), (now, its_value) in RENAMED.items():
+        section, last = _section_of(record, name)
+        new = now.rpartition(".")[2]
+        if section and section[last] is value and new not in section:
+            del section[last]
+            section[new] = its_value
+            warnings.warn(
+                f"{path}: {name}: {as_yaml(value)} is now {now}: {its_value}, and is taken as that", stacklevel=3
+            )
+
+
+def _section_of(record: dict[str, Any], name: str) -> tuple[dict[str, Any] | None, str]:
+    """The section in which the setting `name` stands, None where it does not; the last word of its name."""
+    *sections, last = name.split(".")
+    section: Any = record
+    for part in sections:
+        section = section.get(part) if isinstance(section, dict) else None
+    return (section if isinstance(section, dict) and last in section else None), last
 
 
 def _explain(detail: Mapping[str, Any]) -> str:

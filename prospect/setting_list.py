@@ -35,6 +35,7 @@ ASKED_AS = {  # what people call it -> what it is called here
     "data_root": "data.root",
     "output_dir": "runs",
     "lora_r": "model.lora.rank",
+    "dst": "data.memory (none: no DST turns and no state, a model that only speaks)",
 }
 
 

@@ -15,7 +15,7 @@ from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.io.frame_store import open_named, search_roots
 from pipeline.io.records import read_whole, shown
 from pipeline.io.yaml_text import read_yaml
-from prospect.layout import state_after
+from prospect.carried import state_after
 
 MOST_BYTES = 256 << 10  # of a list of steps: more than any window holds
 ONE_LINE = re.compile(r"[^\r\n]+")  # a step's name, as in annotations
@@ -32,6 +32,8 @@ class Task:
     last_frame: int | None = None  # inclusive; None: to the source's end
     fps: float | None = None  # of the clip; None: of any other task
     files: tuple[Path, ...] = ()  # that it was read from
+    goal: str = ""
+    progress: str = ""  # annotated summary of what was done before; "": none
 
 
 def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | None) -> Task:
@@ -123,4 +125,14 @@ def task_of_clip(place: str, start: int | None = None) -> Task:
 def _task(clip: Clip, first: int) -> Task:
     before = [turn for turn in clip.turns if turn.end_frame is not None and turn.end_frame < first]
     turns = [turn for turn in clip.turns if turn.role == "system" or (turn.role == "user" and turn not in before)]
-    return Task(clip.steps, state_after(clip.state, before), tuple(turns), first, clip.end_frame, clip.fps)
+    told = [progress.text for progress in clip.progress if progress.frame < first]
+    return Task(
+        clip.steps,
+        state_after(clip.state, before),
+        tuple(turns),
+        first,
+        clip.end_frame,
+        clip.fps,
+        goal=clip.goal,
+        progress=told[-1] if told else "",
+    )

@@ -41,13 +41,13 @@ def test_key_is_readable_unique_and_short():
     ("data", "message"),
     [
         (b"{", "shard a: found no JSON"),
-        (b'{"format": "other/1"}', "shard a: format: found 'other/1', expected 'prospect.turn/2'"),
+        (b'{"format": "other/1"}', "shard a: format: found 'other/1', expected 'prospect.turn/3'"),
         (
             b'{"format": "prospect.turn/1"}',
             "shard a: format: found 'prospect.turn/1', expected .*; build the shards again: prospect build-shards --force",
         ),
-        (b'{"format": "prospect.turn/2"}', "shard a: clip: found nothing, expected this key"),
-        (b"[]", "shard a: format: found 'list', expected 'prospect.turn/2'"),
+        (b'{"format": "prospect.turn/3"}', "shard a: clip: found nothing, expected this key"),
+        (b"[]", "shard a: format: found 'list', expected 'prospect.turn/3'"),
     ],
 )
 def test_what_is_no_sample_is_refused_by_name(data, message):

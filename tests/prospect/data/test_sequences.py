@@ -51,7 +51,7 @@ def test_another_version_of_the_layout_changes_it(planned, monkeypatch):
 
 def test_without_dst_it_changes_and_so_does_the_plan_that_is_cached(planned):
     *rest, data = planned
-    without = data.model_copy(update={"dst": False})
+    without = data.model_copy(update={"memory": "none"})
     assert table_fingerprint(*rest, without) != table_fingerprint(*planned)
     longer, shorter = cached_table(*planned), cached_table(*rest, without)
     assert (shorter["num_tokens"] < longer["num_tokens"]).all(), "not the plan that is there"

@@ -55,7 +55,7 @@ def run(
     packing: str = "clip",
     max_seq_len: int = 300,
     split: Split | None = None,
-    dst: bool = True,
+    memory: str = "dst",
     margin: int = 0,
     **changes,
 ) -> Audit:
@@ -63,7 +63,7 @@ def run(
     tokenizer = toy_tokenizer([turn.text for clip in clips_of(split.index) for turn in clip.turns])
     tokens = Tokens(tokenizer, 1)
     blueprint = Blueprint(tokenizer, tokens, with_tokens(toy_config(tokenizer), "toy", 1))
-    data = DataConfig(packing=packing, max_seq_len=max_seq_len, reserve=120, dst=dst, event_margin=margin)
+    data = DataConfig(packing=packing, max_seq_len=max_seq_len, reserve=120, memory=memory, event_margin=margin)
     reader = SequenceReader(split, sequence_table(split, tokens, data), tokens, data, 64, None)
     reader = dataclasses.replace(reader, **changes)
     return audit(reader, blueprint, valid_clips(root / "data" / "x" / "train_training.json"))
@@ -83,7 +83,7 @@ def test_what_is_right_passes_every_check(root, packing):
 
 
 def test_the_baseline_without_dst_passes_too(root):
-    assert fired(run(root, dst=False, max_seq_len=230)) == {}
+    assert fired(run(root, memory="none", max_seq_len=230)) == {}
 
 
 def test_parts_pass_too(root):

@@ -31,8 +31,8 @@ def streamer_of(folder):
 
 
 def test_window_reserve_and_transitions_are_the_checkpoints_own(streamer_of):
-    found = streamer_of(max_seq_len=999, reserve=77, dst=False, transitions=["complete"], layout=LAYOUT_VERSION)
-    assert (found.settings.max_seq_len, found.settings.reserve, found.settings.dst) == (999, 77, False)
+    found = streamer_of(max_seq_len=999, reserve=77, memory="none", transitions=["complete"], layout=LAYOUT_VERSION)
+    assert (found.settings.max_seq_len, found.settings.reserve, found.settings.memory) == (999, 77, "none")
     assert found.transitions == ("complete",)
     assert streamer_of().transitions == ("start", "complete"), "of one that remembers none, those that there are"
 

@@ -175,11 +175,11 @@ def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):
 
 
 def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(folder):
-    done = run(folder, "no-dst", "data.dst=false", *STEPS)
+    done = run(folder, "no-dst", "data.memory=none", *STEPS)
     names = {name for entry in logged(done) for name in entry}
     assert "lm_loss" in names and "dst_gen_loss" not in names, "a loss without targets is no perfect loss"
     streamer = load_streamer(str(done.folder))
-    assert not streamer.settings.dst
+    assert streamer.settings.memory == "none"
     places = Places((f"{folder}/shards/x/train",), folder / "data")
     evaluator = ProspectEvaluator(
         str(done.folder),
@@ -189,12 +189,12 @@ def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(fol
         overrides=Overrides(update_threshold=0.0, max_new_tokens=4),
     )
     evaluator.stream(evaluator.clips(), evaluator.rows, PartialState())
-    assert evaluator.rows == ("model", "blind", "text_only") and "trained without DST" in evaluator.notes[0]
+    assert evaluator.rows == ("model", "blind", "text_only") and "trained without a memory" in evaluator.notes[0]
     found = [json.loads(path.read_text())["dst"]["frames"] for path in (folder / "evaluated").rglob("model/v*.json")]
     assert [len(frames) for frames in found] == [12, 13] or [len(frames) for frames in found] == [13, 12]
     assert not any(action["role"] == "dst_update" for frames in found for f in frames for action in f["actions"])
-    with pytest.raises(ProspectError, match="dst: false needs packing: clip"):
-        run(folder, "no-dst-turn", "data.dst=false", "data.packing=turn")
+    with pytest.raises(ProspectError, match="memory: none needs packing: clip"):
+        run(folder, "no-dst-turn", "data.memory=none", "data.packing=turn")
 
 
 @pytest.mark.parametrize(("poison", "found"), [(float("nan"), "nan"), (float("inf"), "inf"), (1e9, r"\d{6}")])
