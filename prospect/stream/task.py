@@ -36,7 +36,7 @@ class Task:
     progress: str = ""  # annotated summary of what was done before; "": none
 
 
-def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | None) -> Task:
+def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | None, goal: str | None = None) -> Task:
     """Give the task that the options name; `start` and `end` (inclusive) outdo the clip's frames.
 
     A start inside a clip has the state after the updates before it, and of the user lines those at or after it.
@@ -52,7 +52,9 @@ def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | 
     if last is not None and last < first:
         raise ProspectError(f"--start {first} --end {last}: found no frame between them, expected start <= end")
     files = (steps,) if steps else (Path(clip.partition("#")[0]),) if clip else ()
-    return replace(task, first_frame=first, last_frame=last, files=files)
+    return replace(
+        task, first_frame=first, last_frame=last, files=files, goal=task.goal if goal is None else goal.strip()
+    )
 
 
 def task_of_steps(path: Path) -> Task:
