@@ -79,7 +79,11 @@ def annotated(tmp_path, clips, **settings):
 
 
 PROMPT = "You are a proactive assistant helping with task completion. Task Steps: - S1: S2:"
-NO_UPDATES = [turn for turn in RAW_CLIP["conversation"] if turn["role"] != "DST_UPDATE"]
+NO_UPDATES = [
+    {key: value for key, value in turn.items() if key != "dst_state"}
+    for turn in RAW_CLIP["conversation"]
+    if turn["role"] != "DST_UPDATE"
+]
 CUT = {"memory": "summary", "max_seq_len": 62, "reserve": 10}
 
 

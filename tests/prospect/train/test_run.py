@@ -18,6 +18,7 @@ from prospect.data.decode import decode_frame
 from prospect.data.features import FeatureStore, _opened
 from prospect.data.index import read_split
 from prospect.evaluation.evaluate import Places, ProspectEvaluator
+from prospect.evaluation.predictions import read_prediction
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.runs import checkpoints
 from prospect.setup import load_model
@@ -33,6 +34,7 @@ WAYS = {
     "lora": ["model.lora={rank: 2, dropout: 0.1}", "train.learning_rate=0.01"],
     "lora-bf16": ["model.lora.rank=2", "model.dtype=bfloat16", "train.bf16=true", "train.learning_rate=0.01"],
     "8bit": ["train.optimizer=adamw_8bit", "model.dtype=bfloat16", "train.learning_rate=0.001"],
+    "summary": ["data.memory=summary", "data.max_seq_len=110", "data.reserve=24", "data.knowledge=none"],
     "checkpointing": ["train.gradient_checkpointing=true", "model.lora.rank=2", "train.learning_rate=0.01"],
 }
 
@@ -172,6 +174,28 @@ def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):
     run_cache_features(config, lambda *step: None)
     with pytest.raises(ProspectError, match="found no features of this model"):
         run(folder, "f2", *FROZEN, f"data.features={folder}/features2", "train.seed=7")
+
+
+def test_a_baseline_that_writes_summaries_learns_them_and_its_own_are_in_its_predictions(folder):
+    cut = ["data.max_seq_len=110", "data.reserve=24"]
+    done = run(folder, "summaries", "data.memory=summary", *cut, *STEPS)
+    assert load_streamer(str(done.folder)).settings.memory == "summary"
+    places = Places((f"{folder}/shards/x/train",), folder / "data")
+    evaluator = ProspectEvaluator(str(done.folder), places, out=folder / "summarized", limit=2, rows=("oracle_state",))
+    rows = evaluator.evaluate()["rows"]
+    predicted = {row: [read_prediction(path) for path in sorted((folder / "summarized" / "predictions" / row).iterdir())]
+                 for row in ("model", "oracle_state")}  # fmt: skip
+    for row, predictions in predicted.items():
+        restarts = [r for prediction in predictions for r in prediction.frames if r.is_restart]
+        assert len(restarts) == rows[row]["all"]["metrics"]["num_restarts"] > 0
+        assert all(r.summary is not None for r in restarts)
+    told = [r.summary for prediction in predicted["oracle_state"] for r in prediction.frames if r.is_restart]
+    assert {*told} <= {"Nothing is done yet.", "Now: Take it.", "Done: Take it. Now: Put it."} and len({*told}) > 0
+    measured = rows["model"]["all"]["metrics"]
+    of_state = [name for name in measured if "dst" in name or name.startswith(("joint_state", "update_delay"))]
+    assert len(of_state) == 9 and all(measured[name] is None for name in of_state)
+    assert measured["when_to_speak_recall"] is not None and measured["missed"] == 0
+    assert all(rows["always_silent"]["all"]["metrics"][name] is None for name in of_state)
 
 
 def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(folder):
