@@ -19,12 +19,11 @@ PACKAGED = tuple(Path(__file__).parents[n] / "configs" for n in (0, 1))  # of an
 FIX = "name a config (make one with prospect init)"
 MOST_BYTES = 1 << 20  # of a config
 NO_TEXT = ("null", "~", "")  # YAML for nothing
-RETIRED = {  # settings of older runs
-    "data.toy": "prospect make-toy renders the toy world, prospect build-shards makes its shards; leave the line out",
+RENAMED = {  # settings of older runs that mean the same under another name: that name, and each value's there
+    "data.dst": ("memory", {True: "dst", False: "none"}),
 }
-RENAMED: Mapping[tuple[str, Any], tuple[str, Any]] = {  # setting and value of older runs -> what they are now
-    ("data.dst", True): ("data.memory", "dst"),
-    ("data.dst", False): ("data.memory", "none"),
+RETIRED = {  # settings of older runs that mean nothing any more
+    "data.toy": "prospect make-toy renders the toy world, prospect build-shards makes its shards; leave the line out",
 }
 
 
@@ -72,8 +71,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ProspectError(f"{path}: found {type(record).__name__}, expected sections such as data:, model:, train:")
     for override in overrides:
         _apply(record, override)
-    _drop_retired(record, path)
-    _rename(record, path)
+    _drop_old(record, path)
     return _validated(record, str(path))
 
 
@@ -159,34 +157,25 @@ def _is_text(key: str) -> bool:
     return bool({*kinds} & {str, Path})
 
 
-def _drop_retired(record: dict[str, Any], path: Path) -> None:
-    """Leave out what older versions knew, and say so where it meant something."""
+def _drop_old(record: dict[str, Any], path: Path) -> None:
+    """Say what older versions knew in today's names; leave out what has none, and tell where it meant something."""
+    for name, (now, values) in RENAMED.items():
+        section, last = _section_of(name, record)
+        if isinstance(section.get(last), bool):
+            section.setdefault(now, values[section.pop(last)])
     for name, instead in RETIRED.items():
-        section, last = _section_of(record, name)
-        if section and section.pop(last) is not None:
+        section, last = _section_of(name, record)
+        if section.pop(last, None) is not None:
             warnings.warn(f"{path}: {name} is no setting any more and does nothing: {instead}", stacklevel=3)
 
 
-def _rename(record: dict[str, Any], path: Path) -> None:
-    """Take what older versions named otherwise for what it is now, and say so."""
-    for (name, value), (now, its_value) in RENAMED.items():
-        section, last = _section_of(record, name)
-        new = now.rpartition(".")[2]
-        if section and section[last] is value and new not in section:
-            del section[last]
-            section[new] = its_value
-            warnings.warn(
-                f"{path}: {name}: {as_yaml(value)} is now {now}: {its_value}, and is taken as that", stacklevel=3
-            )
-
-
-def _section_of(record: dict[str, Any], name: str) -> tuple[dict[str, Any] | None, str]:
-    """The section in which the setting `name` stands, None where it does not; the last word of its name."""
+def _section_of(name: str, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The section of `record` that would hold the setting, empty where there is none, and its name there."""
     *sections, last = name.split(".")
     section: Any = record
     for part in sections:
         section = section.get(part) if isinstance(section, dict) else None
-    return (section if isinstance(section, dict) and last in section else None), last
+    return section if isinstance(section, dict) else {}, last
 
 
 def _explain(detail: Mapping[str, Any]) -> str:

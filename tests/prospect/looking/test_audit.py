@@ -90,23 +90,23 @@ def test_the_baseline_without_dst_passes_too(root):
     assert fired(run(root, memory="none", max_seq_len=230)) == {}
 
 
-@pytest.mark.parametrize("knowledge", ["steps", "none"])
+@pytest.mark.parametrize(("knowledge", "window"), [("steps", 380), ("none", 360)])
 @pytest.mark.parametrize("told", [False, True])
-def test_summaries_pass_too(root, told, knowledge):
+def test_summaries_pass_too(root, told, knowledge, window):
     if told:
         annotated = clips()
         annotated[0]["conversation"][3]["progress"] = "It was taken <image>."
         annotated[1] |= {"initial_progress": "Begun.", "goal": "Make tea"}
         (root / "data" / "x" / "train_training.json").write_text(json.dumps(annotated))
         build_split(root / "data", "x", "train", root / "shards", options=Options(max_silent_frames=4), force=True)
-    found = run(root, max_seq_len=430, memory="summary", knowledge=knowledge)
+    found = run(root, max_seq_len=window, memory="summary", knowledge=knowledge)
     assert fired(found) == {}
     assert found.looked_at["summaries"] > 2 * len(clips()), "this window cuts the clips into parts"
 
 
 def test_a_summary_of_another_moment_and_one_that_is_not_learned(root, monkeypatch):
     monkeypatch.setattr(layout, "summary_before", lambda clip, frame: clip.progress[-1].text)
-    found = fired(run(root, max_seq_len=430, memory="summary"))
+    found = fired(run(root, max_seq_len=380, memory="summary"))
     assert set(found) == {"leaks", "summaries"}
     monkeypatch.undo()
 
@@ -116,7 +116,7 @@ def test_a_summary_of_another_moment_and_one_that_is_not_learned(root, monkeypat
             sequence.target_kind[-2] = 0
 
     spoil(monkeypatch, change)
-    assert list(fired(run(root, max_seq_len=430, memory="summary"))) == ["targets"]
+    assert list(fired(run(root, max_seq_len=380, memory="summary"))) == ["targets"]
 
 
 def test_parts_pass_too(root):
