@@ -39,7 +39,7 @@ CHECKS = {
     "classes": "positives and negatives of each head that is trained",
     "labels": "each decision's label: positive at the last frame of an event's range, silence at every other",
     "contradictions": "no decision with two labels; what a label announces comes next",
-    "targets": "text and <end_of_utterance> of updates and utterances supervised, nothing else",
+    "targets": "text and <end_of_utterance> of updates, utterances and summaries supervised, nothing else",
     "images": "<image> tokens as many as the model's, ids inside its vocabulary",
     "truncation": "every frame and every text of a clip in its sequences, none over max_seq_len",
     "states": "the states of samples and parts are the replayed ones",

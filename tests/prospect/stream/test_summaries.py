@@ -5,10 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pipeline.annotations.clips import Progress, task_prompt
+from pipeline.annotations.clips import Progress, Step, task_prompt
 from prospect.carried import as_learned
 from prospect.evaluation.replay import encoded, stream_clip
 from prospect.layout import cut_parts, start_prompt
+from prospect.stream.live import unheard
+from prospect.stream.streamer import StreamSettings
+from prospect.stream.task import Task, task_of
 from tests.helpers.fakes import make_clip
 from tests.helpers.models import random_frames
 from tests.helpers.streams import TURNS, one_pass, streamer, with_bias
@@ -112,3 +115,13 @@ def test_updates_are_never_written_and_the_windows_rule_is_that_of_training(mode
     only = run(with_bias(model, -9, -9), tokens, replace(clip, turns=(TURNS[0],)), **NARROW)
     assert next(record.frame for record in only if record.is_restart) == first.last_frame + 1
     assert torch.isfinite(torch.tensor([record.p_speak for record in only])).all()
+
+
+def test_what_of_a_task_a_model_is_not_told_is_said():
+    task = Task((Step("S1", "Boil"),), {"S1": "not_started"}, goal="Make tea")
+    assert list(unheard(StreamSettings(), task)) == []
+    (steps,) = unheard(StreamSettings(memory="none", knowledge="goal"), task)
+    assert steps == "the checkpoint was trained with data.knowledge goal: it is not told the task's steps"
+    (goal,) = unheard(StreamSettings(memory="none", knowledge="goal"), Task())
+    assert goal.endswith("the task has none: pass --goal")
+    assert task_of(None, None, None, None, " Make tea ").goal == "Make tea"
