@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.annotations.clips import Clip
 from pipeline.annotations.dst import Update, format_updates, parse_updates
-from prospect.layout import frame_groups, state_after
+from prospect.carried import state_after
+from prospect.layout import frame_groups
 from prospect.train.metrics import MetricTerms
 
 
