@@ -144,9 +144,9 @@ def number(request: Request, key: str, least: int = 0, most: int = 1 << 31) -> i
     return found
 
 
-async def frame(request: Request, frames: FrameFile) -> Response:
-    """Answer with the frame that `index` names, as a JPEG at its true aspect, `h` pixels high at most."""
-    index, height = number(request, "index"), number(request, "h", 16, MOST_HEIGHT)
+async def frame(request: Request, frames: FrameFile, key: str = "index") -> Response:
+    """Answer with the frame that `key` of the path names, as a JPEG at its true aspect, `h` pixels high at most."""
+    index, height = number(request, key), number(request, "h", 16, MOST_HEIGHT)
     assert index is not None
     jpeg = await run_in_threadpool(partial(frame_jpeg, frames, index, height))
     return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": f"private, max-age={KEEP_S}"})

@@ -9,6 +9,11 @@ export function clock(seconds, digits = 1) {
   return seconds < 0 && whole ? `−${told}` : told;
 }
 
+// 2.5 -> "2.5 s", 75.3 -> "1:15"
+export function duration(seconds) {
+  return seconds < 60 ? `${Number(seconds.toFixed(1))} s` : clock(seconds, 0);
+}
+
 // "S3 Place the red rod"; the id alone where the step has no name.
 export function stepName(steps, id) {
   const step = steps.find(one => one.id === id);
