@@ -56,9 +56,17 @@ def test_what_is_not_there_is_named(root):
     assert "--predictions none: no such folder" in fail(root, "review", "data", "--predictions", "none")
 
 
+class Without:
+    """An environment without starlette."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "starlette":
+            raise ModuleNotFoundError(f"No module named {name!r}", name="starlette")
+
+
 def test_a_missing_package_is_named_with_what_installs_it(root, monkeypatch):
     for module in [name for name in sys.modules if name.startswith(("prospect.web", "starlette"))]:
         monkeypatch.delitem(sys.modules, module)
-    monkeypatch.setitem(sys.modules, "starlette", None)
+    monkeypatch.setattr(sys, "meta_path", [Without(), *sys.meta_path])
     told = fail(root, "review", "data")
     assert "this command needs the package starlette" in told and "pip install 'prospect-vlm[pages]'" in told

@@ -42,6 +42,7 @@ class Entry:
     on_disk: str  # its text in the file now
     margin: str  # the space before its first line
     drafts: list[Draft]
+    saved: Draft  # the one that `on_disk` is
     at: int = 0  # the draft that is shown
     revision: int = 0  # grows with every change: whoever shows an older one has to look again
 
@@ -56,7 +57,7 @@ class Entry:
 
     @property
     def is_changed(self) -> bool:
-        return self.text != self.on_disk
+        return self.draft is not self.saved
 
 
 @dataclass(slots=True)
@@ -125,7 +126,7 @@ class Documents:
                 if not isinstance(raw, dict):
                     raise ProspectError(f"{file.name} entry {index}: found no object, expected a clip; mend it by hand")
                 draft = draft_of(raw) if file.kind == "clips" else spans_draft(raw)
-                file.open[index] = Entry(text, text, margin_of(file.text, file.places[index][0]), [draft])
+                file.open[index] = Entry(text, text, margin_of(file.text, file.places[index][0]), [draft], draft)
             return file.open[index]
 
     @contextmanager
@@ -172,9 +173,9 @@ class Documents:
                     "here. Reload reads it again; where this entry is the same in it, your changes go on"
                 )
             start, end = file.places[index]
-            text = file.text[:start] + entry.text + file.text[end:]
-            self._write(file, text)
-            entry.on_disk = entry.text
+            written = entry.text
+            self._write(file, file.text[:start] + written + file.text[end:])
+            entry.on_disk, entry.saved = written, entry.draft
             entry.revision += 1
 
     def reload(self, file: AnnotationFile, drop: tuple[int, int] | None = None) -> None:
