@@ -11,7 +11,7 @@
 import {svg} from "./dom.js";
 import {short} from "./text.js";
 
-export const ROW = 26, BAR = 20, CURVE = 84, PICTURES = 64, LETTER = 6.7, LEAST_WIDTH = 5, HANDLE = 9;
+export const ROW = 26, BAR = 20, CURVE = 84, PICTURES = 64, LETTER = 6.7, LEAST_WIDTH = 5, HANDLE = 9, MARK = 16;
 const STEPS_S = [.1, .2, .5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
 // Marks that differ by shape too, around (0, 0), 12 pixels wide.
@@ -56,16 +56,18 @@ export function drawLane(lane, view, chosen) {
 }
 
 function drawItem(item, view, end, isChosen) {
-  const left = view.x(item.from), width = Math.max(view.x(item.to) - left, LEAST_WIDTH);
+  const hasMark = item.shape && item.shape !== "bar", mark = view.x(item.at ?? item.to);
+  let left = view.x(item.from), width = Math.max(view.x(item.to) - left, LEAST_WIDTH);
+  const isThin = hasMark && width < MARK;  // a pill around its mark, which can be hit
+  if (isThin) [left, width] = [mark - MARK / 2, MARK];
   const top = item.row * ROW + (ROW - BAR) / 2 + 2, middle = top + BAR / 2;
   const names = ["item", `look-${item.look}`, item.ghost ? "ghost" : "", isChosen ? "chosen" : "", item.error ? "wrong" : ""];
   const group = svg("g", {class: names.filter(Boolean).join(" "), "data-id": item.id});
-  group.append(svg("rect", {class: "bar", x: left, y: top, width, height: BAR, rx: 4}));
+  group.append(svg("rect", {class: isThin ? "bar thin" : "bar", x: left, y: top, width, height: BAR, rx: isThin ? MARK / 2 : 4}));
   let textLeft = left + 7;
-  if (item.shape && item.shape !== "bar") {
-    const mark = view.x(item.at ?? item.to);
+  if (hasMark) {
     group.append(svg("path", {class: "mark", d: SHAPES[item.shape], transform: `translate(${mark} ${middle})`}));
-    textLeft = mark + 10;
+    textLeft = Math.max(mark + 11, left + width + 5);
   }
   if (item.error) {
     const badge = width < 3 * HANDLE ? left - 6 : left;
@@ -73,8 +75,7 @@ function drawItem(item, view, end, isChosen) {
       svg("text", {class: "badge-text", x: badge, y: top + 6.3, "text-anchor": "middle"}, "!"));
   }
   textLeft = Math.max(textLeft, 6);  // of an item that began before what is seen
-  const inBar = !item.shape || item.shape === "bar";
-  const room = Math.floor(((inBar ? Math.min(left + width, view.width) : end) - textLeft - 6) / LETTER);
+  const room = Math.floor(((hasMark ? end : Math.min(left + width, view.width)) - textLeft - 6) / LETTER);
   if (item.label && room >= 2)
     group.append(svg("text", {class: "label", x: textLeft, y: middle + 4.2}, short(item.label, room)));
   for (const part of ["from", "to"]) if (item.drag?.[part]) {
