@@ -60,13 +60,17 @@ def review_picture(out: Path, data_root: Path, evaluation: Path | None) -> None:
     """Take a picture of the review page, at the worst disagreement where there are predictions."""
     documents = Documents(data_root, "toyworld")
     found = Predictions(evaluation) if evaluation else None
-    with chromium() as browser, served(lambda address: make_review(documents, found, address)) as url:
-        with browser.open(f"{url}#toyworld/test_training.json/{REVIEWED}", (1280, 1000)) as page:
-            page.wait_for_selector(".item .bar")
-            page.keyboard.press("n" if found else "ArrowDown")
-            page.wait_for_selector(".chosen-panel")
-            page.wait_for_load_state("networkidle")
-            page.screenshot(path=out)
+    where = f"#toyworld/test_training.json/{REVIEWED}"
+    with (
+        chromium() as browser,
+        served(lambda address: make_review(documents, found, address)) as url,
+        browser.open(url + where, (1280, 1000)) as page,
+    ):
+        page.wait_for_selector(".item .bar")
+        page.keyboard.press("n" if found else "ArrowDown")
+        page.wait_for_selector(".chosen-panel")
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=out)
 
 
 def _screenshot(browser: str, page: str, out: Path, size: tuple[int, int], anchor: str = "") -> None:

@@ -38,7 +38,7 @@ def review(
         from prospect.web.review.documents import Documents
         from prospect.web.review.routes import make_review
 
-        documents = Documents(data_root, dataset, frames_root)
+        documents = Documents(data_root, dataset, frames_root, tell)
         found = None
         if predictions is not None:
             from prospect.web.review.disagreements import Predictions

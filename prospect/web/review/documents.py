@@ -25,6 +25,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
 from pipeline.io.records import read_whole
 from pipeline.io.storage import LocalFolder, write_atomically
+from pipeline.progress import Tell, untold
 from pipeline.spans.edits import spans_draft
 from prospect.web.answers import Conflict
 
@@ -84,12 +85,21 @@ class AnnotationFile:
 class Documents:
     """All files that a review may read and write. One change at a time."""
 
-    def __init__(self, data_root: Path, dataset: str | None = None, frames_root: Path | None = None) -> None:
+    def __init__(
+        self,
+        data_root: Path,
+        dataset: str | None = None,
+        frames_root: Path | None = None,
+        tell: Tell = untold,
+    ) -> None:
         """
+        Args:
+            tell: takes what could not be saved, for who looks at the terminal and not at the page.
+
         Raises:
             ProspectError: there is no annotation under `data_root`.
         """
-        self.data_root, self.frames_root = data_root, frames_root
+        self.data_root, self.frames_root, self._tell = data_root, frames_root, tell
         self._lock = RLock()
         self._files: dict[tuple[str, str], AnnotationFile] = {}
         for path, kind in [*_spans_files(data_root, dataset), *_clips_files(data_root, dataset)]:
@@ -263,7 +273,11 @@ class Documents:
                 partial_file.write_bytes(data)
                 shutil.copymode(file.path, partial_file)
 
-        _creating(file.path, write)
+        try:
+            _creating(file.path, write)
+        except ProspectError as error:
+            self._tell(str(error))
+            raise
         file.digest, file.text = _digest(data), text
         file.places = entries(_without_bom(text), _is_lines(file.path))
 

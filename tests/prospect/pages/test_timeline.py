@@ -5,6 +5,7 @@ import pytest
 from prospect.web.answers import get, make_app, page
 from tests.helpers.web import NARROW, WIDE, overflow, served
 
+pytestmark = pytest.mark.slow
 HOSTILE = "</script><script>document.title = 'taken'</script>"
 LANES = [
     {"id": "S1", "label": f"S1 Place the red rod {HOSTILE}", "kind": "items", "items": [

@@ -24,7 +24,8 @@ class Page:
     """What the page does: it asks with the revision that it was given last."""
 
     def __init__(self, root, predictions=None, entry=0):
-        app = make_review(Documents(root), predictions, Address("127.0.0.1", 8000, None))
+        self.told = []
+        app = make_review(Documents(root, tell=self.told.append), predictions, Address("127.0.0.1", 8000, None))
         self.client = TestClient(app, base_url="http://127.0.0.1:8000")
         self.at = f"{ENTRY}/{entry}"
         self.view = self.client.get(self.at).json()
@@ -175,6 +176,7 @@ def test_a_folder_that_may_not_be_written_loses_nothing(root, monkeypatch):
     assert answered.json()["error"].startswith(
         "train_training.json cannot be saved (Read-only file system); nothing is lost here: make "
     )
+    assert page.told == [answered.json()["error"]]  # in the terminal too
     monkeypatch.undo()
     assert page.client.get(page.at).json()["is_changed"]
     assert page.post("save").status_code == 200
