@@ -105,8 +105,6 @@ class Documents:
         for path, kind in [*_spans_files(data_root, dataset), *_clips_files(data_root, dataset)]:
             found = AnnotationFile(path.resolve(), path.parent.name, kind)
             self._files[found.dataset, path.name] = found
-        if not self._files:
-            annotated(data_root, dataset, None)  # tells what is missing
 
     @property
     def files(self) -> list[AnnotationFile]:
@@ -339,13 +337,12 @@ def _is_lines(path: Path) -> bool:
 
 
 def _clips_files(data_root: Path, dataset: str | None) -> list[tuple[Path, Kind]]:
-    if not any(_spans_files(data_root, dataset)):
+    try:
         pairs = annotated(data_root, dataset, None)
-    else:
-        try:
-            pairs = annotated(data_root, dataset, None)
-        except ProspectError:  # spans alone
-            pairs = []
+    except ProspectError:
+        if not _spans_files(data_root, dataset):
+            raise
+        pairs = []  # spans alone
     return [(annotation_file(data_root, name, split), "clips") for name, split in pairs]
 
 
