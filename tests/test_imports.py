@@ -10,13 +10,14 @@ from tests.helpers.places import ROOT
 
 LEVELS = (  # from the top; a module imports its own package and those of lower levels alone
     {"prospect.commands"},
+    {"prospect.web"},
     {"prospect.evaluation", "prospect.looking", "prospect.train"},
     {"prospect.stream"},
     {"prospect.setup"},
     {"prospect.model", "prospect.data"},
     {"prospect.config_file", "prospect.losses", "prospect.turn_layout"},
     {"prospect.setting_list"},
-    {"prospect.layout", "prospect.config", "prospect.runs"},
+    {"prospect.layout", "prospect.config", "prospect.runs", "prospect.pages"},
     {"prospect.carried"},
     {"pipeline.importers", "pipeline.toyworld"},
     {"pipeline.spans"},

@@ -219,8 +219,13 @@ def _frames_at(turn: RawTurn, span: Span, report: Report) -> tuple[int | None, i
         report.add(name, short(seconds[name]), "seconds from the beginning of the frames file, 0 or more")
     if wrong or span.fps is None:
         return None, None
-    start, end = (math.floor(Fraction(str(value)) * Fraction(str(span.fps))) for value in seconds.values())
+    start, end = (frame_at(value, span.fps) for value in seconds.values())
     return start, end
+
+
+def frame_at(seconds: float, fps: float) -> int:
+    """Give the row shown at `seconds`, counted exactly from the file's first row."""
+    return math.floor(Fraction(str(seconds)) * Fraction(str(fps)))
 
 
 def _is_time(value: Any) -> bool:
