@@ -37,7 +37,7 @@ from prospect.model.checkpoint import (
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import add_lora, is_adapter, without_adapter
-from prospect.model.presets import PRESETS, make_checkpoint, toy_tokenizer
+from prospect.model.presets import PRESETS, make_checkpoint, preset_tokenizer
 from prospect.runs import INIT, may_be_hub_id
 
 REMEMBERED = ("packing", "frame_wrap", "max_seq_len", "reserve", "dst")  # of the data settings, in each checkpoint
@@ -90,7 +90,8 @@ def make_blueprint(config: Config) -> Blueprint:
     else:
         assert config.model.preset is not None
         splits = open_splits(config, config.data.train_split)
-        tokenizer = toy_tokenizer(text for split in splits for text in texts_of(split.index))
+        texts = (text for split in splits for text in texts_of(split.index))
+        tokenizer = preset_tokenizer(config.model.preset, texts)
         model_config = with_tokens(PRESETS[config.model.preset](tokenizer), config.model.preset, wanted)
     count = ProspectSettings.of(model_config).tokens_per_frame
     return Blueprint(tokenizer, Tokens(tokenizer, count, config.data.frame_wrap), model_config)
