@@ -107,7 +107,7 @@ def toy_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
 
 
 def toy_hard_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
-    """Give the toy's tower under a smaller text model, .2 million parameters: two layers are what a lookup needs, and
+    """Give the toy's tower under a smaller text model, .3 million parameters: two layers are what a lookup needs, and
     practising it in words has to be quick. Biases of the attention are there for `begin_to_look_up`."""
     config = toy_config(tokenizer)
     sizes = {"vocab_size": WHOLE_WORDS, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
