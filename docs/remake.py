@@ -37,15 +37,15 @@ def main() -> None:
     (DOCS / "settings.md").write_text(settings_markdown(), encoding="utf-8")
     if "--settings" in sys.argv:
         return
-    report = Path("runs/toy/evaluation/test/report.html")
+    report = Path("runs/toy-hard/evaluation/test/report.html")
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if not report.is_file() or browser is None:
-        missing = "runs/toy/evaluation (make demo)" if browser else "chromium (apt-get install chromium)"
+        missing = "runs/toy-hard/evaluation (make demo)" if browser else "chromium (apt-get install chromium)"
         sys.exit(f"docs/remake.py: settings.md is made; the pictures need {missing}")
-    shards = shards_at("shards/toyworld/train")
+    shards = shards_at("shards/hard/toyworld/train")
     sample, images, clip = find_sample(shards, SAMPLE)
-    contact_sheet(sample, images, DOCS / "sample.png", frame_roots(shards[0], None, Path("data/toy")))
-    config = load_config(find_config("toy"))
+    contact_sheet(sample, images, DOCS / "sample.png", frame_roots(shards[0], None, Path("data/toy-hard")))
+    config = load_config(find_config("toy-hard"))
     blueprint = make_blueprint(config)
     sequence = sequence_of(sample, clip, blueprint.tokens, config.data)
     page = Console(record=True, width=126, file=io.StringIO())

@@ -165,7 +165,7 @@ class ModelConfig(Settings):
 
     checkpoint: str | None = None
     """Hub id (`ORG/NAME`, or with `@REVISION`) or folder of a SmolVLM checkpoint; or give `preset`."""
-    preset: Literal["toy", "smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"] | None = None
+    preset: Literal["toy", "toy-hard", "smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"] | None = None
     """In place of `checkpoint`: random weights of a known size."""
     tokens_per_frame: int | Literal["native"] = 4
     """Image tokens a frame: a square up to the model's own number, which is `native`."""

@@ -38,7 +38,7 @@ from prospect.model.checkpoint import (
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import add_lora, is_adapter, without_adapter
-from prospect.model.presets import PRESETS, make_checkpoint, toy_tokenizer
+from prospect.model.presets import PRESETS, make_checkpoint, preset_tokenizer
 from prospect.model.quantize import quantize
 from prospect.runs import INIT, may_be_hub_id
 
@@ -100,7 +100,7 @@ def make_blueprint(config: Config) -> Blueprint:
         assert config.model.preset is not None
         splits = open_splits(config, config.data.train_split)
         texts = (text for split in splits for text in texts_of(split.index, config.data))
-        tokenizer = toy_tokenizer(texts)
+        tokenizer = preset_tokenizer(config.model.preset, texts)
         preset = PRESETS[config.model.preset](tokenizer)
         model_config = with_tokens(preset, config.model.preset, wanted, _decision_tokens(config, tokenizer))
     count = ProspectSettings.of(model_config).tokens_per_frame
