@@ -92,7 +92,6 @@ def make_checkpoint(
 @app.command()
 def practise(
     out: Annotated[Path, typer.Option(help="A new folder; what the config toy-hard starts from.")] = PAST,
-    steps: Annotated[int, typer.Option(min=1, help="In words; a fifth as many follow on pictures.")] = 2200,
     seed: Annotated[int, typer.Option(min=0, help="Of random weights, lists and pictures.")] = 0,
 ) -> None:
     """Give a small model a past, for the config toy-hard.
@@ -109,10 +108,10 @@ def practise(
 
         with progress_bar() as show:
 
-            def on_step(what: str, step: int, loss: float) -> None:
-                show(f"practising on {what} (loss {loss:.2f})", step, steps if what == "words" else steps // 5)
+            def on_step(what: str, step: int, most: int, loss: float) -> None:
+                show(f"practising on {what} (loss {loss:.3f})", step, most)
 
-            run_practice(out, steps=steps, seed=seed, on_step=on_step)
+            run_practice(out, seed=seed, on_step=on_step)
         tell(f"{out}: a checkpoint; next: prospect train --config toy-hard")
 
 

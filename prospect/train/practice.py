@@ -2,17 +2,20 @@
 
 1. A checkpoint of the preset `toy-hard` is drawn, its tokenizer trained from the toy world's texts.
 2. Words: a frame's feature is the mean of its words' embeddings (`pipeline/toyworld/practice.py`). First lists of
-   steps, and which of them is started; then whole clips.
+   steps, and which of them is started, until that is learned; then whole clips.
 3. Pictures: tower and connector learn to give a frame the feature that its words had.
 
 No clip of the data set is used, and none of the combinations of steps that are held out.
 """
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -29,20 +32,34 @@ from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
 
 LISTS, CLIPS, PICTURES = 16, 8, 48  # of a step
+RECENT = 50  # steps that a loss is averaged over
 POOL = 192  # pictures that each is drawn from, as one clip's follow each other
 WARMUP, BETAS, TEMPERATURE = 40, (0.9, 0.95), 0.1
-Told = Callable[[str, int, float], None]
+Told = Callable[[str, int, int, float], None]
 
 
-def practise(out: Path, *, steps: int = 2200, seed: int = 0, on_step: Told) -> Path:
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """How long is practised, in steps."""
+
+    lists: int = 6000  # at most
+    learned: float = 0.015  # loss a token at which lists are: an id, one token of five, is then found 19 times of 20
+    clips: int = 660
+    pictures: int = 440
+
+
+DEFAULT = Lengths()
+
+
+def practise(out: Path, *, lengths: Lengths = DEFAULT, seed: int = 0, on_step: Told) -> Path:
     """Write the checkpoint folder `out`, whole or not at all; the same arguments give the same bytes on one machine.
 
     Args:
-        steps: in words, seven tenths of them on lists; a fifth as many follow on pictures.
-        on_step: is told what is practised, the steps made of it, and its loss.
+        on_step: is told what is practised, the steps made of it and how many there are at most, and its loss.
 
     Raises:
-        ProspectError: `out` is there already, or cannot be written.
+        ProspectError: `out` is there already, or cannot be written; or lists were not learned: with some seeds it takes
+            long until anything is.
     """
     if out.exists():
         raise ProspectError(f"{out}: is there already, expected a new folder; remove it, or pass another --out")
@@ -53,24 +70,43 @@ def practise(out: Path, *, steps: int = 2200, seed: int = 0, on_step: Told) -> P
     with writing(drawn, out, "free some space, then run the same command again"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, tokens = DSTSmolVLM.from_checkpoint(drawn), Tokens(load_tokenizer(drawn), 1)
-        for step, loss in enumerate(_words(model, tokens, rng, steps), 1):
-            on_step("words", step, loss)
-        for step, loss in enumerate(_pictures(model, tokens, rng, steps // 5), 1):
-            on_step("pictures", step, loss)
+        for what, step, most, loss in _all(model, tokens, rng, lengths):
+            on_step(what, step, most, loss)
         model.save_pretrained(drawn)
         drawn.rename(out)
     return out
 
 
-def _words(model: DSTSmolVLM, tokens: Tokens, rng: np.random.Generator, steps: int) -> Iterator[float]:
-    """Learn the text model; give the loss of updates after each step."""
+def _all(
+    model: DSTSmolVLM, tokens: Tokens, rng: np.random.Generator, lengths: Lengths
+) -> Iterator[tuple[str, int, int, float]]:
+    """Practise lists, clips and pictures; give what each step was, its number and the most there are, and its loss."""
+    recent: deque[float] = deque(maxlen=RECENT)
     with _learning(list(model.parameters()), 1.5e-3) as update:
-        for step in range(1, steps + 1):
-            is_list = 10 * step <= 7 * steps
-            clips = [list_clip(rng) for _ in range(LISTS)] if is_list else [whole_clip(rng) for _ in range(CLIPS)]
-            output = model(**batch(model, tokens, clips))
-            update(total_loss(output.sums, output.counts), min(1, step / WARMUP))
-            yield float(output.sums[1].detach() / output.counts[1])
+        for step in range(1, lengths.lists + 1):
+            recent.append(_words(model, tokens, [list_clip(rng) for _ in range(LISTS)], update, step))
+            yield "lists", step, lengths.lists, recent[-1]
+            if len(recent) == RECENT and fmean(recent) < lengths.learned:
+                break
+        if not fmean(recent) < lengths.learned:
+            raise ProspectError(
+                f"practice: after {lengths.lists} steps on lists of steps the loss is {fmean(recent):.3f}, expected "
+                f"below {lengths.learned:g}: the lookup was not learned; pass another --seed"
+            )
+        for step in range(1, lengths.clips + 1):
+            loss = _words(model, tokens, [whole_clip(rng) for _ in range(CLIPS)], update, lengths.lists)
+            yield "clips", step, lengths.clips, loss
+    for step, loss in enumerate(_pictures(model, tokens, rng, lengths.pictures), 1):
+        yield "pictures", step, lengths.pictures, loss
+
+
+def _words(
+    model: DSTSmolVLM, tokens: Tokens, clips: Sequence[PracticeClip], update: Callable[[Tensor, float], None], step: int
+) -> float:
+    """Learn the text model from a batch; give the loss of its updates, a token."""
+    output = model(**batch(model, tokens, clips))
+    update(total_loss(output.sums, output.counts), min(1, step / WARMUP))
+    return float(output.sums[1].detach() / output.counts[1])
 
 
 def _pictures(model: DSTSmolVLM, tokens: Tokens, rng: np.random.Generator, steps: int) -> Iterator[float]:

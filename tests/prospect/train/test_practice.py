@@ -1,5 +1,8 @@
 """Practising the hard toy's lookup in words: a clip's layout, words for pictures, one seed one checkpoint."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,7 @@ from prospect.layout import Part, Tokens, clip_sequence, cut_parts
 from prospect.model.checkpoint import load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
-from prospect.train.practice import batch, practise, sequence
+from prospect.train.practice import Lengths, batch, practise, sequence
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,10 @@ def drawn(tmp_path_factory):
     return make_checkpoint("toy-hard", folder, texts(np.random.default_rng(0)), seed=0)
 
 
-def quiet(what, step, loss):
+SHORT = Lengths(lists=28, learned=math.inf, clips=12, pictures=8)
+
+
+def quiet(what, step, most, loss):
     pass
 
 
@@ -69,27 +75,41 @@ def test_a_frames_feature_is_the_mean_of_its_words(drawn):
 
 
 def test_practice_is_learned_from_and_repeats_to_the_bit(tmp_path):
-    losses = {"words": [], "pictures": []}
+    losses = {"lists": [], "clips": [], "pictures": []}
     state = torch.random.get_rng_state()
-    practise(tmp_path / "one", steps=40, seed=3, on_step=lambda what, step, loss: losses[what].append(loss))
+    practise(tmp_path / "one", lengths=SHORT, seed=3, on_step=lambda what, step, most, loss: losses[what].append(loss))
     assert torch.equal(state, torch.random.get_rng_state())
-    practise(tmp_path / "two", steps=40, seed=3, on_step=quiet)
-    practise(tmp_path / "other", steps=40, seed=4, on_step=quiet)
+    practise(tmp_path / "two", lengths=SHORT, seed=3, on_step=quiet)
+    practise(tmp_path / "other", lengths=SHORT, seed=4, on_step=quiet)
     one, two, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "other"))
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
-    assert [len(of_kind) for of_kind in losses.values()] == [40, 8]
-    assert losses["words"][27] < losses["words"][0] - 1, "lists, before the first whole clips"
+    assert [len(of_kind) for of_kind in losses.values()] == [28, 12, 8]
+    assert losses["lists"][27] < losses["lists"][0] - 1
     DSTSmolVLM.from_checkpoint(tmp_path / "one")
 
 
 def test_a_folder_that_is_there_is_refused_and_a_stop_leaves_nothing(tmp_path):
     with pytest.raises(ProspectError, match="is there already, expected a new folder"):
-        practise(tmp_path, steps=1, on_step=quiet)
+        practise(tmp_path, on_step=quiet)
 
-    def stop(what, step, loss):
+    def stop(what, step, most, loss):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        practise(tmp_path / "out", steps=2, on_step=stop)
+        practise(tmp_path / "out", lengths=SHORT, on_step=stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lists_are_practised_until_they_are_learned_and_no_longer(tmp_path):
+    """With 2200 steps for all, one seed of three had not begun to look up."""
+    made = []
+    lengths = replace(SHORT, lists=200, learned=2.0)
+    practise(tmp_path / "out", lengths=lengths, on_step=lambda what, step, most, loss: made.append((what, loss)))
+    lists = [loss for what, loss in made if what == "lists"]
+    assert 50 <= len(lists) < 200 and sum(lists[-50:]) / 50 < 2.0
+    with pytest.raises(
+        ProspectError, match=r"after 28 steps on lists of steps the loss is \d.*, expected below 0.01: the"
+    ):
+        practise(tmp_path / "none", lengths=replace(SHORT, learned=0.01), on_step=quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
