@@ -1,4 +1,4 @@
-"""Commands about a run: init, settings, plan, train, compare, cache-features, export."""
+"""Commands about a run: init, settings, make-checkpoint, plan, train, compare, cache-features, export."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -59,6 +59,33 @@ def settings(
             default = f"default {one.default}" if one.default else "to be given"
             console.print(f"{one.name}  ({one.kind}; {default})", style="bold", highlight=False)
             console.print(f"    {one.about}", highlight=False)
+
+
+@app.command()
+def make_checkpoint(
+    text: Annotated[str, typer.Option(help="A causal language model: a folder, a hub id, or a .gguf file.")],
+    vision: Annotated[str, typer.Option(help="A SigLIP or SigLIP2 tower: a folder, a hub id; or none: a fresh one.")],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    preset: Annotated[
+        str | None,
+        typer.Option(help="With --vision none: whose sizes the fresh tower has: toy, smolvlm2-256m, -500m, -2.2b."),
+    ] = None,
+    scale_factor: Annotated[
+        int | None,
+        typer.Option(min=1, help="Side of the squares of patches that make one token; default: at most 81 a frame."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is new: the connector, a fresh tower.")] = 0,
+) -> None:
+    """Make a checkpoint of a language model and a vision tower.
+
+    A new connector joins them, and the tokenizer gets SmolVLM's special tokens; train it like any other. The language
+    model brings its own sizes, and so does a tower; only a fresh one takes them from --preset.
+    """
+    with clear_errors():
+        tell("loading torch ...")
+        from prospect.model.assemble import assemble
+
+        tell(f"{out}: {assemble(text, vision, preset, out, seed, scale_factor)}")
 
 
 @app.command()

@@ -25,6 +25,7 @@ from prospect.config import DataConfig
 
 MODEL_TYPES = ("smolvlm", "idefics3")  # the first SmolVLM is published as idefics3: the same modules and names
 DAMAGED = "copy or download the checkpoint again"
+WHOLE = "a whole SmolVLM2 checkpoint; download it, and pass its folder as model.checkpoint"
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -93,7 +94,8 @@ def read_config(
             )
         vision = {key: value for key, value in record["vision_config"].items() if key != "model_type"}
         config = SmolVLMConfig.from_dict(record | {"model_type": "smolvlm", "vision_config": vision})
-        _check_sizes(where, config)
+        for part in ("text_config", "vision_config"):
+            check_sizes(f"{where}/config.json: {part}", getattr(config, part))
         processor = load_image_processor(where)
         saved = ProspectSettings.of(config, f"{where}/config.json")
         count = _checked_tokens(where, config, saved.tokens_per_frame if tokens_per_frame is None else tokens_per_frame)
@@ -103,15 +105,12 @@ def read_config(
     return config
 
 
-def _check_sizes(where: str, config: SmolVLMConfig) -> None:
-    """Raise ProspectError for sizes that no model has: memory and time would follow them."""
-    for part in ("text_config", "vision_config"):
-        for name, most in (("num_hidden_layers", 1 << 10), ("hidden_size", 1 << 16), ("intermediate_size", 1 << 18)):
-            value = getattr(getattr(config, part), name)
-            if not isinstance(value, int) or not 0 < value <= most:
-                raise ProspectError(
-                    f"{where}/config.json: {part}.{name}: found {shown(value)}, expected 1 to {most}; {DAMAGED}"
-                )
+def check_sizes(where: str, part: Any) -> None:
+    """Raise ProspectError for sizes of text or vision that no model has: memory and time would follow them."""
+    for name, most in (("num_hidden_layers", 1 << 10), ("hidden_size", 1 << 16), ("intermediate_size", 1 << 18)):
+        value = getattr(part, name, None)
+        if not isinstance(value, int) or not 0 < value <= most:
+            raise ProspectError(f"{where}.{name}: found {shown(value)}, expected 1 to {most}; {DAMAGED}")
 
 
 def with_tokens(config: SmolVLMConfig, where: str, wanted: int | Literal["native"]) -> SmolVLMConfig:
@@ -142,7 +141,7 @@ def load_tokenizer(folder: str | Path) -> Any:
 
 
 @contextmanager
-def loading_errors(where: str) -> Iterator[None]:
+def loading_errors(where: str, expected: str = WHOLE) -> Iterator[None]:
     """Raise what goes wrong inside other packages that read a checkpoint's files as ours, on one line: what these hold
     comes out as any exception there is. A full memory is none of the files'."""
     try:
@@ -152,10 +151,7 @@ def loading_errors(where: str) -> Iterator[None]:
     except Exception as error:
         named = "" if isinstance(error, OSError | RuntimeError) else f"{type(error).__name__}: "
         reason = f"{named}{' '.join(str(error).split())[:300]}"
-        raise ProspectError(
-            f"{where}: cannot be loaded ({reason}), expected a whole SmolVLM2 checkpoint; download it, and pass its "
-            "folder as model.checkpoint"
-        ) from None
+        raise ProspectError(f"{where}: cannot be loaded ({reason}), expected {expected}") from None
 
 
 @contextmanager

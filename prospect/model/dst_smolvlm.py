@@ -28,6 +28,7 @@ from prospect.model.checkpoint import ProspectSettings, check_finite, loading_er
 from prospect.model.constrain import UpdateConstraint
 from prospect.model.hub import checkpoint_folder
 from prospect.model.lora import base_of, is_adapter, merged
+from prospect.model.text import last_hidden
 from prospect.model.vision import SmolVLMWithFrames
 
 
@@ -180,7 +181,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         if attention_mask is not None:
             is_right = (attention_mask[:, 1:] <= attention_mask[:, :-1]).all()
             self._check(is_right, "attention_mask: found padding before a token, expected right padding")
-        hidden = self._hidden(embeds).flatten(0, 1)  # (B*T, D)
+        hidden = last_hidden(self.model.text_model, embeds).flatten(0, 1)  # (B*T, D)
         logits = self.lm_head(hidden[targets - 1])  # (M, V)
         decision_logits = self._decision_logits(hidden[decisions])  # (N, 2, 2)
         sums = loss_sums(
@@ -196,22 +197,6 @@ class DSTSmolVLM(SmolVLMWithFrames):
             decision_logits=decision_logits,
             target_argmax=None if self.training else logits.argmax(-1),
         )
-
-    def _hidden(self, embeds: Tensor) -> Tensor:
-        """The text model's last hidden states (B, T, D), without its search for packed sequences and padding, which
-        waits for the GPU: causal attention alone is asked for."""
-        text = self.model.text_model
-        if text.config._attn_implementation == "eager":  # which needs a mask to be causal
-            hidden: Tensor = text(inputs_embeds=embeds, use_cache=False)[0]
-            return hidden
-        position_ids = torch.arange(embeds.shape[1], device=embeds.device)[None]  # (1, T)
-        position_embeddings = text.rotary_emb(embeds, position_ids)
-        hidden = embeds
-        for layer in text.layers:
-            hidden = layer(
-                hidden, attention_mask=None, position_ids=position_ids, position_embeddings=position_embeddings
-            )
-        return text.norm(hidden)
 
     def _decision_logits(self, hidden: Tensor) -> Tensor:
         """(..., D) to (..., 2, 2): head (update, speak), class; in the heads' dtype, which LoRA leaves at float32 over

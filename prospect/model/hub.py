@@ -30,23 +30,24 @@ CACHED, SNAPSHOTS = "models--", "snapshots"  # names in the hub's cache: models-
 PATIENCE_S = 5.0  # for the hub's first answer
 
 
-def checkpoint_folder(place: str, *, weights: bool = True) -> str:
+def checkpoint_folder(place: str, *, weights: bool = True, processor: bool = True) -> str:
     """Give the folder of the checkpoint that `place` names: a checkpoint's, a run's (its last one), or a hub id.
 
     Args:
         weights: False: of a hub id all but its weights are enough.
+        processor: False: a part of a checkpoint, such as a language model, which needs no image processor.
 
     Raises:
         ProspectError: there is no such folder, it is not whole, or the hub does not give it; names the fix.
     """
     found = find_checkpoint(place)
     if Path(found).is_dir():
-        _check_whole(Path(found), weights=True)
+        _check_whole(Path(found), True, processor)
         return found
     hub_id = HUB_ID.fullmatch(found)
     assert hub_id  # find_checkpoint refuses all else
     snapshot = _snapshot(hub_id[1], hub_id[2] or constants.DEFAULT_REVISION, weights)
-    _check_whole(Path(snapshot), weights)
+    _check_whole(Path(snapshot), weights, processor)
     return snapshot
 
 
@@ -117,10 +118,10 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _check_whole(folder: Path, weights: bool) -> None:
-    """Raise ProspectError unless `folder` has config, processor and, where they are asked for, weights."""
+def _check_whole(folder: Path, weights: bool, processor: bool) -> None:
+    """Raise ProspectError unless `folder` has config and, where they are asked for, weights and processor."""
     there = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
     fix = "give a whole checkpoint folder, weights and processor together"
-    for names in (("config.json",), *((WEIGHTS,) if weights else ()), PROCESSORS):
+    for names in (("config.json",), *((WEIGHTS,) if weights else ()), *((PROCESSORS,) if processor else ())):
         if not any((folder / name).is_file() for name in names):
             raise ProspectError(f"{checkpoint_name(folder)}: found {there}, expected {' or '.join(names[:2])}; {fix}")

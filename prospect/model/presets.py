@@ -5,7 +5,7 @@ weights, tokenizer and image processor. What it writes loads with transformers' 
 """
 
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,11 @@ def toy_tokenizer(texts: Iterable[str], vocab_size: int = TOY_VOCAB_SIZE) -> Pre
             show_progress=False,
         ),
     )
+    return as_smolvlm(backend)
+
+
+def as_smolvlm(backend: Tokenizer) -> PreTrainedTokenizerFast:
+    """Give transformers' tokenizer around one that has SPECIAL_TOKENS, each in SmolVLM's place."""
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         bos_token="<|im_start|>",
@@ -183,7 +188,7 @@ def make_checkpoint(preset: str, out: Path, texts: Iterable[str], seed: int) -> 
     with writing(partial, out, "free some space, then run the same command again"):
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        _image_processor(config.vision_config.image_size).save_pretrained(partial)
+        image_processor(config.vision_config.image_size).save_pretrained(partial)
         partial.rename(out)
     return out
 
@@ -194,14 +199,16 @@ def _random_model(config: SmolVLMConfig, seed: int) -> SmolVLMForConditionalGene
         return SmolVLMForConditionalGeneration(config)
 
 
-def _image_processor(size: int) -> SmolVLMImageProcessorPil:
-    """SmolVLM2's settings with image splitting off: a frame is one square image."""
+def image_processor(
+    size: int, mean: Sequence[float] = (0.5, 0.5, 0.5), std: Sequence[float] = (0.5, 0.5, 0.5)
+) -> SmolVLMImageProcessorPil:
+    """Give SmolVLM2's settings with image splitting off: a frame is one square image."""
     return SmolVLMImageProcessorPil(
         size={"longest_edge": size},
         max_image_size={"longest_edge": size},
         do_image_splitting=False,
-        image_mean=[0.5, 0.5, 0.5],
-        image_std=[0.5, 0.5, 0.5],
+        image_mean=list(mean),
+        image_std=list(std),
         rescale_factor=1 / 255,
         resample=1,  # LANCZOS
     )

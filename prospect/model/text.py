@@ -1,0 +1,34 @@
+"""The text model of a checkpoint: Llama's, or any whose decoder layers transformers calls as it calls Llama's.
+
+B batch, T tokens, D hidden.
+"""
+
+from typing import Any
+
+from torch import Tensor, arange
+
+
+def last_hidden(text: Any, embeds: Tensor) -> Tensor:
+    """Give the last hidden states (B, T, D) of embedded tokens (B, T, D), each of which sees those before it.
+
+    The layers one by one: the model's own forward searches for packed sequences and padding, and waits for the GPU.
+    It is taken where layers need a mask: eager attention to be causal, a sliding window to end.
+    """
+    if text.config._attn_implementation == "eager" or _slides(text.config):
+        hidden: Tensor = text(inputs_embeds=embeds, use_cache=False)[0]
+        return hidden
+    position_ids = arange(embeds.shape[1], device=embeds.device)[None]  # (1, T)
+    position_embeddings = text.rotary_emb(embeds, position_ids)
+    hidden = embeds
+    for layer in text.layers:
+        hidden = layer(hidden, attention_mask=None, position_ids=position_ids, position_embeddings=position_embeddings)
+    normed: Tensor = text.norm(hidden)
+    return normed
+
+
+def _slides(config: Any) -> bool:
+    """Whether a layer sees a window of the tokens before it alone: said layer by layer, or (Mistral) for all."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:
+        return getattr(config, "sliding_window", None) is not None
+    return any(kind != "full_attention" for kind in kinds)
