@@ -48,7 +48,7 @@ from pipeline.annotations.dst import parse_updates
 from pipeline.io.storage import write_json
 from pipeline.shards.build import build_split
 from pipeline.toyworld.make import DATASET, make_toy
-from prospect.commands.terminal import RunWatcher, tell
+from prospect.commands.terminal import RunWatcher, clear_errors, tell
 from prospect.config import Config, DataConfig, LoraSettings, LossConfig, ModelConfig, TrainConfig
 from prospect.data.index import Split, clips_of
 from prospect.layout import Tokens, state_after
@@ -141,7 +141,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--small", action="store_true", help="a tiny random text model and few clips, as a test")
     options = parser.parse_args()
     if options.small:
-        options.hard_clips, options.real_clips = 8, 2
+        options.hard_clips, options.real_clips = 4, 2
     return options
 
 
@@ -336,4 +336,5 @@ def _perplexity(record: dict[str, Any], when: str, split: str, tokens: float) ->
 
 
 if __name__ == "__main__":
-    main()
+    with clear_errors():
+        main()
