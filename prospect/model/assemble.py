@@ -77,10 +77,8 @@ def assemble(text: str, vision: str, preset: str | None, out: Path, seed: int, s
         tokens_per_frame=native_tokens(config),
         image_mean=tower.mean if tower else HALF,
         image_std=tower.std if tower else HALF,
-        extra={
-            "parts": {"text": words.name, "vision": tower.name if tower else f"{preset}, fresh", "seed": seed},
-            "new_tokens": list(range(known, len(tokenizer))),
-        },
+        new_tokens=tuple(range(known, len(tokenizer))),
+        extra={"parts": {"text": words.name, "vision": tower.name if tower else f"{preset}, fresh", "seed": seed}},
     )
     settings.put_into(config)
     with torch.random.fork_rng(devices=[]):
@@ -211,5 +209,5 @@ def _told(config: SmolVLMConfig, words: TextPart, settings: ProspectSettings) ->
     return (
         f"{text.model_type} of {text.num_hidden_layers} layers, {text.hidden_size} wide ({words.name}); a tower of "
         f"{vision.num_hidden_layers} layers, {vision.image_size} px ({settings.extra['parts']['vision']}); "
-        f"{settings.tokens_per_frame} tokens a frame natively; {len(settings.extra['new_tokens'])} new tokens"
+        f"{settings.tokens_per_frame} tokens a frame natively; {len(settings.new_tokens)} new tokens"
     )

@@ -40,6 +40,7 @@ class ProspectSettings:
     image_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     image_std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
     vision_chunk: Count = 64  # most frames in one forward of the vision tower
+    new_tokens: tuple[Annotated[int, Field(ge=0)], ...] = ()  # ids whose embeddings no pretraining has seen
     extra: dict[str, Any] = field(default_factory=dict)  # the caller's: packing, frame_wrap, ...
 
     @classmethod
@@ -60,7 +61,10 @@ class ProspectSettings:
             text = json.dumps(
                 {"tokens_per_frame": native_tokens(config)} | {n: record[n] for n in ours & record.keys()}
             )
-            return replace(TypeAdapter(cls).validate_json(text), extra=extra)
+            settings = replace(TypeAdapter(cls).validate_json(text), extra=extra)
+            if max(settings.new_tokens, default=-1) >= (rows := config.text_config.vocab_size):
+                raise ProspectError(f"{where}: prospect.new_tokens: expected ids below {rows}; {DAMAGED}")
+            return settings
         except ValidationError as error:
             raise ProspectError(f"{where}: prospect: {'; '.join(problems_of(error))}; {DAMAGED}") from None
 
@@ -70,6 +74,7 @@ class ProspectSettings:
             "image_mean": list(self.image_mean),
             "image_std": list(self.image_std),
             "vision_chunk": self.vision_chunk,
+            **({"new_tokens": list(self.new_tokens)} if self.new_tokens else {}),
             **self.extra,
         }
 
@@ -100,7 +105,8 @@ def read_config(
         saved = ProspectSettings.of(config, f"{where}/config.json")
         count = _checked_tokens(where, config, saved.tokens_per_frame if tokens_per_frame is None else tokens_per_frame)
         mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-        ProspectSettings(count, mean, std, vision_chunk, saved.extra | dict(extra)).put_into(config)
+        extra = saved.extra | dict(extra)
+        ProspectSettings(count, mean, std, vision_chunk, saved.new_tokens, extra).put_into(config)
         ProspectSettings.of(config, f"{where}/preprocessor_config.json")  # as the processor's numbers are new in it
     return config
 

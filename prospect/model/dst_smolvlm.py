@@ -213,7 +213,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
     # Streaming
 
     def new_cache(self) -> DynamicCache:
-        return DynamicCache(config=self.config.text_config)
+        return DynamicCache()  # of a sliding window all is kept too: the mask ends it, and blocks can be taken back
 
     @torch.no_grad()
     def extend(self, input_ids: Tensor, frames: Tensor | None, cache: Cache) -> Tensor:

@@ -1,4 +1,6 @@
-"""LoRA by peft: adapters in the text model, the heads (and the connector, unless frozen) trained whole beside them.
+"""LoRA by peft: adapters in the text model, the heads (and the connector, unless frozen) trained whole beside them, and
+of an assembled checkpoint the rows of its new tokens, which no pretraining has seen: left at their mean, they would be
+equally likely for ever.
 
 A checkpoint is peft's own (adapter_config.json, adapter_model.safetensors) with the model's config.json, so that tokens
 a frame and normalisation are remembered. Every loader of this project merges it into its base on the way in.
@@ -40,6 +42,7 @@ class AdapterConfig:
     r: Annotated[int, Field(gt=0, le=4096)]
     target_modules: str | list[str]  # text: a regular expression, which peft matches with every module's name
     revision: str | None = None  # of the base
+    trainable_token_indices: dict[Literal["embed_tokens", "lm_head"], list[int]] | None = None
     exclude_modules: None = None
     layers_pattern: None = None
     layer_replication: None = None
@@ -58,6 +61,8 @@ def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool) -> Peft
         raise ProspectError(
             f"model.lora.targets: found {', '.join(unknown)}, expected linear layers of the text model, such as q_proj"
         )
+    new = list(model.prospect_settings.new_tokens)
+    tables = ["embed_tokens"] if model.config.tie_word_embeddings else ["embed_tokens", "lm_head"]
     whole = [*HEADS, *([] if freeze_connector else ["modality_projection"])]
     lora = LoraConfig(
         r=settings.rank,
@@ -65,6 +70,7 @@ def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool) -> Peft
         lora_dropout=settings.dropout,
         target_modules=rf".*\.text_model\..*\.({'|'.join(settings.targets)})",
         modules_to_save=whole,
+        trainable_token_indices={table: new for table in tables} if new else None,
     )
     with warnings.catch_warnings():  # peft asks for gradient checkpointing by its old name
         warnings.simplefilter("ignore", FutureWarning)

@@ -1,6 +1,7 @@
 """The real model and the real trainer, to the last digit: fp32, no dropout, where no narrower test has it."""
 
 import copy
+import itertools
 import json
 import math
 import os
@@ -22,10 +23,13 @@ from prospect.data.collate import stack_items
 from prospect.data.reader import Item
 from prospect.layout import IGNORE, Tokens, clip_sequence, cut_parts
 from prospect.losses import count_targets, loss_sums, total_loss
+from prospect.model.assemble import assemble
 from prospect.model.presets import PRESETS, make_checkpoint
+from prospect.model.text import last_hidden
 from prospect.train.trainer import MODEL_INPUTS, ProspectTrainer
 from tests.helpers.fakes import jpeg, make_clip
 from tests.helpers.models import TEXTS, TOKENIZER, as_pixels, grid_config, load, make_batch
+from tests.helpers.parts import save_text, save_tower
 from tests.helpers.places import CONFIGS
 from tests.helpers.streams import TURNS
 
@@ -260,9 +264,15 @@ def test_the_batch_of_these_tests_is_uneven():
 # (d), (e) Logits of a clip
 
 
-@pytest.fixture(scope="module")
-def model(checkpoint):
-    return load(checkpoint("untied"), tokens_per_frame=4)
+@pytest.fixture(scope="module", params=["smolvlm", "llama", "qwen2-slides", "qwen3"])
+def model(checkpoint, request, tmp_path_factory):
+    """SmolVLM, and checkpoints assembled of each family of language models."""
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "smolvlm":
+        return load(checkpoint("untied"), tokens_per_frame=4)
+    text, tower = save_text(folder / "text", request.param), save_tower(folder / "tower")
+    assemble(str(text), str(tower), None, folder / "whole", seed=0)
+    return load(folder / "whole", tokens_per_frame=4)
 
 
 def clip_items(frame_wrap="none") -> list[Item]:
@@ -308,6 +318,20 @@ def test_every_decision_and_target_of_a_clip_has_the_logits_of_a_forward_of_its_
     assert len(items) > 1 and len(targets) > 50 and len(decisions) > 15
     for found, expected in zip(training_pass(model, batch), (targets, decisions), strict=True):
         assert_close(found, torch.stack(expected))
+
+
+def test_a_stream_block_by_block_has_the_states_of_the_whole_pass(model):
+    item = clip_items()[0]
+    ids, frames = item.sequence.ids, stack_items([item], TOKENIZER.pad_token_id, 64)["frames"]
+    ends = [t + 1 for t, label in enumerate(item.sequence.update_labels) if label != IGNORE]
+    cache, streamed = model.new_cache(), []
+    for start, end in itertools.pairwise([0, *ends]):
+        given = frames[ids[:start].count(4) // 4 : ids[:end].count(4) // 4]
+        streamed.append(model.extend(torch.tensor([ids[start:end]]), given if len(given) else None, cache))
+    with torch.no_grad():
+        whole = last_hidden(model.model.text_model, model._embed(torch.tensor([ids[: ends[-1]]]), frames))
+    assert len(ends) > 10 and ends[-1] > 100
+    assert_close(torch.cat(streamed, 1), whole)
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0], [1, 1, 0]])
