@@ -45,10 +45,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, SmolV
 
 from pipeline.annotations.clips import Clip
 from pipeline.annotations.dst import parse_updates
+from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
 from pipeline.shards.build import build_split
 from pipeline.toyworld.make import DATASET, make_toy
-from prospect.commands.terminal import RunWatcher, clear_errors, tell
+from prospect.commands.terminal import RunWatcher, tell
 from prospect.config import Config, DataConfig, LoraSettings, LossConfig, ModelConfig, TrainConfig
 from prospect.data.index import Split, clips_of
 from prospect.layout import Tokens, state_after
@@ -119,7 +120,7 @@ def main() -> None:
             return
         run(options, weights)
     records = [json.loads(file.read_text()) for file in (out / "records").glob("*.json")]
-    records.sort(key=lambda record: (record["lora"], record["text"], record["clips"]))
+    records.sort(key=lambda record: tuple(record[name] for name in ("world", "lora", "text", "clips")))
     console = Console(width=150)
     for table in tables(records):
         console.print(table)
@@ -336,5 +337,7 @@ def _perplexity(record: dict[str, Any], when: str, split: str, tokens: float) ->
 
 
 if __name__ == "__main__":
-    with clear_errors():
+    try:
         main()
+    except ProspectError as error:
+        sys.exit(f"error: {error}")

@@ -34,6 +34,7 @@ from prospect.model.presets import PRESETS, SPECIAL_TOKENS, as_smolvlm, image_pr
 
 NO_VISION = "none"
 ROWS = 128  # the vocabulary is padded to a multiple of it, as SmolVLM2's is
+OF_THE_FILE = ("quantization_config", "_name_or_path")  # not the model's: the Trainer refuses what was a GGUF file
 MOST_NATIVE = 81  # tokens a frame of SmolVLM2-2.2B, the most of its sizes
 
 
@@ -122,15 +123,9 @@ def _config(words: TextPart, tokenizer: Any, vision: SmolVLMVisionConfig, scale:
     text = copy.deepcopy(model.config)
     for name, value in {"vocab_size": rows, "tie_word_embeddings": tied, **ids}.items():
         setattr(text, name, value)
-    record = text.to_dict()
-    for name in (
-        "quantization_config",
-        "_name_or_path",
-    ):  # of the GGUF file: the Trainer refuses what says it is quantised
-        record.pop(name, None)
     return SmolVLMConfig(
         vision_config=vision.to_dict(),
-        text_config=record,
+        text_config={name: value for name, value in text.to_dict().items() if name not in OF_THE_FILE},
         scale_factor=scale,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         tie_word_embeddings=tied,
