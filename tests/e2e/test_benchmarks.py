@@ -65,7 +65,7 @@ def test_the_benchmark_of_real_weights_runs_with_a_stand_in_and_does_nothing_twi
         assert all(1 < scores[split]["perplexity"] < 1000 for scores in when for split in scores)
         assert record["hours"] > 0 and all(tokens > 1 for tokens in record["tokens_a_word"].values())
     assert [point["clips"] for point in records[0]["curve"]] == [0, 2, 4]
-    toys = json.loads((tmp_path / "out" / "hard" / "data" / "toyworld" / "val_training.json").read_text())
+    toys = json.loads((tmp_path / "out" / "hard-4" / "data" / "toyworld" / "val_training.json").read_text())
     assert records[0]["chance_of_starts"] == pytest.approx(_chance(toys))
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.safetensors")}
     second = _run(tmp_path, *command)
