@@ -136,6 +136,8 @@ class LoraSettings(Settings):
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
     )  # fmt: skip
     """Linear layers of the text model that get adapters."""
+    quantize: Literal["none", "4bit"] = "none"
+    """4bit: the text model's frozen linear layers in NF4 (QLoRA), by bitsandbytes, on a GPU."""
 
 
 class ModelConfig(Settings):
@@ -271,6 +273,12 @@ class Config(Settings):
                 "data.features needs model.freeze_vision and model.freeze_connector (a trained one changes every "
                 "feature), and frames that are not blind"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> "Config":
+        if self.train.fsdp and self.model.lora and self.model.lora.quantize != "none":
+            raise ValueError("model.lora.quantize: 4-bit weights are not shared out; leave out train.fsdp")
         return self
 
     @model_validator(mode="after")

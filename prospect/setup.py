@@ -38,6 +38,7 @@ from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import add_lora, is_adapter, without_adapter
 from prospect.model.presets import PRESETS, make_checkpoint, toy_tokenizer
+from prospect.model.quantize import quantize
 from prospect.runs import INIT, may_be_hub_id
 
 REMEMBERED = ("packing", "frame_wrap", "max_seq_len", "reserve", "dst")  # of the data settings, in each checkpoint
@@ -173,6 +174,8 @@ def load_model(
         attn_implementation=config.model.attn_implementation,
         settings=remembered(config.data, training) | base,
     )
+    if config.model.lora and config.model.lora.quantize == "4bit":
+        quantize(model)
     return LoadedModel(prepared(model, config), load_tokenizer(source), load_image_processor(source))
 
 

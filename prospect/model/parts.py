@@ -157,7 +157,8 @@ def _check_causal(place: str, config: Any) -> None:
     if getattr(config, "quantization_config", None) and not place.endswith(GGUF):
         raise ProspectError(f"{place}: found quantised weights, expected those that it was made from")
     is_capped = getattr(config, "final_logit_softcapping", None)  # by no layer, hence not by ours
-    if not hasattr(config, "num_hidden_layers") or config.is_encoder_decoder or is_capped:
+    is_sized = all(hasattr(config, name) for name in ("num_hidden_layers", "hidden_size", "intermediate_size"))
+    if not is_sized or config.is_encoder_decoder or is_capped:
         raise wrong
     check_sizes(f"{place}: config", config)
     try:

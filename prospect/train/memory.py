@@ -2,7 +2,8 @@
 
 torch's fake tensors have shape and dtype alone, so that a 2.2B model is "trained" here in seconds on any machine, while
 a dispatch mode adds up what is alive at each moment. What the rehearsal cannot see is added by arithmetic: the
-optimizer's states. What neither sees: the CUDA context and the allocator's fragmentation (OVERHEAD).
+optimizer's states, and what 4-bit weights spare, which are rehearsed in full. What neither sees: the CUDA context and
+the allocator's fragmentation (OVERHEAD).
 """
 
 import weakref
@@ -20,6 +21,7 @@ from transformers import SmolVLMConfig
 
 from prospect.config import Config, accumulation_steps
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.quantize import largest_bytes, spared_bytes
 from prospect.setup import feature_dtype, prepared
 
 OVERHEAD = 1.2e9  # bytes beyond what tensors take: CUDA context, libraries' workspaces, fragmentation
@@ -69,6 +71,8 @@ def predict(model_config: SmolVLMConfig, config: Config, shapes: Shapes) -> Pred
     with torch.device("meta"):
         base: Any = _Rehearsal._from_config(model_config, dtype=dtype).train()
         parameters = _count(base)
+        is_quantized = config.model.lora is not None and config.model.lora.quantize == "4bit"
+        spared, largest = (spared_bytes(base), largest_bytes(base)) if is_quantized else (0.0, 0.0)
         model = prepared(base, config)
     with FakeTensorMode():
         _materialize(model)
@@ -89,11 +93,11 @@ def predict(model_config: SmolVLMConfig, config: Config, shapes: Shapes) -> Pred
                 del sums
     gradients = sum(p.numel() * p.element_size() for p in trained)
     memory = {
-        "weights": weights,
+        "weights": weights - spared,
         "gradients": gradients,
         "optimizer states": sum(_state_bytes(p, config.train.optimizer) for p in trained),
         "frames and labels": inputs,
-        "activations": max(0, storages.peak - weights - inputs - gradients),
+        "activations": max(0, storages.peak - weights - inputs - gradients) + largest,
     }
     return Prediction(parameters, memory)
 

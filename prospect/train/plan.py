@@ -128,6 +128,7 @@ def ways_to_fit(config: Config) -> list[str]:
         "model.dtype=bfloat16 with train.optimizer=adamw_8bit": model.dtype == "float32" and not model.lora,
         "model.dtype=bfloat16 with train.bf16=true": model.dtype == "float32" and bool(model.lora),
         "model.lora.rank=16": not model.lora,
+        "model.lora.quantize=4bit": model.lora is not None and model.lora.quantize == "none" and not train.fsdp,
         f"a smaller data.max_seq_len than {config.data.max_seq_len}": True,
     }
     return [f"set {way}" for way, helps in ways.items() if helps]

@@ -33,6 +33,7 @@ from prospect.data.order import ORDER_VERSION, Order, make_order
 from prospect.data.reader import Readers, Sampling, SequenceReader
 from prospect.data.sequences import cached_table, table_fingerprint
 from prospect.layout import Tokens
+from prospect.model.quantize import check_quantizable
 from prospect.runs import CONFIG, ENVIRONMENT, METRICS, METRICS_LOG, checkpoints, strangers
 from prospect.setup import load_model, open_features, open_splits
 from prospect.train.baselines import baselines
@@ -79,6 +80,8 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
     started = time.monotonic()
     if config.train.wandb and find_spec("wandb") is None:
         raise ProspectError("train.wandb: needs the package wandb, found none; pip install wandb, or set it to false")
+    if config.model.lora and config.model.lora.quantize == "4bit":
+        check_quantizable()
     ranks = PartialState(cpu=not torch.cuda.is_available())
     watcher = watcher if watcher and ranks.is_main_process else Unwatched()
     with ExitStack() as held:

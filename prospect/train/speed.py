@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 PEAK_FLOPS = {  # dense bf16, a second (the makers' data sheets), by a part of the device's name
     "H200": 989e12,
@@ -44,7 +45,10 @@ class ModelFlops:
         """Count those of `model`, a DSTSmolVLM; `encodes_frames` False: features come from disk."""
         text, vision = model.config.text_config, model.config.vision_config
         layers = model.model.text_model.layers
-        weights = sum(p.numel() for name, p in layers.named_parameters() if p.ndim == 2 and "lora_" not in name)
+        linear = [m for name, m in layers.named_modules() if isinstance(m, nn.Linear) and "lora_" not in name]
+        weights = sum(layer.in_features * layer.out_features for layer in linear)  # 4-bit weights are packed
+        heads = text.num_attention_heads
+        width = heads * (getattr(text, "head_dim", None) or text.hidden_size // heads)
         is_text_trained = any(p.requires_grad for name, p in layers.named_parameters() if "lora_" not in name)
         tower = model.model.vision_model
         patches = (vision.image_size // vision.patch_size) ** 2
@@ -56,7 +60,7 @@ class ModelFlops:
         projected = 2 * projection.in_features * projection.out_features * model.prospect_settings.tokens_per_frame
         return cls(
             token=2 * weights,
-            attention=2 * text.num_hidden_layers * text.hidden_size,
+            attention=2 * text.num_hidden_layers * width,
             target=2 * text.hidden_size * text.vocab_size,
             frame=(tower_passes * frame + 3 * projected) if encodes_frames else 0,
             passes=3 if is_text_trained else 2,

@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from prospect.config_file import load_config
+from prospect.model.assemble import assemble
 from prospect.model.presets import PRESETS, make_checkpoint
 from tests.helpers.command import records, start, succeed
 from tests.helpers.fakes import raw_clip, write_root
 from tests.helpers.models import TEXTS, shaped_as
+from tests.helpers.parts import LLAMA_TOKENIZER, save_text, save_tower
 from tests.helpers.places import CONFIGS
 from tests.helpers.waiting import wait_for
 
@@ -24,6 +26,11 @@ SIZES = {
     "HuggingFaceTB/SmolVLM2-2.2B-Instruct": "smolvlm2-2.2b",
     "HuggingFaceTB/SmolVLM2-500M-Video-Instruct": "smolvlm2-500m",
     "HuggingFaceTB/SmolVLM2-256M-Video-Instruct": "smolvlm2-256m",
+}
+LLAMA = {  # what tells the assembled ones apart: the ratio of heads, tied embeddings
+    "models/llama3.1-8b-siglip": {"num_attention_heads": 8, "tie_word_embeddings": False},
+    "models/llama3.2-3b-siglip": {"num_attention_heads": 6, "hidden_size": 96, "tie_word_embeddings": True},
+    "models/llama3.2-1b-siglip": {"num_attention_heads": 8, "tie_word_embeddings": True},
 }
 NAMES = sorted(path.stem for path in CONFIGS.glob("*.yaml"))
 
@@ -40,9 +47,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def checkpoint_for(world: Path, name: str) -> str:
+def checkpoint_for(world: Path, shipped: str) -> str:
+    """A tiny checkpoint of the shape of the one that a config names."""
+    name = SIZES.get(shipped, Path(shipped).name)
     folder = world / "models" / name
-    if not folder.exists():
+    if not folder.exists() and shipped in LLAMA:
+        parts = world / "parts" / name
+        text = save_text(parts / "text", "llama", LLAMA_TOKENIZER, rows=len(LLAMA_TOKENIZER), **LLAMA[shipped])
+        assemble(str(text), str(save_tower(parts / "tower", image_size=48, patch_size=4)), None, folder, seed=0)
+    elif not folder.exists():
         with patch.dict(PRESETS, {name: shaped_as(name)}):
             make_checkpoint(name, folder, TEXTS, seed=0)
     return str(folder)
@@ -65,7 +78,7 @@ def sizes_and_places(world: Path, name: str) -> list[str]:
         "train.log_steps=1",
     ]
     if shipped.model.checkpoint:
-        settings.append(f"model.checkpoint={checkpoint_for(world, SIZES[shipped.model.checkpoint])}")
+        settings.append(f"model.checkpoint={checkpoint_for(world, shipped.model.checkpoint)}")
     return [f"--set={setting}" for setting in settings]
 
 

@@ -77,6 +77,7 @@ def test_overrides_reach_any_depth():
         ),
         ("model.lora.rnk=4", r"no setting 'model.lora.rnk'; did you mean 'model.lora.rank'\?"),
         ("model.lora.targets=[]", r"model.lora.targets: found \[\], "),
+        ("model.lora.quantize=8bit", r"model.lora.quantize: found '8bit', expected 'none' or '4bit'"),
         (
             "train.warmup_steps=2.5",
             r"train.warmup_steps: found 2.5, a whole number of steps expected, or a share below 1",

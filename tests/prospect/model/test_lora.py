@@ -7,10 +7,12 @@ from transformers import SmolVLMForConditionalGeneration
 
 from pipeline.errors import ProspectError
 from prospect.config import LoraSettings
+from prospect.model.assemble import assemble
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.export import export
 from prospect.model.lora import add_lora
 from tests.helpers.models import as_pixels, load, make_batch, random_frames
+from tests.helpers.parts import LLAMA_TOKENIZER, save_text, save_tower
 
 SMALL = LoraSettings(rank=2, alpha=4, targets=("q_proj", "down_proj"))
 
@@ -169,3 +171,35 @@ def test_an_adapter_that_this_program_never_writes_is_refused(adapter, changed, 
     path.write_text(json.dumps(json.loads(path.read_text()) | changed))
     with pytest.raises(ProspectError, match=message):
         load(folder)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen3"])  # untied, tied
+def test_rows_of_new_tokens_are_trained_saved_and_merged(tmp_path, family):
+    text = save_text(tmp_path / "text", family, LLAMA_TOKENIZER, rows=len(LLAMA_TOKENIZER))
+    assemble(str(text), str(save_tower(tmp_path / "tower")), None, tmp_path / "base", seed=0)
+    base = load(tmp_path / "base", tokens_per_frame=1)
+    new, known = list(base.prospect_settings.new_tokens), len(LLAMA_TOKENIZER)
+    assert new == list(range(known, known + 7)) and base.lm_head.weight[new].std(0).max() < 1e-6
+    before = base.get_input_embeddings().weight.detach().clone()
+    model = add_lora(base, SMALL, freeze_connector=True)
+    tables = [name for name, p in model.named_parameters() if "trainable_tokens" in name and p.requires_grad]
+    assert len(tables) == (2 if family == "llama" else 1)
+    ids = torch.tensor([[3, 9, new[0], new[1], 12, 13]])
+    kinds, labels = torch.tensor([[0, 0, 1, 1, 1, 0]]).byte(), torch.full((1, 6), -100)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(3):
+        out = model(input_ids=ids, target_kind=kinds, update_labels=labels, speak_labels=labels)
+        out.sums.sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        expected = model.eval()(input_ids=ids).logits
+    model.save_pretrained(tmp_path / "adapter")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json"):
+        shutil.copy(tmp_path / "base" / name, tmp_path / "adapter" / name)
+    merged = load(tmp_path / "adapter")
+    with torch.no_grad():
+        torch.testing.assert_close(merged(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
+    after = merged.get_input_embeddings().weight
+    assert torch.equal(after[:known], before[:known]) and merged.lm_head.weight[new].std(0).max() > 1e-3
+    assert (merged.lm_head.weight is after) == (family == "qwen3")

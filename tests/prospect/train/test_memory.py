@@ -96,3 +96,17 @@ def test_the_24_gb_configs_fit_and_the_plain_one_does_not(name, most):
     assert sum(found.parameters[part] for part in ("vision tower", "connector", "text", "LM head")) == pytest.approx(
         2246.8e6, rel=1e-3
     )
+
+
+def test_four_bits_spare_what_the_text_models_linear_layers_take():
+    lora = {"rank": 2, "alpha": 4}
+    model = {"dtype": "bfloat16", "freeze_connector": True}
+    shapes = Shapes(sequences=1, tokens=200, frames=10, targets=20, decisions=11)
+    whole = predict(wide_config(), settings(model | {"lora": lora}), shapes)
+    packed = predict(wide_config(), settings(model | {"lora": lora | {"quantize": "4bit"}}), shapes)
+    linear = 4 * (4 * 256 * 256 + 3 * 256 * 768)  # 4 layers: queries, keys, values, outputs; three matrices of the MLP
+    assert whole.memory["weights"] - packed.memory["weights"] == pytest.approx(linear * (2 - 0.5159), rel=1e-4)
+    assert packed.memory["activations"] - whole.memory["activations"] == 2 * 256 * 768, (
+        "one layer at a time, in 16 bits"
+    )
+    assert packed.parameters == whole.parameters
