@@ -73,9 +73,10 @@ def test_the_benchmark_of_real_weights_runs_with_a_stand_in_and_does_nothing_twi
     second = _run(tmp_path, *command)
     assert first.stdout.endswith(second.stdout) and "-- hard-pretrained-4" not in second.stdout  # no run began
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.safetensors")}
-    assert _run(tmp_path, "pretrained.py", "--table", "--out", "out").stdout.startswith(
-        first.stdout.split("2026")[0][:99]
-    )
+    table = _run(tmp_path, "pretrained.py", "--table", "--out", "out").stdout
+    assert table.splitlines()[:-1] == second.stdout.splitlines()[:-1]  # the last line says the command
+    wrong = _run(tmp_path, *command[:-1], "no.jsonl")
+    assert wrong.returncode == 1 and wrong.stderr.strip().splitlines()[-1].startswith("error: no.jsonl: ")
 
 
 def _chance(clips):
