@@ -16,6 +16,7 @@ from pipeline.io.storage import is_url
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Binary = Literal["balanced", "plain", "focal"]
 
 
 class Settings(BaseModel):
@@ -91,7 +92,8 @@ class DataConfig(Settings):
     max_consecutive_errors: Positive = 10
     """With skip: so many broken samples in a row stop the run all the same."""
     features: Path | None = None
-    """Folder of `prospect cache-features`: no frame is decoded, no vision tower run."""
+    """Folder of `prospect cache-features`: no frame is decoded, no vision tower run; a connector that is not frozen is
+    trained all the same."""
     blind: bool = False
     """Grey frames: what can be known without seeing."""
 
@@ -151,6 +153,8 @@ class ModelConfig(Settings):
     """Image tokens a frame: a square up to the model's own number, which is `native`."""
     vision_chunk: Positive = 64
     """Frames in one forward of the vision tower."""
+    decide: Literal["heads", "tokens"] = "heads"
+    """What says which block comes next: two heads of our own, or the LM head's logits of three tokens."""
     freeze_vision: bool = False
     """Leave the vision tower as it is."""
     freeze_connector: bool = False
@@ -177,11 +181,11 @@ class LossConfig(Settings):
     dst_gen: float = Field(default=1.0, ge=0)
     """Tokens of updates."""
     dst_binary: float = Field(default=1.0, ge=0)
-    """Decisions of should_update_dst."""
+    """Decisions whether the state changes (should_update_dst)."""
     speak_binary: float = Field(default=1.0, ge=0)
-    """Decisions of when_to_speak."""
-    balanced: bool = True
-    """ProAssist's mean of positives and negatives for the decisions; false: the plain mean."""
+    """Decisions whether to speak (when_to_speak)."""
+    binary: Binary = "balanced"
+    """How decisions are averaged: ProAssist's mean of positives and negatives, all alike, or Streamo's focal loss."""
 
 
 class TrainConfig(Settings):
@@ -266,12 +270,11 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _features_are_fixed(self) -> "Config":
-        model = self.model
-        is_fixed = model.freeze_connector and (model.freeze_vision or model.lora)
+        is_fixed = self.model.freeze_vision or self.model.lora
         if self.data.features and (not is_fixed or self.data.blind):
             raise ValueError(
-                "data.features needs model.freeze_vision and model.freeze_connector (a trained one changes every "
-                "feature), and frames that are not blind"
+                "data.features needs model.freeze_vision (a trained tower changes every feature), and frames that are "
+                "not blind"
             )
         return self
 

@@ -19,7 +19,10 @@ PACKAGED = tuple(Path(__file__).parents[n] / "configs" for n in (0, 1))  # of an
 FIX = "name a config (make one with prospect init)"
 MOST_BYTES = 1 << 20  # of a config
 NO_TEXT = ("null", "~", "")  # YAML for nothing
-RETIRED = {  # settings of older runs
+RENAMED = {  # settings of older runs that mean the same under another name: that name, and each value's there
+    "train.loss.balanced": ("binary", {True: "balanced", False: "plain"}),
+}
+RETIRED = {  # settings of older runs that mean nothing any more
     "data.toy": "prospect make-toy renders the toy world, prospect build-shards makes its shards; leave the line out",
 }
 
@@ -68,7 +71,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise ProspectError(f"{path}: found {type(record).__name__}, expected sections such as data:, model:, train:")
     for override in overrides:
         _apply(record, override)
-    _drop_retired(record, path)
+    _drop_old(record, path)
     return _validated(record, str(path))
 
 
@@ -154,15 +157,25 @@ def _is_text(key: str) -> bool:
     return bool({*kinds} & {str, Path})
 
 
-def _drop_retired(record: dict[str, Any], path: Path) -> None:
-    """Leave out what older versions knew, and say so where it meant something."""
+def _drop_old(record: dict[str, Any], path: Path) -> None:
+    """Say what older versions knew in today's names; leave out what has none, and tell where it meant something."""
+    for name, (now, values) in RENAMED.items():
+        section, last = _section_of(name, record)
+        if isinstance(section.get(last), bool):
+            section.setdefault(now, values[section.pop(last)])
     for name, instead in RETIRED.items():
-        *sections, last = name.split(".")
-        section: Any = record
-        for part in sections:
-            section = section.get(part) if isinstance(section, dict) else None
-        if isinstance(section, dict) and last in section and section.pop(last) is not None:
+        section, last = _section_of(name, record)
+        if section.pop(last, None) is not None:
             warnings.warn(f"{path}: {name} is no setting any more and does nothing: {instead}", stacklevel=3)
+
+
+def _section_of(name: str, record: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The section of `record` that would hold the setting, empty where there is none, and its name there."""
+    *sections, last = name.split(".")
+    section: Any = record
+    for part in sections:
+        section = section.get(part) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else {}, last
 
 
 def _explain(detail: Mapping[str, Any]) -> str:

@@ -6,8 +6,9 @@ block, meets exactly the training ids. Training (`clip_sequence`, `turn_layout.p
 
     prompt | system turns from before the first frame | for each frame: user/system turns, <image> x K, active blocks
 
-A DECISION POSITION is the last token of a frame block or of a dst_update/assistant block; both heads read it, without
-shift, and say what block comes next. LM targets are a block's text and <end_of_utterance>, not its header.
+A DECISION POSITION is the last token of a frame block or of a dst_update/assistant block; there the model says, by two
+heads or by the logits of three tokens, what block comes next. LM targets are a block's text and <end_of_utterance>, not
+its header.
 
 T tokens of a sequence, K tokens a frame.
 """
@@ -31,6 +32,7 @@ HEADERS: dict[Role, str] = {"system": "System:", "user": "User:", "assistant": "
 FrameWrap = Literal["none", "smolvlm"]
 Decision = tuple[int, int]  # (should_update_dst, when_to_speak)
 SILENT: Decision = (0, 0)
+SILENCE = "<|im_end|>"  # of decisions by tokens: in no sequence, but in every SmolVLM's vocabulary
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,22 @@ class Tokens:
 
     def header(self, role: Role) -> list[int]:
         return self._headers[role]
+
+    def decision_tokens(self, dst: bool) -> tuple[int, ...]:
+        """Give the tokens by which a model decides that has no heads (`model.decide: tokens`): the first of DST's
+        header and of Assistant's, and SILENCE; without `dst` the last two.
+
+        Raises:
+            ProspectError: the tokenizer lacks SILENCE, or begins two of them alike.
+        """
+        roles: tuple[Role, ...] = ("dst_update", "assistant") if dst else ("assistant",)
+        tokens = (*(self._headers[role][0] for role in roles), self._special(SILENCE))
+        if len({*tokens}) < len(tokens):
+            raise ProspectError(
+                f"model.decide: found a tokenizer that begins {' and '.join(HEADERS[role] for role in roles)} with the "
+                f"same token ({tokens[0]}), expected two that differ; use model.decide=heads"
+            )
+        return tokens
 
     def prompt(self, text: str) -> Block:
         return Block([self._start, *self.closed(self._headers["system"], self.encode(f" {text}"))])
@@ -175,7 +193,7 @@ class TokenSequence:
 
 
 def decision_before(role: Role | None) -> Decision:
-    """Give what the heads say where a block of `role` is next; None: a frame, a user turn or the end comes next."""
+    """Give what is to be said where a block of `role` is next; None: a frame, a user turn or the end comes next."""
     return int(role == "dst_update"), int(role == "assistant")
 
 

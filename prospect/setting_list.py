@@ -35,6 +35,8 @@ ASKED_AS = {  # what people call it -> what it is called here
     "data_root": "data.root",
     "output_dir": "runs",
     "lora_r": "model.lora.rank",
+    "balanced": "train.loss.binary",
+    "focal": "train.loss.binary",
 }
 
 

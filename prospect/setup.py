@@ -22,7 +22,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.images import SHOWN_AS
 from prospect.config import Config, DataConfig
 from prospect.data.decode import DRAFT_GAP
-from prospect.data.features import FeatureStore
+from prospect.data.features import FEATURE_VERSION, FeatureStore, Stage
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.shard_cache import ShardCache
 from prospect.layout import HEADERS, LAYOUT_VERSION, Tokens
@@ -86,15 +86,27 @@ def make_blueprint(config: Config) -> Blueprint:
     source, wanted = config.model.checkpoint, config.model.tokens_per_frame
     if source:
         source = checkpoint_folder(source, weights=False)
-        model_config = read_config(source, wanted, config.model.vision_chunk, {})
+        model_config = read_config(source, wanted, config.model.vision_chunk, _deciding(config, source))
         tokenizer: Any = load_tokenizer(source)
     else:
         assert config.model.preset is not None
         splits = open_splits(config, config.data.train_split)
         tokenizer = toy_tokenizer(text for split in splits for text in texts_of(split.index))
-        model_config = with_tokens(PRESETS[config.model.preset](tokenizer), config.model.preset, wanted)
+        preset = PRESETS[config.model.preset](tokenizer)
+        model_config = with_tokens(preset, config.model.preset, wanted, _decision_tokens(config, tokenizer))
     count = ProspectSettings.of(model_config).tokens_per_frame
     return Blueprint(tokenizer, Tokens(tokenizer, count, config.data.frame_wrap), model_config)
+
+
+def _deciding(config: Config, source: str) -> dict[str, tuple[int, ...] | None]:
+    """How a model of the checkpoint `source` is to decide, for `read_config`."""
+    return {
+        "decision_tokens": _decision_tokens(config, load_tokenizer(source)) if config.model.decide == "tokens" else None
+    }
+
+
+def _decision_tokens(config: Config, tokenizer: Any) -> tuple[int, ...] | None:
+    return Tokens(tokenizer, 1).decision_tokens(config.data.dst) if config.model.decide == "tokens" else None
 
 
 def texts_of(index: pl.DataFrame) -> Iterator[str]:
@@ -172,7 +184,7 @@ def load_model(
         vision_chunk=config.model.vision_chunk,
         dtype=config.model.dtype,
         attn_implementation=config.model.attn_implementation,
-        settings=remembered(config.data, training) | base,
+        settings=remembered(config.data, training) | base | _deciding(config, source),
     )
     if config.model.lora and config.model.lora.quantize == "4bit":
         quantize(model)
@@ -204,14 +216,20 @@ def open_features(config: Config, model: Any) -> FeatureStore | None:
     """
     if config.data.features is None:
         return None
-    return FeatureStore.open(config.data.features, feature_key(without_adapter(model), feature_dtype(config)))
+    key = feature_key(without_adapter(model), feature_dtype(config), feature_stage(config))
+    return FeatureStore.open(config.data.features, key)
 
 
 def feature_dtype(config: Config) -> str:
     return "bfloat16" if config.train.bf16 or config.model.dtype == "bfloat16" else "float32"
 
 
-def feature_key(model: Any, dtype: str) -> str:
+def feature_stage(config: Config) -> Stage:
+    """Say up to where features are computed once: to the first layer that is trained."""
+    return "projected" if config.model.freeze_connector else "pooled"
+
+
+def feature_key(model: Any, dtype: str, stage: Stage) -> str:
     """Digest all that a frame's feature depends on: weights, tokens a frame, normalisation, size and resize, dtype."""
     settings, size = model.prospect_settings, model.config.vision_config.image_size
     about = [
@@ -223,9 +241,10 @@ def feature_key(model: Any, dtype: str) -> str:
         "lanczos",
         SHOWN_AS,
         dtype,
+        FEATURE_VERSION,
     ]
     digest = hashlib.sha256(repr(about).encode())
-    for part in (model.model.vision_model, model.model.connector):
+    for part in (model.model.vision_model, *([model.model.connector] if stage == "projected" else [])):
         for name, tensor in sorted(part.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

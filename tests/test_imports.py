@@ -20,7 +20,7 @@ LEVELS = (  # from the top; a module imports its own package and those of lower 
     {"pipeline.importers", "pipeline.toyworld"},
     {"pipeline.spans"},
     {"pipeline.shards"},
-    {"pipeline.annotations", "pipeline.io", "pipeline.video"},
+    {"pipeline.annotations", "pipeline.endpoint", "pipeline.io", "pipeline.video"},
     {"pipeline.errors", "pipeline.progress"},
 )
 TERMINAL = re.compile(r"\b(typer\b|Console\(|rich\.(live|progress|prompt)\b|print\(|getpass|input\()")

@@ -1,7 +1,5 @@
 """The command that finds when steps were done: annotate, and its --compare."""
 
-import json as json_module
-import os
 import threading
 from collections import Counter
 from pathlib import Path
@@ -10,6 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline.errors import ProspectError
+from prospect.commands.endpoints import (
+    BaseUrl,
+    Concurrency,
+    DryRun,
+    EndpointModel,
+    KeyFrom,
+    Parameter,
+    Retries,
+    Timeout,
+    answered,
+    client_of,
+    parameters_of,
+    require_endpoint,
+    tell_dry_run,
+)
 from prospect.commands.options import Json
 from prospect.commands.terminal import aside, clear_errors, print_json, progress_bar, tell
 
@@ -19,8 +32,6 @@ if TYPE_CHECKING:
     from pipeline.spans.assigned import Task
 
 app = typer.Typer()
-KEY_FROM = "OPENAI_API_KEY"
-OURS = ("model", "messages", "response_format", "stream", "n", "seed", "temperature")
 SHOWN = 20  # notes
 LEAST = 0.3  # of pipeline/spans/annotate.py, which is not imported for --help
 
@@ -41,26 +52,13 @@ Embedding = Annotated[str, typer.Option(help="Sentence embeddings: all-minilm (p
 Least = Annotated[float, typer.Option(min=-1, max=1, help="align: cosine at which a block speaks for a step.")]
 Back = Annotated[float | None, typer.Option(min=0, help="align: price of going back in the steps; default: never.")]
 
-# endpoint; None: its default, so that one that has no effect is noticed
-BaseUrl = Annotated[str | None, typer.Option(help="endpoint: OpenAI-compatible, e.g. http://localhost:8000/v1.")]
-Model = Annotated[str | None, typer.Option(help="endpoint: the model's name there.")]
-KeyFrom = Annotated[
-    str | None, typer.Option(help=f"endpoint: environment variable with the key; default {KEY_FROM}, if set.")
-]
+# endpoint; beside those of endpoints.py
 Samples = Annotated[int | None, typer.Option(min=1, help="endpoint: answers to each question; default 1.")]
 Temperature = Annotated[float | None, typer.Option(min=0, help="endpoint: default 0, and 0.7 with several --samples.")]
-Parameter = Annotated[
-    list[str] | None,
-    typer.Option(help="endpoint: NAME=JSON sent besides, e.g. max_tokens=4096; null: not sent. Repeatable."),
-]
 BlocksPerCall = Annotated[int | None, typer.Option(min=1, help="endpoint: blocks in a question; 60.")]
-Concurrency = Annotated[int | None, typer.Option(min=1, max=64, help="endpoint: questions at a time; 4.")]
-Retries = Annotated[int | None, typer.Option(min=0, max=20, help="endpoint: of what may pass; 5.")]
-Timeout = Annotated[float | None, typer.Option(min=0.1, help="endpoint: seconds for an answer; 120.")]
 Cache = Annotated[
     Path | None, typer.Option(help="endpoint: file of answers, never asked twice; answers.jsonl beside --out.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="endpoint: tell calls and tokens, ask nothing.")]
 
 
 @app.command()
@@ -75,7 +73,7 @@ def annotate(
     least: Least = LEAST,
     back: Back = None,
     base_url: BaseUrl = None,
-    model: Model = None,
+    model: EndpointModel = None,
     key_from: KeyFrom = None,
     samples: Samples = None,
     temperature: Temperature = None,
@@ -177,65 +175,34 @@ def _by_endpoint(
     json: bool,
 ) -> "tuple[list[Found], list[str]] | None":
     """What the endpoint says; None: nothing was asked, as --dry-run wants."""
+    from pipeline.endpoint.asking import Sampling, ask
+    from pipeline.endpoint.cache import AnswerCache
     from pipeline.spans.annotate import by_align
-    from pipeline.spans.endpoint import EndpointSettings, ask, by_endpoint, plan_questions
-    from pipeline.spans.endpoint_cache import AnswerCache
-    from pipeline.spans.endpoint_client import Client, Endpoint
+    from pipeline.spans.by_endpoint import BLOCKS_PER_CALL, by_endpoint, plan_questions
 
-    for name in ("base_url", "model"):
-        if asked[name] is None and not asked["dry_run"]:
-            raise ProspectError(f"--{name.replace('_', '-')}: found none, expected one with --method endpoint")
+    if not asked["dry_run"]:
+        require_endpoint(asked["base_url"], asked["model"])
     several = (asked["samples"] or 1) > 1
-    how = EndpointSettings(
+    sampling = Sampling(
         asked["model"] or "",
         asked["samples"] or 1,
         (0.7 if several else 0.0) if asked["temperature"] is None else asked["temperature"],
-        asked["blocks_per_call"] or 60,
-        _parameters(asked["parameter"] or []),
+        parameters_of(asked["parameter"] or []),
     )
-    plan, cache = plan_questions(tasks, how), AnswerCache(path)
-    num_missing, tokens = len(plan.missing(cache)), plan.tokens(cache)
-    about = f"{len(plan.asked)} questions, {len(plan.asked) - num_missing} of them answered in {path}"
+    plan, cache = plan_questions(tasks, sampling, asked["blocks_per_call"] or BLOCKS_PER_CALL), AnswerCache(path)
+    questions = plan.questions
     if asked["dry_run"]:
-        names = ("questions", "calls", "tokens_asked", "tokens_answered")
-        counts = dict(zip(names, (len(plan.asked), num_missing, *tokens), strict=True))
-        line = (
-            f"{about}: {num_missing} calls, about {tokens[0]} tokens to ask and {tokens[1]} to answer; none was asked"
-        )
-        print_json(counts) if json else tell(line)
+        tell_dry_run(questions, cache, json)
         return None
+    about = answered(questions, cache)
     stop = threading.Event()
-    endpoint = Endpoint(
-        asked["base_url"],
-        asked["model"],
-        _key(asked["key_from"]),
-        asked["timeout"] or 120.0,
-        5 if asked["retries"] is None else asked["retries"],
-    )
-    client = Client(endpoint, stop)
-    failed = ask(plan, client, cache, stop, concurrency=asked["concurrency"] or 4, show=show)
+    client = client_of(asked["base_url"], asked["model"], asked["key_from"], asked["timeout"], asked["retries"], stop)
+    failed = ask(
+        questions, client, cache, stop, instead="try another model, or --method align",
+        concurrency=asked["concurrency"] or 4, show=show,
+    )  # fmt: skip
     (aside.print if json else tell)(f"{about}: {client.num_calls} calls")
     return by_endpoint(tasks, plan, cache, failed, lambda some: by_align(some, embed, settings))
-
-
-def _parameters(words: list[str]) -> dict[str, Any]:
-    parameters: dict[str, Any] = {}
-    for word in words:
-        name, _, text = word.partition("=")
-        if name in OURS:
-            raise ProspectError(f"--parameter {name}: is set by the command itself (--model, --temperature, --samples)")
-        try:
-            parameters[name] = json_module.loads(text)
-        except ValueError:
-            raise ProspectError(f"--parameter: found {word!r}, expected NAME=JSON, e.g. max_tokens=4096") from None
-    return parameters
-
-
-def _key(name: str | None) -> str | None:
-    key = os.environ.get(name or KEY_FROM, "").strip()
-    if name and not key:
-        raise ProspectError(f"--key-from {name}: found no such variable in the environment, expected the key in it")
-    return key or None
 
 
 def _embed_when_needed(name: str) -> "Embed":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline.errors import ProspectError
+from prospect.commands.judging import print_judge
 from prospect.commands.options import (
     Checkpoint,
     FramesRoot,
@@ -29,7 +30,7 @@ from prospect.commands.options import (
     places_of,
 )  # fmt: skip
 from prospect.commands.terminal import clear_errors, console, print_json, progress_bar, show_live, tell
-from prospect.runs import CALIBRATION, EVALUATION
+from prospect.runs import CALIBRATION, EVALUATION, METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -206,6 +207,7 @@ def _print_contexts(compared: dict[str, dict[str, Any]], folder: Path, json: boo
 
 
 def _print_evaluation(metrics: dict[str, Any], folder: Path, json: bool) -> None:
+    from prospect.evaluation.judge_scores import read_judge
     from prospect.evaluation.pages.tables import evaluation_tables
 
     if json:
@@ -213,6 +215,8 @@ def _print_evaluation(metrics: dict[str, Any], folder: Path, json: bool) -> None
         return
     for table in evaluation_tables(metrics):
         console.print(table)
+    if "judge" in metrics:
+        print_judge(read_judge(metrics["judge"], METRICS, "judge again"))
     for note in metrics["notes"]:
         tell(f"note: {note}")
     tell(f"metrics: {folder}/metrics.json, report: {folder}/report.html")

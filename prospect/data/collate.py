@@ -94,10 +94,12 @@ def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
     for row, item in zip(mask, items, strict=True):
         row[: len(item.sequence)] = 1
     features = [item.features for item in items if item.features is not None]
+    name = "pooled" if any(item.is_pooled for item in items) else "features"
+    cached = {name: torch.cat(features)} if features else {}
     target_kind, update_labels = stack("target_kind", 0).to(torch.uint8), stack("update_labels", IGNORE)
     target_places, decision_places = label_places(target_kind, update_labels)
     return {
-        **({"features": torch.cat(features)} if features else {}),  # (F, K, D), and then no frames
+        **cached,  # (F, K, D) or (F, K, C), and then no frames
         "input_ids": stack("ids", pad),
         "attention_mask": mask,
         "frames": frames,  # (F, 3, S, S) uint8

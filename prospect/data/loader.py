@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.errors import ProspectError
 from pipeline.io.engine import end_with_parent
@@ -106,6 +106,47 @@ def make_loader(
     )
     loader.on_skip, loader.max_consecutive_errors = on_skip, reader.data.max_consecutive_errors
     return loader
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted(Dataset[torch.Tensor | ProspectError]):
+    """A request's counts, or its error."""
+
+    reader: Readers
+
+    def __getitem__(self, request: Request) -> torch.Tensor | ProspectError:
+        try:
+            return self.reader.counts(request)
+        except ProspectError as error:
+            return error
+
+
+def counts_of_steps(reader: Readers, steps: MicroBatches) -> Iterator[torch.Tensor]:
+    """Give the counts (6,) of each of `steps`, the requests of an optimizer step each, laid out in a worker of its own:
+    the frames of a step need not all be in memory before its first backward.
+
+    Raises:
+        ProspectError: a sample is broken.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        _Counted(reader),
+        batch_sampler=steps,
+        collate_fn=_summed,
+        num_workers=1,
+        multiprocessing_context=_workers(),
+        prefetch_factor=PREFETCH,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),
+    )
+    for counts in _naming_death(iter(loader)):
+        if isinstance(counts, ProspectError):
+            raise counts
+        yield counts
+
+
+def _summed(counts: list[torch.Tensor | ProspectError]) -> torch.Tensor | ProspectError:
+    broken = next((error for error in counts if isinstance(error, ProspectError)), None)
+    return broken or torch.stack([of_one for of_one in counts if isinstance(of_one, torch.Tensor)]).sum(0)
 
 
 def _workers() -> BaseContext:

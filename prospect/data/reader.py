@@ -25,6 +25,7 @@ from prospect.data.negatives import is_kept, jitter_of, rate_at
 from prospect.data.order import Request
 from prospect.data.sequences import part_of, part_sequence
 from prospect.layout import Tokens, TokenSequence
+from prospect.losses import count_targets
 from prospect.turn_layout import turn_sequence
 
 
@@ -38,6 +39,7 @@ class Item:
     sequence: TokenSequence
     images: list[bytes] | None  # JPEG or PNG of each frame, decoded when the batch is put together; None: grey frames
     features: torch.Tensor | None = None  # (F, K, D), cached: nothing is decoded
+    is_pooled: bool = False  # the features are pooled tokens (F, K, C), which the connector projects
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +86,40 @@ class SequenceReader(Dataset[Item | ProspectError]):
         Raises:
             ProspectError: its sample or frames are broken; names shard and key.
         """
-        planned = self.table.row(request.sequence, named=True)
-        row = planned["row"] + planned["num_rows"] - 1  # a clip's last sample knows all of its turns
-        sample = self.split.sample(row)
+        planned, row, sample = self._sample(request)
         try:
             sequence = self.layout(request, planned, sample)
             dataset: str = self.split.manifest.dataset
             where = self.split.where(row)
-            if self.features:
+            if self.features and sequence.frames:
                 images = self._images(sequence.frames[:1], planned, sample)
                 assert images  # the settings refuse blind features
                 features = self.features.read(dataset, sample.clip.frames_file, sequence.frames, images[0])
-                return Item(sample.key, dataset, where, sequence, [], self._as_tensor(features))
+                is_pooled = self.features.stage == "pooled"
+                return Item(sample.key, dataset, where, sequence, [], self._as_tensor(features), is_pooled)
             return Item(sample.key, dataset, where, sequence, self._images(sequence.frames, planned, sample))
         except ProspectError as error:
             raise named(error, self.split.where(row)) from None
+
+    def counts(self, request: Request) -> torch.Tensor:
+        """Count what is learned from a sequence, by `losses.TERMS` (6,), without its images.
+
+        Raises:
+            ProspectError: its sample is broken; names shard and key.
+        """
+        planned, row, sample = self._sample(request)
+        try:
+            sequence = self.layout(request, planned, sample)
+        except ProspectError as error:
+            raise named(error, self.split.where(row)) from None
+        labels = sequence.target_kind, sequence.update_labels, sequence.speak_labels
+        return count_targets(*(torch.tensor(of_tokens) for of_tokens in labels))
+
+    def _sample(self, request: Request) -> tuple[dict[str, Any], int, TurnSample]:
+        """A request's row of the table, and the sample that it is laid out from, with its row of the index."""
+        planned = self.table.row(request.sequence, named=True)
+        row = planned["row"] + planned["num_rows"] - 1  # a clip's last sample knows all of its turns
+        return planned, row, self.split.sample(row)
 
     def layout(self, request: Request, planned: dict[str, Any], sample: TurnSample) -> TokenSequence:
         clip = sample.clip
@@ -140,9 +161,18 @@ class Readers(Dataset[Item | ProspectError]):
         return sum(map(len, self.readers))
 
     def __getitem__(self, request: Request) -> Item | ProspectError:
+        reader, request = self._place(request)
+        return reader[request]
+
+    def counts(self, request: Request) -> torch.Tensor:
+        """Count what is learned from a sequence, as `SequenceReader.counts`."""
+        reader, request = self._place(request)
+        return reader.counts(request)
+
+    def _place(self, request: Request) -> tuple[SequenceReader, Request]:
         starts = [0, *accumulate(map(len, self.readers))]
         which = bisect_right(starts, request.sequence) - 1
-        return self.readers[which][replace(request, sequence=request.sequence - starts[which])]
+        return self.readers[which], replace(request, sequence=request.sequence - starts[which])
 
     @property
     def image_size(self) -> int:

@@ -5,7 +5,8 @@ and a bootstrap resamples clips without matching anything again. C clips, T term
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
+from typing import Protocol
 
 import numpy as np
 
@@ -107,11 +108,21 @@ def dst_ratios(sums: FloatArray) -> dict[str, FloatArray]:
 
 def dst_metrics(terms: Sequence[DSTTerms]) -> dict[str, float | None]:
     """Pool metrics over clips; None where there is nothing to measure (no such events, no exact pair)."""
-    sums = np.sum([of_clip.vector() for of_clip in terms], axis=0) if terms else np.zeros(len(DSTCounts.__slots__))
     delays = [delay for of_clip in terms for delay in of_clip.delays_s]
-    return without_nan(dst_ratios(sums)) | {
+    return without_nan(dst_ratios(pooled_sums(terms, DSTCounts))) | {
         name: float(np.quantile(delays, share)) if delays else None for name, share in DELAY_QUANTILES.items()
     }
+
+
+class Terms(Protocol):
+    """One clip's terms, which add up over clips."""
+
+    def vector(self) -> FloatArray: ...
+
+
+def pooled_sums(terms: Sequence[Terms], named: type) -> FloatArray:
+    """Add up the vectors of clips, (T,); zeros without clips. `named` is the record that has a field for each term."""
+    return np.sum([of_clip.vector() for of_clip in terms], axis=0) if terms else np.zeros(len(fields(named)))
 
 
 def ratio(part: FloatArray | float, whole: FloatArray | float) -> FloatArray:

@@ -4,7 +4,7 @@
    numbers have to be read against: always silent, blind (grey frames), text only (no frames), oracle state.
 2. Measure (`scores.py`), from the files alone: ProAssist's metrics and the state's, per dataset and over all, with
    bootstrap intervals, and per clip.
-3. metrics.json for machines, report.html for people.
+3. metrics.json for machines, report.html for people; a judge's scores (`judge.py`) stay where they still fit.
 
 Interrupted, it goes on where it was; a clip whose annotations have changed is streamed again. Under torchrun the clips
 are shared, and the main process measures.
@@ -31,6 +31,7 @@ from prospect.data.index import Split
 from prospect.data.shard_cache import ShardCache
 from prospect.evaluation.embeddings import Embedder, load_embedder
 from prospect.evaluation.events import predicted_speech, reference_speech
+from prospect.evaluation.judge import carry_judge, judge_there
 from prospect.evaluation.pages.html import write_report
 from prospect.evaluation.predict import (
     EvaluatedClip,
@@ -43,6 +44,7 @@ from prospect.evaluation.predict import (
 )
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
+from prospect.evaluation.results import FORMAT, METRICS, PREDICTIONS, REPORT, SILENT
 from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled, undefined_notes
 from prospect.evaluation.text_scores import MeteorProcess
 from prospect.model.hub import checkpoint_folder, checkpoint_name
@@ -51,10 +53,7 @@ from prospect.stream.load import NO_OVERRIDES, Overrides, load_streamer
 from prospect.stream.rate import rate_note, trained_rates
 from prospect.stream.records import FrameRecord
 
-FORMAT = "prospect.evaluation/1"
-METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions"
 ROWS: tuple[Row, ...] = ("model", "blind", "text_only", "oracle_state")
-SILENT = "always_silent"
 RANKS_WAIT = timedelta(days=7)  # ranks finish their clips hours apart
 
 Scorer = Literal["prospect", "proassist"]
@@ -122,11 +121,14 @@ class ProspectEvaluator:
             return self._results(self.clips(), ranks)
 
     def _results(self, clips: Sequence[EvaluatedClip], ranks: PartialState) -> dict[str, Any]:
+        judge, lost = judge_there(self.out / METRICS)  # before --overwrite removes it
+        self.notes += [lost] if lost else []
         predictions = self.stream(clips, self.rows, ranks)
         if not ranks.is_main_process:
             return {}
         streamed = {row: [read_prediction(predictions / row / one.file_name) for one in clips] for row in self.rows}
         metrics = self.measure_rows(streamed, [one.clip for one in clips])
+        metrics = carry_judge(judge, metrics, streamed) if judge else metrics
         write_json(self.out / METRICS, metrics)
         images = {(one.clip.dataset, one.clip.id): one for one in clips}
         write_report(

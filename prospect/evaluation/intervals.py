@@ -33,8 +33,8 @@ def intervals(
     """Give the 95% percentile interval of each pooled metric.
 
     Args:
-        terms: (C, T), a row a clip: `SpeechTerms.vector()` or `DSTTerms.vector()`.
-        ratios: sums (N, T) to metrics (N): `speech_ratios` or `dst_ratios`.
+        terms: (C, T), a row a clip: `DSTTerms.vector()`, or that of `SpeechTerms` or `BenchmarkTerms`.
+        ratios: sums (N, T) to metrics (N), of the same terms, such as `dst_ratios`.
     """
     draws = _draws(len(terms), seed)  # (N, C)
     return {name: _resampled(values, len(terms)) for name, values in ratios(draws @ terms).items()}

@@ -6,6 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from prospect.evaluation.benchmark_scores import (
+    BenchmarkTerms,
+    benchmark_metrics,
+    benchmark_ratios,
+    benchmark_terms,
+)
 from prospect.evaluation.dst_scores import DSTTerms, dst_metrics, dst_ratios, dst_terms
 from prospect.evaluation.events import predicted_speech, predicted_updates, reference_speech, reference_updates
 from prospect.evaluation.intervals import MOST_UNDEFINED, RESAMPLES, delay_intervals, intervals
@@ -35,6 +41,7 @@ class ClipScores:
     dst: DSTTerms
     match: SpeechMatch
     speech: SpeechTerms
+    benchmark: BenchmarkTerms
     update_errors: dict[str, int]
     speech_errors: dict[str, int]
     num_frames: int
@@ -54,7 +61,9 @@ def pooled(scores: Sequence[ClipScores], meteor: MeteorProcess | None = None) ->
     texts = text_scores(matched_texts([one.match for one in scores]), meteor)
     dst = np.stack([one.dst.vector() for one in scores])  # (C, T)
     speech = np.stack([one.speech.vector() for one in scores])
+    benchmark = np.stack([one.benchmark.vector() for one in scores])
     resampled = intervals(dst, dst_ratios, SEED) | intervals(speech, speech_ratios, SEED)
+    resampled |= intervals(benchmark, benchmark_ratios, SEED)
     resampled |= delay_intervals([one.dst.delays_s for one in scores], SEED)
     return {
         "metrics": _metrics(scores, texts),
@@ -98,6 +107,7 @@ def _metrics(scores: Sequence[ClipScores], texts: TextScores) -> Metrics:
     return {
         **dst_metrics([one.dst for one in scores]),
         **speech_metrics([one.speech for one in scores], texts),
+        **benchmark_metrics([one.benchmark for one in scores]),
         **errors,
         **speech,
         "computed_tokens_per_frame": sum(one.computed_tokens for one in scores) / frames,
@@ -117,6 +127,7 @@ def _of(prediction: ClipPrediction, match: SpeechMatch) -> ClipScores:
         dst=dst_terms(prediction),
         match=match,
         speech=speech_terms(match, clip.fps),
+        benchmark=benchmark_terms(prediction),
         update_errors=count_errors(updates, UPDATE_KINDS),
         speech_errors=count_errors(spoken, SPEECH_KINDS),
         num_frames=len(frames),

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from prospect.evaluation.dst_scores import ratio, without_nan
+from prospect.evaluation.dst_scores import pooled_sums, ratio, without_nan
 from prospect.evaluation.matching import FloatArray, SpeechMatch
 from prospect.evaluation.text_scores import TextScores
 
@@ -81,7 +81,7 @@ def speech_metrics(terms: Sequence[SpeechTerms], texts: TextScores) -> dict[str,
 
     Each text score stands once more as NAME_w, times the Jaccard index. None: undefined, or could not be computed.
     """
-    sums = np.sum([of_clip.vector() for of_clip in terms], axis=0) if terms else np.zeros(len(SpeechTerms.__slots__))
+    sums = pooled_sums(terms, SpeechTerms)
     ratios = without_nan(speech_ratios(sums))
     jaccard = ratios["jaccard_index"]
     counts = dict(zip(("num_matched", "num_mismatched", "num_missed", "num_redundant"), map(int, sums), strict=False))

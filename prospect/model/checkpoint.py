@@ -28,6 +28,7 @@ DAMAGED = "copy or download the checkpoint again"
 WHOLE = "a whole SmolVLM2 checkpoint; download it, and pass its folder as model.checkpoint"
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
+DecisionTokens = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=2, max_length=3)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class ProspectSettings:
     image_std: tuple[Positive, Positive, Positive] = (0.5, 0.5, 0.5)
     vision_chunk: Count = 64  # most frames in one forward of the vision tower
     new_tokens: tuple[Annotated[int, Field(ge=0)], ...] = ()  # ids whose embeddings no pretraining has seen
+    decision_tokens: DecisionTokens | None = None  # of `Tokens.decision_tokens`; None: the model decides by heads
     extra: dict[str, Any] = field(default_factory=dict)  # the caller's: packing, frame_wrap, ...
 
     @classmethod
@@ -62,8 +64,13 @@ class ProspectSettings:
                 {"tokens_per_frame": native_tokens(config)} | {n: record[n] for n in ours & record.keys()}
             )
             settings = replace(TypeAdapter(cls).validate_json(text), extra=extra)
-            if max(settings.new_tokens, default=-1) >= (rows := config.text_config.vocab_size):
-                raise ProspectError(f"{where}: prospect.new_tokens: expected ids below {rows}; {DAMAGED}")
+            rows = config.text_config.vocab_size
+            for name in ("new_tokens", "decision_tokens"):
+                found = getattr(settings, name) or ()
+                if max(found, default=-1) >= rows:
+                    raise ProspectError(
+                        f"{where}: prospect.{name}: found {list(found)}, expected ids below {rows}; {DAMAGED}"
+                    )
             return settings
         except ValidationError as error:
             raise ProspectError(f"{where}: prospect: {'; '.join(problems_of(error))}; {DAMAGED}") from None
@@ -75,6 +82,7 @@ class ProspectSettings:
             "image_std": list(self.image_std),
             "vision_chunk": self.vision_chunk,
             **({"new_tokens": list(self.new_tokens)} if self.new_tokens else {}),
+            **({"decision_tokens": list(self.decision_tokens)} if self.decision_tokens else {}),
             **self.extra,
         }
 
@@ -86,9 +94,11 @@ def read_config(
 
     Args:
         tokens_per_frame: None: what is remembered, else native.
+        extra: more to remember; with `decision_tokens` (None: heads) how to decide, else as it is remembered.
 
     Raises:
-        ProspectError: no SmolVLM checkpoint is there, or it cannot give that many tokens a frame.
+        ProspectError: no SmolVLM checkpoint is there, it cannot give that many tokens a frame, or was trained to decide
+            otherwise.
     """
     with loading_errors(where):
         record, _ = SmolVLMConfig.get_config_dict(where)
@@ -103,10 +113,19 @@ def read_config(
             check_sizes(f"{where}/config.json: {part}", getattr(config, part))
         processor = load_image_processor(where)
         saved = ProspectSettings.of(config, f"{where}/config.json")
+        is_untrained = "parts" in saved.extra and "layout" not in saved.extra  # as make-checkpoint leaves it
+        has_decided = hasattr(config, "prospect") and not is_untrained
+        decision_tokens = extra.get("decision_tokens", saved.decision_tokens)
+        if has_decided and (decision_tokens is None) != (saved.decision_tokens is None):
+            names = ("tokens", "heads") if saved.decision_tokens else ("heads", "tokens")
+            raise ProspectError(
+                "model.decide: found {1}, but {2} was trained to decide by {0}; set model.decide={0}, or begin with a "
+                "checkpoint that has not decided yet".format(*names, where)
+            )
         count = _checked_tokens(where, config, saved.tokens_per_frame if tokens_per_frame is None else tokens_per_frame)
         mean, std = tuple(processor.image_mean), tuple(processor.image_std)
-        extra = saved.extra | dict(extra)
-        ProspectSettings(count, mean, std, vision_chunk, saved.new_tokens, extra).put_into(config)
+        more = saved.extra | {name: value for name, value in extra.items() if name != "decision_tokens"}
+        ProspectSettings(count, mean, std, vision_chunk, saved.new_tokens, decision_tokens, more).put_into(config)
         ProspectSettings.of(config, f"{where}/preprocessor_config.json")  # as the processor's numbers are new in it
     return config
 
@@ -119,9 +138,12 @@ def check_sizes(where: str, part: Any) -> None:
             raise ProspectError(f"{where}.{name}: found {shown(value)}, expected 1 to {most}; {DAMAGED}")
 
 
-def with_tokens(config: SmolVLMConfig, where: str, wanted: int | Literal["native"]) -> SmolVLMConfig:
-    """Give `config` with `wanted` tokens a frame in our settings; `where` goes into the error, as in `read_config`."""
-    ProspectSettings(_checked_tokens(where, config, wanted)).put_into(config)
+def with_tokens(
+    config: SmolVLMConfig, where: str, wanted: int | Literal["native"], decision_tokens: tuple[int, ...] | None = None
+) -> SmolVLMConfig:
+    """Give `config` with `wanted` tokens a frame, and those that decide, in our settings; `where` goes into the error,
+    as in `read_config`."""
+    ProspectSettings(_checked_tokens(where, config, wanted), decision_tokens=decision_tokens).put_into(config)
     return config
 
 

@@ -1,10 +1,11 @@
-"""`DSTSmolVLM`: SmolVLM with two heads that say, at each decision position, what block comes next (docs/design.md §7).
+"""`DSTSmolVLM`: SmolVLM that says, at each decision position, what block comes next (docs/design.md §7): by two heads
+of our own, or by the LM head's logits of three tokens, without a layer more.
 
 Training: embed the ids, put frame features at the <image> tokens, run the text model once, apply the LM head at target
-positions and the heads at decision positions only. Streaming: `extend` a KV cache block by block, `decide`, and
+positions and what decides at decision positions only. Streaming: `extend` a KV cache block by block, `decide`, and
 `continue_dst_update` or `continue_utterance`, which close their block: the cache then stands at the next decision.
-Without `target_kind`, `forward` is the parent's. A checkpoint is SmolVLM's with two more layers; what ours has to
-remember (tokens a frame, normalisation) stands in config.json under "prospect".
+Without `target_kind`, `forward` is the parent's. A checkpoint is SmolVLM's, with two more layers where heads decide;
+what ours has to remember (tokens a frame, normalisation, tokens that decide) stands in config.json under "prospect".
 
 B batch, T tokens, F frames, K tokens a frame, S pixels a side, D hidden, V vocabulary, N decisions, M targets.
 """
@@ -42,6 +43,19 @@ class DSTOutput(ModelOutput):
     target_argmax: Tensor | None = None  # int64 (M,) in row-major order; only in eval mode
 
 
+def binary_logits(logits: Tensor) -> Tensor:
+    """Give two decisions (..., 2, 2) of logits (..., 3) of three tokens (update, speak, silence): softmax over the
+    classes (0, 1) of a decision has at 1 the probability that softmax over the three gives its token.
+
+    Of two tokens (speak, silence), as without DST, an update has probability 0.
+    """
+    *update, speak, silence = logits.unbind(-1)
+    never = torch.full_like(silence, -torch.inf)
+    one = update[0] if update else never
+    no_update, no_speech = torch.logaddexp(speak, silence), torch.logaddexp(one, silence)
+    return torch.stack([torch.stack([no_update, one], -1), torch.stack([no_speech, speak], -1)], -2)
+
+
 class Generated(NamedTuple):
     """A generated block."""
 
@@ -55,10 +69,18 @@ class DSTSmolVLM(SmolVLMWithFrames):
 
     def __init__(self, config: SmolVLMConfig) -> None:
         super().__init__(config)
-        self.should_update_dst = nn.Linear(config.text_config.hidden_size, 2)
-        self.when_to_speak = nn.Linear(config.text_config.hidden_size, 2)
-        ProspectSettings.of(config).put_into(config)
+        settings = ProspectSettings.of(config)
+        self.decision_tokens = settings.decision_tokens  # None: heads decide
+        if self.decision_tokens is None:
+            self.should_update_dst = nn.Linear(config.text_config.hidden_size, 2)
+            self.when_to_speak = nn.Linear(config.text_config.hidden_size, 2)
+        settings.put_into(config)
         self.post_init()  # again, as the parent's did not see the heads
+
+    @property
+    def heads(self) -> list[nn.Module]:
+        """The two heads; none where tokens decide."""
+        return [] if self.decision_tokens else [self.should_update_dst, self.when_to_speak]
 
     @classmethod
     def from_checkpoint(
@@ -120,11 +142,13 @@ class DSTSmolVLM(SmolVLMWithFrames):
         logits_to_keep: int | Tensor = 0,
         frames: Tensor | None = None,
         features: Tensor | None = None,
+        pooled: Tensor | None = None,
         target_kind: Tensor | None = None,
         update_labels: Tensor | None = None,
         speak_labels: Tensor | None = None,
         target_places: Tensor | None = None,
         decision_places: Tensor | None = None,
+        focusing: float = 0.0,
         **kwargs: Any,
     ) -> Any:
         """Run, with `target_kind`, the training pass: a DSTOutput. Without: the parent's, where `frames` may be given.
@@ -133,10 +157,12 @@ class DSTSmolVLM(SmolVLMWithFrames):
             attention_mask: int64 (B, T); in training right padding only, which causal attention never sees.
             frames: uint8 (F, 3, S, S), all of the batch, in row-major order of their <image> tokens.
             features: (F, K, D): of `encode_frames`, cached; in training in place of frames.
+            pooled: (F, K, C): of `pool_frames`, cached; in place of features where the connector is trained.
             target_kind: uint8 (B, T): 1 LM target, 2 DST target. Token t is predicted from position t-1.
             update_labels, speak_labels: int64 (B, T): -100, 0 or 1, read at position t itself; labelled together.
             target_places, decision_places: int64 (M,) and (N,): where there are such, in the flattened (B * T) batch;
                 None: looked for, for which a GPU has to be waited for.
+            focusing: of the decisions' losses (`losses.focusing`).
 
         Raises:
             ValueError: on a CPU. On a GPU a device-side assertion, as checking on the host would synchronise.
@@ -145,9 +171,9 @@ class DSTSmolVLM(SmolVLMWithFrames):
             assert input_ids is not None and update_labels is not None and speak_labels is not None
             if target_places is None or decision_places is None:
                 target_places, decision_places = label_places(target_kind, update_labels)
-            embeds = self._embed(input_ids, frames, features)
+            embeds = self._embed(input_ids, frames, features, pooled)
             labels = target_kind, update_labels, speak_labels, target_places, decision_places
-            return self._training_forward(input_ids, embeds, attention_mask, *labels)
+            return self._training_forward(input_ids, embeds, attention_mask, focusing, *labels)
         if frames is not None:
             assert input_ids is not None
             inputs_embeds = self._embed(input_ids, frames)
@@ -169,6 +195,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         input_ids: Tensor,
         embeds: Tensor,
         attention_mask: Tensor | None,
+        focusing: float,
         target_kind: Tensor,
         update_labels: Tensor,
         speak_labels: Tensor,
@@ -190,6 +217,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
             target_kind.flatten()[targets],
             decision_logits,
             torch.stack([update_labels.flatten()[decisions], speak_labels.flatten()[decisions]], 1),  # (N, 2)
+            focusing,
         )
         return DSTOutput(
             sums=sums,
@@ -199,10 +227,18 @@ class DSTSmolVLM(SmolVLMWithFrames):
         )
 
     def _decision_logits(self, hidden: Tensor) -> Tensor:
-        """(..., D) to (..., 2, 2): head (update, speak), class; in the heads' dtype, which LoRA leaves at float32 over
-        a base in bf16."""
-        hidden = hidden.to(self.should_update_dst.weight.dtype)
-        return torch.stack([self.should_update_dst(hidden), self.when_to_speak(hidden)], -2)
+        """(..., D) to (..., 2, 2): what (update, speak), class; of heads in their dtype, which LoRA leaves at float32
+        over a base in bf16, of tokens in float32."""
+        if self.decision_tokens is None:
+            hidden = hidden.to(self.should_update_dst.weight.dtype)
+            return torch.stack([self.should_update_dst(hidden), self.when_to_speak(hidden)], -2)
+        if type(self.lm_head) is not nn.Linear:  # peft's, which trains rows of new tokens apart from its weight
+            logits = self.lm_head(hidden).float()  # (..., V)
+            return binary_logits(torch.stack([logits[..., token] for token in self.decision_tokens], -1))
+        rows = torch.stack([self.lm_head.weight[token] for token in self.decision_tokens]).float()  # (2 or 3, D)
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits = hidden.float() @ rows.T  # (..., 2 or 3)
+        return binary_logits(logits)
 
     def recompute_activations(self) -> None:
         """Switch on gradient checkpointing: a layer's activations are computed again in the backward pass, not kept."""

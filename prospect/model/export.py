@@ -9,7 +9,7 @@ import transformers
 
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
-from prospect.model.checkpoint import load_image_processor, load_tokenizer, read_config, writing
+from prospect.model.checkpoint import ProspectSettings, load_image_processor, load_tokenizer, read_config, writing
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, base_of, is_adapter
@@ -32,7 +32,7 @@ def export(checkpoint: Path, out: Path, merge: bool) -> str:
     if merge and not adapted:
         raise ProspectError(f"{checkpoint}: found no LoRA adapter, expected one to merge; leave out --merge")
     checkpoint_folder(str(checkpoint))  # that it is whole,
-    read_config(str(checkpoint), None, 64, {})  # and one of ours
+    by_tokens = ProspectSettings.of(read_config(str(checkpoint), None, 64, {})).decision_tokens  # and one of ours
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     tokenizer: Any = load_tokenizer(checkpoint)
@@ -46,10 +46,10 @@ def export(checkpoint: Path, out: Path, merge: bool) -> str:
                 shutil.copyfile(checkpoint / name, partial / name)
             base = checkpoint_name(base_of(checkpoint))
             _name_base(partial / ADAPTER_CONFIG, base)
-            what = f"adapter and heads; their base is {base}"
+            what = f"{'adapter' if by_tokens else 'adapter and heads'}; its base is {base}"
         else:
             model.save_pretrained(partial)
-            what = "SmolVLM weights and heads"
+            what = "SmolVLM weights" if by_tokens else "SmolVLM weights and heads"
         tokenizer.save_pretrained(partial)
         load_image_processor(checkpoint).save_pretrained(partial)
         if (checkpoint / THRESHOLDS).is_file():

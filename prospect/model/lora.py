@@ -1,5 +1,5 @@
-"""LoRA by peft: adapters in the text model, the heads (and the connector, unless frozen) trained whole beside them, and
-of an assembled checkpoint the rows of its new tokens, which no pretraining has seen: left at their mean, they would be
+"""LoRA by peft: adapters in the text model; heads (and the connector, unless frozen) trained whole beside them, and of
+an assembled checkpoint the rows of its new tokens, which no pretraining has seen: left at their mean, they would be
 equally likely for ever.
 
 A checkpoint is peft's own (adapter_config.json, adapter_model.safetensors) with the model's config.json, so that tokens
@@ -63,13 +63,14 @@ def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool) -> Peft
         )
     new = list(model.prospect_settings.new_tokens)
     tables = ["embed_tokens"] if model.config.tie_word_embeddings else ["embed_tokens", "lm_head"]
-    whole = [*HEADS, *([] if freeze_connector else ["modality_projection"])]
+    heads = [] if model.decision_tokens else HEADS
+    whole = [*heads, *([] if freeze_connector else ["modality_projection"])]
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=rf".*\.text_model\..*\.({'|'.join(settings.targets)})",
-        modules_to_save=whole,
+        modules_to_save=whole or None,
         trainable_token_indices={table: new for table in tables} if new else None,
     )
     with warnings.catch_warnings():  # peft asks for gradient checkpointing by its old name

@@ -73,6 +73,7 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cuda.enable_cudnn_sdp(False)  # plans anew for each length of the cache: tens of ms at every frame
     model = DSTSmolVLM.from_checkpoint(checkpoint, dtype=dtype or ("bfloat16" if device == "cuda" else "float32"))
     model = model.to(device).eval()
     tokenizer: Any = load_tokenizer(checkpoint)

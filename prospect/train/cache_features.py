@@ -1,4 +1,4 @@
-"""`prospect cache-features`: what a frozen tower and connector make of each frame of a run's splits, to disk, once."""
+"""`prospect cache-features`: what a frozen tower makes of each frame of a run's splits, to disk, once."""
 
 import tempfile
 import zlib
@@ -24,7 +24,7 @@ from prospect.data.images import StoredImages
 from prospect.data.index import Split, clip_starts, clips_of
 from prospect.model.lora import without_adapter
 from prospect.runs import INIT
-from prospect.setup import feature_dtype, feature_key
+from prospect.setup import feature_dtype, feature_key, feature_stage
 
 DECODERS = 4  # threads
 
@@ -61,9 +61,10 @@ def cache_features(
     assert config.data.features is not None
     model = without_adapter(model).to("cuda" if torch.cuda.is_available() else "cpu").eval()
     dtype = feature_dtype(config)
-    width = model.config.text_config.hidden_size
-    folder = config.data.features / feature_key(model, dtype)
-    store = FeatureStore(folder, model.prospect_settings.tokens_per_frame, width, dtype)
+    stage = feature_stage(config)
+    width = model.config.text_config.hidden_size if stage == "projected" else model.pooled_width
+    folder = config.data.features / feature_key(model, dtype, stage)
+    store = FeatureStore(folder, model.prospect_settings.tokens_per_frame, width, dtype, stage)
     files: dict[tuple[str, str], _FramesFile] = {}
     for split in splits:
         images = StoredImages.of(split, config.data)
@@ -77,7 +78,7 @@ def cache_features(
         if store.has(dataset, name, file.stored(name)):
             kept += len(file.frames)
         else:
-            store.write(dataset, name, _encoded(model, file.stored(name), name, dtype, config))
+            store.write(dataset, name, _encoded(model, file.stored(name), name, store, config))
             made += len(file.frames)
         progress("encoding frames", made + kept, total)
     store.save_about()
@@ -86,16 +87,17 @@ def cache_features(
 
 @torch.inference_mode()
 def _encoded(
-    model: Any, stored: Iterator[tuple[int, bytes]], name: str, dtype: str, config: Config
+    model: Any, stored: Iterator[tuple[int, bytes]], name: str, store: FeatureStore, config: Config
 ) -> Iterator[tuple[list[int], list[int], npt.NDArray[np.uint8]]]:
     """Chunks of frames, crc32s of their images, and their features' bytes, under the same autocast as in training."""
     size, device = model.config.vision_config.image_size, model.device
+    encode = model.encode_frames if store.stage == "projected" else model.pool_frames
     with ThreadPoolExecutor(DECODERS) as decoders:
         while chunk := list(islice(stored, model.prospect_settings.vision_chunk)):
             pixels = decoders.map(lambda item: decode_frame(item[1], size, f"{name} frame {item[0]}"), chunk)
             frames = torch.from_numpy(np.stack(list(pixels))).to(device)  # (F, 3, S, S)
             with torch.autocast(device.type, torch.bfloat16) if config.train.bf16 else nullcontext():
-                features = model.encode_frames(frames).to(getattr(torch, dtype))  # (F, K, D)
+                features = encode(frames).to(getattr(torch, store.dtype))  # (F, K, width)
             data = features.flatten(1).contiguous().view(torch.uint8).cpu().numpy()
             yield [frame for frame, _ in chunk], [zlib.crc32(image) for _, image in chunk], data
 

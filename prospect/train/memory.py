@@ -22,7 +22,7 @@ from transformers import SmolVLMConfig
 from prospect.config import Config, accumulation_steps
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.quantize import largest_bytes, spared_bytes
-from prospect.setup import feature_dtype, prepared
+from prospect.setup import feature_dtype, feature_stage, prepared
 
 OVERHEAD = 1.2e9  # bytes beyond what tensors take: CUDA context, libraries' workspaces, fragmentation
 BLOCK = 256  # values that share a scale in torchao's 8-bit states
@@ -150,7 +150,7 @@ def _materialize(model: torch.nn.Module) -> None:
 def _count(model: Any) -> dict[str, int]:
     inner = model.model
     parts = {"vision tower": [inner.vision_model], "connector": [inner.connector], "text": [inner.text_model],
-             "LM head": [model.lm_head], "decision heads": [model.should_update_dst, model.when_to_speak]}  # fmt: skip
+             "LM head": [model.lm_head], "decision heads": model.heads}  # fmt: skip
     counts = {name: sum(p.numel() for m in modules for p in m.parameters()) for name, modules in parts.items()}
     if model.lm_head.weight is model.get_input_embeddings().weight:
         counts["LM head"] = 0  # tied: counted with the text
@@ -159,12 +159,14 @@ def _count(model: Any) -> dict[str, int]:
 
 def _batch(model: Any, config: Config, shapes: Shapes) -> dict[str, Tensor]:
     table, num_frames = (shapes.sequences, shapes.tokens), shapes.sequences * shapes.frames
-    size, width = model.config.vision_config.image_size, model.config.text_config.hidden_size
+    size, count = model.config.vision_config.image_size, model.prospect_settings.tokens_per_frame
     ids = torch.zeros(table, dtype=torch.int64)
     frames = {"frames": torch.zeros(num_frames, 3, size, size, dtype=torch.uint8)}
     if config.data.features:
         dtype = getattr(torch, feature_dtype(config))
-        frames = {"features": torch.zeros(num_frames, model.prospect_settings.tokens_per_frame, width, dtype=dtype)}
+        is_pooled = feature_stage(config) == "pooled"
+        width = model.pooled_width if is_pooled else model.config.text_config.hidden_size
+        frames = {"pooled" if is_pooled else "features": torch.zeros(num_frames, count, width, dtype=dtype)}
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),

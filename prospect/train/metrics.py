@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from prospect.config import LossConfig
+from prospect.config import Binary, LossConfig
 from prospect.layout import DST_TARGET, IGNORE
 from prospect.losses import losses_from, total_loss
 
@@ -83,7 +83,7 @@ class MetricTerms:
         """Give the named metrics; None where there is nothing to measure (no such targets or decisions)."""
         sums, counts = (torch.from_numpy(row) for row in self.losses)
         total = total_loss(sums, counts, loss).item() if counts.sum() else None
-        metrics: dict[str, float | int | None] = {"loss": total, **named_losses(sums, counts, loss.balanced)}
+        metrics: dict[str, float | int | None] = {"loss": total, **named_losses(sums, counts, loss.binary)}
         lm_loss = metrics["lm_loss"]
         metrics["perplexity"] = None if lm_loss is None else math.exp(min(lm_loss, 700.0))
         for head, by_scope in zip(HEADS, self.hits, strict=True):
@@ -98,10 +98,10 @@ class MetricTerms:
         return metrics
 
 
-def named_losses(sums: torch.Tensor, counts: torch.Tensor, balanced: bool) -> dict[str, float | None]:
+def named_losses(sums: torch.Tensor, counts: torch.Tensor, binary: Binary) -> dict[str, float | None]:
     """Give the four losses of summed terms, each (6,); None where there is no such target."""
     present = counts[0] > 0, counts[1] > 0, counts[2:4].sum() > 0, counts[4:].sum() > 0
-    losses = losses_from(sums, counts, balanced)
+    losses = losses_from(sums, counts, binary)
     return {name: loss.item() if here else None for (name, loss), here in zip(losses.items(), present, strict=True)}
 
 

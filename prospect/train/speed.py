@@ -58,11 +58,12 @@ class ModelFlops:
         tower_passes = 3 if any(p.requires_grad for p in tower.parameters()) else 1
         projection = model.model.connector.modality_projection.proj
         projected = 2 * projection.in_features * projection.out_features * model.prospect_settings.tokens_per_frame
+        is_connector_trained = any(p.requires_grad for p in model.model.connector.parameters())
         return cls(
             token=2 * weights,
             attention=2 * text.num_hidden_layers * width,
             target=2 * text.hidden_size * text.vocab_size,
-            frame=(tower_passes * frame + 3 * projected) if encodes_frames else 0,
+            frame=encodes_frames * tower_passes * frame + (encodes_frames or is_connector_trained) * 3 * projected,
             passes=3 if is_text_trained else 2,
         )
 
@@ -91,30 +92,35 @@ class Speed:
         self._waited = self._elsewhere = 0.0
         self._start = now
 
-    def take(self, batches: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Take the batches of a step; count them, and how long they had to be waited for."""
-        start = time.perf_counter()
-        if not self._is_begun:
-            self._is_begun = True
-            self._restart(start)
-        taken = list(batches)
-        self._waited += time.perf_counter() - start
-        for batch in taken:
-            targets = batch["target_kind"] > 0  # (B, T)
-            lengths = batch["attention_mask"].sum(1).tolist()
-            num_frames = len(batch.get("features", batch["frames"]))
-            self._counts += torch.tensor(
-                [
-                    sum(lengths),
-                    targets.numel(),
-                    num_frames,
-                    int((targets[:, 1:] & ~targets[:, :-1]).sum()),  # a block's header is no target
-                    int((batch["update_labels"] >= 0).sum()),
-                    self._flops.step(lengths, int(targets.sum()), num_frames),
-                ],
-                dtype=torch.float64,
-            )
-        return taken
+    def take(self, batches: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Hand on the batches of a step as they are asked for; count them, and how long they had to be waited for."""
+        while True:
+            start = time.perf_counter()
+            if not self._is_begun:
+                self._is_begun = True
+                self._restart(start)
+            batch = next(batches, None)
+            self._waited += time.perf_counter() - start
+            if batch is None:
+                return
+            self._count(batch)
+            yield batch
+
+    def _count(self, batch: dict[str, Any]) -> None:
+        targets = batch["target_kind"] > 0  # (B, T)
+        lengths = batch["attention_mask"].sum(1).tolist()
+        num_frames = len(batch.get("pooled", batch.get("features", batch["frames"])))
+        self._counts += torch.tensor(
+            [
+                sum(lengths),
+                targets.numel(),
+                num_frames,
+                int((targets[:, 1:] & ~targets[:, :-1]).sum()),  # a block's header is no target
+                int((batch["update_labels"] >= 0).sum()),
+                self._flops.step(lengths, int(targets.sum()), num_frames),
+            ],
+            dtype=torch.float64,
+        )
 
     @contextmanager
     def elsewhere(self) -> Iterator[None]:

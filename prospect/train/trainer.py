@@ -14,8 +14,9 @@ What differs from the stock Trainer, and why:
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,11 @@ from transformers import Trainer, TrainerCallback
 from pipeline.errors import ProspectError
 from prospect.config import Config, accumulation_steps
 from prospect.data.collate import Batch
-from prospect.data.loader import Loader, MicroBatches, make_loader
+from prospect.data.loader import Loader, MicroBatches, counts_of_steps, make_loader
 from prospect.data.negatives import rate_at
 from prospect.data.order import Order, Request, evaluation_batches
 from prospect.data.reader import Readers
-from prospect.losses import TERMS, count_targets, total_loss
+from prospect.losses import TERMS, count_targets, focusing, total_loss
 from prospect.model.checkpoint import writing
 from prospect.model.lora import without_adapter
 from prospect.runs import STAGING
@@ -41,7 +42,7 @@ from prospect.train.speed import ModelFlops, Speed
 
 logger = logging.getLogger(__name__)
 MODEL_INPUTS = (
-    "input_ids", "attention_mask", "frames", "features", "target_kind", "update_labels", "speak_labels",
+    "input_ids", "attention_mask", "frames", "features", "pooled", "target_kind", "update_labels", "speak_labels",
     "target_places", "decision_places",
 )  # fmt: skip
 
@@ -96,19 +97,23 @@ class ProspectTrainer(Trainer):
     # The stream
 
     def get_train_dataloader(self) -> Loader:
-        train = self.config.train
+        accumulation = accumulation_steps(self.config.train)
+        # Where a step is many micro-batches, what they hold is counted ahead of them: they are then let go one by one.
+        # Not with samples that may be left out, which no count foresees.
+        self._counts_ahead = None
+        if accumulation > 1 and self.config.data.num_workers and self.config.data.on_error == "error":
+            self._counts_ahead = counts_of_steps(self.reader, self._requests(accumulation, 1))
+        return self._loader(self.reader, self._requests(1, accumulation), learns=True)
+
+    def _requests(self, micro_batches: int, per_step: int) -> MicroBatches:
+        """This rank's requests of the run, so many micro-batches at a time, from the step where the run stands."""
+        size = self.config.train.micro_batch_size * micro_batches
+        rank, ranks = self.args.process_index, self.args.world_size
 
         def requests() -> Iterator[list[Request]]:
-            return self.order.micro_batches(
-                self.state.global_step,
-                self.position.max_steps,
-                train.micro_batch_size,
-                self.args.process_index,
-                self.args.world_size,
-            )
+            return self.order.micro_batches(self.state.global_step, self.position.max_steps, size, rank, ranks)
 
-        count = self.position.max_steps * accumulation_steps(train)
-        return self._loader(self.reader, MicroBatches(requests, count), learns=True)
+        return MicroBatches(requests, self.position.max_steps * per_step)
 
     def _loader(self, reader: Readers, batches: MicroBatches, learns: bool) -> Loader:
         pad, workers = self.tokenizer_.pad_token_id, self.config.data.num_workers
@@ -127,17 +132,27 @@ class ProspectTrainer(Trainer):
         self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device
     ) -> tuple[list[Batch], torch.Tensor | None]:
         """Give the micro-batches of one optimizer step, and the six counts over all of them and all ranks."""
-        batches = self.speed.take(batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False))
-        if not batches:
-            return [], None
-        for place, name in enumerate(self.config.data.datasets):
-            self._sequences[place] += sum(batch["datasets"].count(name) for batch in batches)
-        counts = torch.stack(
-            [count_targets(b["target_kind"], b["update_labels"], b["speak_labels"]) for b in batches]
-        ).sum(0)
-        counts = self._sum_over_ranks(counts.to(device))
+        batches = self._counted(self.speed.take(islice(epoch_iterator, num_batches)))
+        if self._counts_ahead:
+            step: list[Batch] | _Step = _Step(batches, num_batches)
+            counts = next(self._counts_ahead)
+        else:
+            step = list(batches)
+            if not step:
+                return [], None
+            labels = [(b["target_kind"], b["update_labels"], b["speak_labels"]) for b in step]
+            counts = torch.stack([count_targets(*of_batch) for of_batch in labels]).sum(0)
+        if device.type == "cuda":
+            counts = counts.pin_memory()
+        counts = self._sum_over_ranks(counts.to(device, non_blocking=True))
         self._counts += counts
-        return batches, counts
+        return step, counts  # type: ignore[return-value]  # the Trainer asks for its length, and goes through it once
+
+    def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            for place, name in enumerate(self.config.data.datasets):
+                self._sequences[place] += batch["datasets"].count(name)
+            yield batch
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         """To the device, beside what it is doing: the loader's memory is pinned."""
@@ -154,7 +169,7 @@ class ProspectTrainer(Trainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> torch.Tensor:
         assert num_items_in_batch is not None  # from get_batch_samples
-        output = model(**_model_inputs(inputs))
+        output = model(**_model_inputs(inputs), focusing=focusing(self.loss_config))
         # DDP averages the ranks' gradients, and the counts are already those of all ranks.
         loss = total_loss(output.sums, num_items_in_batch, self.loss_config) * self.args.world_size
         self._losses.append((loss.detach(), self.state.global_step + 1, inputs["keys"]))
@@ -185,7 +200,7 @@ class ProspectTrainer(Trainer):
         if "loss" in logs:
             self._check_losses()
             sums, counts = self._sum_over_ranks(self._sums).cpu(), self._counts.cpu()
-            losses = named_losses(sums, counts, self.loss_config.balanced)
+            losses = named_losses(sums, counts, self.loss_config.binary)
             logs |= {name: value for name, value in losses.items() if value is not None}
             logs |= self.speed.rates(self._sum_over_ranks, self.args.world_size)
             if self.config.data.mix:
@@ -241,7 +256,7 @@ class ProspectTrainer(Trainer):
             for batch in self._loader(reader, MicroBatches(lambda: iter(batches), len(batches)), learns=False):
                 moved = self._prepare_inputs(batch)
                 with self._autocast():
-                    terms.add(moved, self.model(**_model_inputs(moved)))
+                    terms.add(moved, self.model(**_model_inputs(moved), focusing=focusing(self.loss_config)))
         self.model.train(was_training)
         total = MetricTerms()
         total.add_vector(self._sum_over_ranks(torch.from_numpy(terms.vector()).to(self.args.device)).cpu().numpy())
@@ -300,6 +315,20 @@ class ProspectTrainer(Trainer):
         if self.is_world_process_zero():
             replace(self.position, step=step, epoch=step // self.order.steps_per_epoch).save(staged)
             publish(staged, Path(self.args.output_dir), self.config.train.keep_checkpoints)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The micro-batches of an optimizer step, each loaded when it is used."""
+
+    batches: Iterator[Batch]
+    count: int
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches
 
 
 def _model_inputs(batch: Batch) -> Batch:

@@ -26,6 +26,7 @@ def _run(folder, *words):
         ("packing.py", "--clips", "4", "--repeat", "1"),
         ("train.py", "--clips", "2", "--passes", "1", "--repeat", "1"),
         ("stream_inference.py", "--short"),
+        ("decide.py", "--out", "out", "--small"),
         ("build.py", "--clips", "40", "--embedded-clips", "4"),
     ],
     ids=lambda words: words[0],

@@ -39,6 +39,7 @@ def test_every_clip_and_row_has_a_prediction_in_proassists_layout(evaluated):
     assert set(metrics["rows"]) == {"model", "blind", "text_only", "oracle_state", "always_silent"}
     assert metrics["rows"]["oracle_state"]["all"]["metrics"]["dst_update_f1"] == 1.0
     assert metrics["rows"]["oracle_state"]["all"]["metrics"]["joint_state_accuracy"] == 1.0
+    assert metrics["rows"]["oracle_state"]["all"]["metrics"]["step_completion_30s"] == 1.0
     assert metrics["rows"]["always_silent"]["all"]["metrics"]["recall"] == 0.0
     assert (evaluated / "report.html").stat().st_size > 10**6
     for row in ("model", "blind", "text_only", "oracle_state"):

@@ -56,6 +56,15 @@ def test_two_ranks_give_the_curve_of_one_process_with_ddp_and_fsdp_and_checkpoin
         assert_same_curve(toy, "one", name)
 
 
+def test_two_ranks_decide_by_tokens_with_the_focal_loss_as_one_process(toy):
+    settings = ["--set=model.decide=tokens", "--set=train.loss.binary=focal"]
+    launched(toy, "one-tokens", 1, *settings)
+    launched(toy, "two-tokens", 2, *settings)
+    launched(toy, "shared-tokens", 2, *settings, "--set=train.fsdp=true")
+    assert_same_curve(toy, "one-tokens", "two-tokens")
+    assert_same_curve(toy, "one-tokens", "shared-tokens")
+
+
 def test_eight_bit_optimizer_states_are_shared_out_too_and_resume(toy):
     settings = ["--set=train.optimizer=adamw_8bit", "--set=train.gradient_checkpointing=true"]
     launched(toy, "one-8bit", 1, *settings)

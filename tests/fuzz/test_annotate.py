@@ -5,12 +5,13 @@ import threading
 
 import pytest
 
+from pipeline.endpoint.asking import Sampling, ask
+from pipeline.endpoint.cache import AnswerCache
+from pipeline.endpoint.client import Client, Endpoint
 from pipeline.spans.annotate import AlignSettings, annotate, by_align, read_tasks
 from pipeline.spans.assigned import Task
 from pipeline.spans.blocks import Block
-from pipeline.spans.endpoint import EndpointSettings, ask, by_endpoint, plan_questions
-from pipeline.spans.endpoint_cache import AnswerCache
-from pipeline.spans.endpoint_client import Client, Endpoint
+from pipeline.spans.by_endpoint import by_endpoint, plan_questions
 from pipeline.spans.records import NamedStep, VideoSpans, read_spans
 from tests.helpers.chat import Chat, answer_by_words
 from tests.helpers.embed import words
@@ -46,10 +47,10 @@ def test_spans_with_blocks(tmp_path):
 
 
 def answered(chat, folder) -> None:
-    plan, stop = plan_questions([TASK], EndpointSettings("m")), threading.Event()
+    plan, stop = plan_questions([TASK], Sampling("m")), threading.Event()
     client = Client(Endpoint(chat.url, "m", retries=0), stop, lambda seconds: None)
     cache = AnswerCache(folder / "answers.jsonl")
-    failed = ask(plan, client, cache, stop)
+    failed = ask(plan.questions, client, cache, stop, instead="align")
     (found,), _ = by_endpoint([TASK], plan, cache, failed, aligned)
     assert len(found.choices) == 2
 

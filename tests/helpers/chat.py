@@ -100,3 +100,9 @@ def answer_by_words(body: dict[str, Any]) -> str:
     return json.dumps(
         {"blocks": [{"block": int(number), "step": ids.get(text), "kind": "done"} for number, _, text in entries]}
     )
+
+
+def verdict(overall: int = 4, analysis: str = "It does well.", **scores: int) -> str:
+    """A judge's answer; axes that are not named have the score of `overall`."""
+    axes = ("correctness", "promptness", "efficiency")
+    return json.dumps({"analysis": analysis, **dict.fromkeys(axes, overall), "overall": overall, **scores})

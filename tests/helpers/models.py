@@ -3,11 +3,14 @@
 import numpy as np
 import torch
 
+from prospect.layout import Tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import _SIZES, TOY_VOCAB_SIZE, smolvlm2_config, toy_config, toy_tokenizer
 
 TEXTS = ["Now pick up the red circle.", "DST: S1->complete, S2->start", "Well done, put it down."] * 4
 TOKENIZER = toy_tokenizer(TEXTS)
+BY_TOKENS = {"decision_tokens": Tokens(TOKENIZER, 1).decision_tokens(True)}  # for `load(settings=...)`
+DECIDE = {"heads": {}, "tokens": BY_TOKENS}
 
 
 def grid_config(tokenizer, tied=True):

@@ -59,6 +59,19 @@ def test_an_older_runs_settings_are_read_and_what_did_something_is_told(tmp_path
         assert load_config(tmp_path / "config.yaml") == config
 
 
+@pytest.mark.parametrize(("old", "now"), [(True, "balanced"), (False, "plain")])
+def test_an_older_name_of_a_setting_means_what_it_meant(tmp_path, old, now):
+    config = load_config(CONFIGS / "toy.yaml", [f"train.loss.binary={now}"])
+    record = yaml.safe_load(dump_config(config))
+    record["train"]["loss"]["balanced"] = old
+    del record["train"]["loss"]["binary"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(record))
+    assert load_config(tmp_path / "config.yaml") == config
+    assert load_config(CONFIGS / "toy.yaml", [f"train.loss.balanced={str(old).lower()}"]) == config
+    with pytest.raises(ProspectError, match=r"no setting 'train.loss.balanced'; did you mean 'train.loss.binary'"):
+        load_config(CONFIGS / "toy.yaml", ["train.loss.balanced=maybe"])
+
+
 def test_packaged_configs_are_found_by_name_and_files_by_their_path(tmp_path, monkeypatch):
     assert packaged_configs() == sorted(path.stem for path in CONFIGS.glob("*.yaml"))
     monkeypatch.chdir(tmp_path)

@@ -28,7 +28,7 @@ from prospect.model.presets import PRESETS, make_checkpoint
 from prospect.model.text import last_hidden
 from prospect.train.trainer import MODEL_INPUTS, ProspectTrainer
 from tests.helpers.fakes import jpeg, make_clip
-from tests.helpers.models import TEXTS, TOKENIZER, as_pixels, grid_config, load, make_batch
+from tests.helpers.models import DECIDE, TEXTS, TOKENIZER, as_pixels, grid_config, load, make_batch
 from tests.helpers.parts import save_text, save_tower
 from tests.helpers.places import CONFIGS
 from tests.helpers.streams import TURNS
@@ -139,7 +139,14 @@ def rows_of(batch, first, end):
     return tensors | {"frames": frames, "datasets": [], "keys": []}
 
 
-def gradients_of_full_logits(model, batch) -> dict[str, dict[str, torch.Tensor]]:
+def probabilities(model, hidden, logits) -> torch.Tensor:
+    """Of an update and of speech, (..., 2), from the last hidden states (..., D) and all LM logits (..., V)."""
+    if model.decision_tokens:
+        return logits[..., list(model.decision_tokens)].softmax(-1)[..., :2]
+    return torch.stack([head(hidden).softmax(-1)[..., 1] for head in model.heads], -1)
+
+
+def gradients_of_full_logits(model, batch, binary) -> dict[str, dict[str, torch.Tensor]]:
     """Of each loss, by its definition: logits everywhere, picked afterwards, and means taken over the whole batch."""
     output = model(input_ids=batch["input_ids"], frames=batch["frames"], output_hidden_states=True)
     hidden, ids, kinds = output.hidden_states[-1], batch["input_ids"][:, 1:], batch["target_kind"][:, 1:]
@@ -147,14 +154,20 @@ def gradients_of_full_logits(model, batch) -> dict[str, dict[str, torch.Tensor]]
     def spoken(kind):
         return F.cross_entropy(output.logits[:, :-1][kinds == kind], ids[kinds == kind])
 
-    def decided(head, labels):
-        return sum(F.cross_entropy(head(hidden[labels == c]), labels[labels == c]) for c in (0, 1)) / 2
+    def decided(which, labels):
+        p = probabilities(model, hidden, output.logits)[..., which][labels != IGNORE]
+        right = torch.where(labels[labels != IGNORE] == 1, p, 1 - p)
+        if binary == "balanced":
+            return sum(-right[labels[labels != IGNORE] == c].log().mean() for c in (0, 1)) / 2
+        alpha = [len(p) / (2 * (labels == c).sum()) for c in (0, 1)]  # Streamo's, of two classes
+        weight = torch.where(labels[labels != IGNORE] == 1, alpha[1], alpha[0]) * (1 - right) ** 2
+        return (weight * -right.log()).sum() / len(p)
 
     losses = {
         "lm": spoken(1),
         "dst_gen": spoken(2),
-        "dst_binary": decided(model.should_update_dst, batch["update_labels"]),
-        "speak_binary": decided(model.when_to_speak, batch["speak_labels"]),
+        "dst_binary": decided(0, batch["update_labels"]),
+        "speak_binary": decided(1, batch["speak_labels"]),
     }
     assert tuple(losses) == LOSSES
     names, parameters = zip(*model.named_parameters(), strict=True)
@@ -180,9 +193,9 @@ class Keep(TrainerCallback):
         self.gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def trained_gradients(model, folder, loss, micro_batch_size, rank=0, world_size=1) -> dict[str, torch.Tensor]:
+def trained_gradients(model, folder, loss, binary, micro_batch_size, rank=0, world_size=1) -> dict[str, torch.Tensor]:
     """Of one loss alone over the uneven batch, as the trainer hands them to the optimizer."""
-    weights = ", ".join(f"{name}: {int(name == loss)}" for name in LOSSES)
+    weights = ", ".join(f"{name}: {int(name == loss)}" for name in LOSSES) + f", binary: {binary}"
     settings = ["data.eval_splits=[]", "train.global_batch_size=8", "train.max_grad_norm=1e9"]
     settings += [f"train.micro_batch_size={micro_batch_size}", f"train.loss={{{weights}}}", f"runs={folder}"]
     trainer = OneStep(
@@ -203,13 +216,14 @@ def trained_gradients(model, folder, loss, micro_batch_size, rank=0, world_size=
     return keep.gradients
 
 
-def one_of_two_ranks(rank: int, checkpoint: Path, folder: Path) -> None:
+def one_of_two_ranks(rank: int, checkpoint: Path, folder: Path, decide: str, binary: str) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "MASTER_ADDR": "localhost"}  # not asked: they meet at a file
     meeting, patience = f"file://{folder}/meeting", timedelta(seconds=60)
     torch.distributed.init_process_group("gloo", init_method=meeting, timeout=patience, rank=rank, world_size=2)
-    found = {loss: trained_gradients(load(checkpoint), folder, loss, 2, rank, 2) for loss in LOSSES}
+    model = load(checkpoint, settings=DECIDE[decide])
+    found = {loss: trained_gradients(model, folder, loss, binary, 2, rank, 2) for loss in LOSSES}
     torch.save(found, folder / f"rank{rank}.pt")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -228,9 +242,12 @@ def assert_same_gradients(found, expected):
         assert (found[name] - grad).norm() < 1e-5 * max(grad.norm(), 1e-4 * whole), name
 
 
-@pytest.fixture(scope="module")
-def big_batch(checkpoint):
-    return gradients_of_full_logits(load(checkpoint("toy")), uneven_batch())
+@pytest.fixture(scope="module", params=[("heads", "balanced"), ("tokens", "focal")], ids="-".join)
+def big_batch(checkpoint, request):
+    """How the model decides, how decisions are averaged, and the gradients of that."""
+    decide, binary = request.param
+    model = load(checkpoint("toy"), settings=DECIDE[decide])
+    return decide, binary, gradients_of_full_logits(model, uneven_batch(), binary)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -238,17 +255,20 @@ def big_batch(checkpoint):
 def test_micro_batches_give_the_gradient_of_the_big_batchs_full_logits(
     checkpoint, big_batch, tmp_path, micro_batch_size, loss
 ):
-    found = trained_gradients(load(checkpoint("toy")), tmp_path, loss, micro_batch_size)
-    assert_same_gradients(found, big_batch[loss])
+    decide, binary, expected = big_batch
+    model = load(checkpoint("toy"), settings=DECIDE[decide])
+    found = trained_gradients(model, tmp_path, loss, binary, micro_batch_size)
+    assert_same_gradients(found, expected[loss])
 
 
 @pytest.mark.slow
 def test_two_ranks_of_two_micro_batches_give_the_gradient_of_the_big_batch(checkpoint, big_batch, tmp_path):
-    torch.multiprocessing.spawn(one_of_two_ranks, (checkpoint("toy"), tmp_path), nprocs=2)
+    decide, binary, expected = big_batch
+    torch.multiprocessing.spawn(one_of_two_ranks, (checkpoint("toy"), tmp_path, decide, binary), nprocs=2)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"rank{rank}.pt")
         for loss in LOSSES:
-            assert_same_gradients(found[loss], big_batch[loss])
+            assert_same_gradients(found[loss], expected[loss])
 
 
 def test_the_batch_of_these_tests_is_uneven():
@@ -264,12 +284,12 @@ def test_the_batch_of_these_tests_is_uneven():
 # (d), (e) Logits of a clip
 
 
-@pytest.fixture(scope="module", params=["smolvlm", "llama", "qwen2-slides", "qwen3"])
+@pytest.fixture(scope="module", params=[*DECIDE, "llama", "qwen2-slides", "qwen3"])
 def model(checkpoint, request, tmp_path_factory):
-    """SmolVLM, and checkpoints assembled of each family of language models."""
+    """SmolVLM that decides either way, and checkpoints assembled of each family of language models."""
     folder = tmp_path_factory.mktemp(request.param)
-    if request.param == "smolvlm":
-        return load(checkpoint("untied"), tokens_per_frame=4)
+    if request.param in DECIDE:
+        return load(checkpoint("untied"), tokens_per_frame=4, settings=DECIDE[request.param])
     text, tower = save_text(folder / "text", request.param), save_tower(folder / "tower")
     assemble(str(text), str(tower), None, folder / "whole", seed=0)
     return load(folder / "whole", tokens_per_frame=4)
@@ -283,20 +303,19 @@ def clip_items(frame_wrap="none") -> list[Item]:
 
 
 def training_pass(model, batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits at every target (M, V) and at every decision (N, 2, 2) of the pass that trains."""
+    """Logits at every target (M, V) and probabilities at every decision (N, 2) of the pass that trains."""
     kept = []
     with torch.no_grad(), model.lm_head.register_forward_hook(lambda module, args, logits: kept.append(logits)):
         output = model(**{name: batch[name] for name in MODEL_INPUTS if name in batch})
-    return kept[0], output.decision_logits
+    return kept[0], output.decision_logits.softmax(-1)[..., 1]
 
 
 def after(model, ids, frames) -> tuple[torch.Tensor, torch.Tensor]:
-    """LM logits (V,) and head logits (2, 2) at the end of `ids`, from the parent's forward of these alone."""
+    """LM logits (V,) and probabilities (2,) at the end of `ids`, from the parent's forward of these alone."""
     frames = frames[: ids.count(4) // 4]
     with torch.no_grad():
         output = model(input_ids=torch.tensor([ids]), frames=frames, output_hidden_states=True)
-        hidden = output.hidden_states[-1][0, -1]
-        return output.logits[0, -1], torch.stack([model.should_update_dst(hidden), model.when_to_speak(hidden)])
+        return output.logits[0, -1], probabilities(model, output.hidden_states[-1][0, -1], output.logits[0, -1])
 
 
 def assert_close(found, expected):

@@ -1,6 +1,8 @@
 """The layout against hand-worked sequences: text, labels decision by decision, targets, parts."""
 
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from pipeline.errors import ProspectError
 from pipeline.shards.expand import expand
 from prospect.layout import (
     IGNORE,
+    Tokens,
     as_learned,
     clip_sequence,
     cut_parts,
@@ -18,7 +21,7 @@ from prospect.layout import (
     jittered,
 )
 from tests.helpers.clips import ASSEMBLY, clip_in, clips
-from tests.helpers.fakes import clip_texts, make_clip, pieces
+from tests.helpers.fakes import clip_texts, make_clip, pieces, word_tokenizer
 from tests.helpers.layouts import CLIP, decisions, setup, whole
 
 END = ["<end_of_utterance>", "\n"]
@@ -314,3 +317,27 @@ def test_without_dst_only_speech_is_left_and_no_progress_in_the_prompt():
     groups = frame_groups(clip)
     assert [group.is_silent for group in groups] == [True, True, False, True, True, True]
     assert [[turn.role for turn in group.after] for group in groups] == [[], [], ["assistant"], [], [], []]
+
+
+def test_decisions_by_tokens_are_between_the_headers_first_tokens_and_silence():
+    tokenizer, tokens = setup(CLIP)
+    assert pieces(tokenizer, tokens.decision_tokens(True)) == ["DST:", "Assistant:", "<|im_end|>"]
+    assert pieces(tokenizer, tokens.decision_tokens(False)) == ["Assistant:", "<|im_end|>"]
+
+
+@pytest.mark.parametrize(
+    ("lacks", "message"),
+    [
+        (("DST:", "Assistant:"), r"begins DST: and Assistant: with the same token \(0\), expected two that differ"),
+        (("<|im_end|>",), r"tokenizer: found no special token '<\|im_end\|>', expected SmolVLM's; use its tokenizer"),
+    ],
+)
+def test_a_tokenizer_that_cannot_decide_is_refused(lacks, message):
+    record = json.loads(word_tokenizer(clip_texts(CLIP)).backend_tokenizer.to_str())
+    for token in lacks:
+        del record["model"]["vocab"][token]
+    record["added_tokens"] = [token for token in record["added_tokens"] if token["content"] not in lacks]
+    text = json.dumps(record)
+    tokens = Tokens(SimpleNamespace(backend_tokenizer=SimpleNamespace(to_str=lambda: text)), 1)
+    with pytest.raises(ProspectError, match=message):
+        tokens.decision_tokens(True)

@@ -50,16 +50,43 @@ def test_balanced_losses_by_hand() -> None:
 
 def test_plain_mean_by_hand() -> None:
     sums, counts = torch.tensor([6.0, 5, 3, 8, 0, 9]), torch.tensor([3.0, 1, 1, 4, 0, 3])
-    losses = losses_from(sums, counts, balanced=False)
+    losses = losses_from(sums, counts, "plain")
     assert losses["dst_binary_loss"].item() == pytest.approx(11 / 5)
     assert losses["speak_binary_loss"].item() == 3.0
 
 
-def test_nothing_learned_is_a_loss_of_zero_with_gradients() -> None:
+def test_a_focal_sum_weights_each_decision_by_its_missing_probability_squared() -> None:
+    decisions = torch.zeros(2, 2, 2)
+    decisions[0, 0] = torch.tensor([0.0, math.log(3.0)])  # p(update) = 3/4 where the label is 1
+    none = torch.zeros(0, dtype=torch.int64)
+    sums = loss_sums(torch.zeros(0, 8), none, none, decisions, torch.tensor([[1, 0], [0, 0]]), focusing=2.0)
+    log2 = math.log(2)
+    torch.testing.assert_close(sums, torch.tensor([0, 0, -math.log(0.75) / 16, log2 / 4, 0, 2 * log2 / 4]))
+
+
+def test_focal_losses_by_hand_are_streamos() -> None:
+    """alpha_k = N / (K N_k) for the K classes that there are; the sum of alpha_k S_k over N."""
+    sums, counts = torch.tensor([6.0, 5, 3, 8, 0, 9]), torch.tensor([3.0, 1, 1, 4, 0, 3])
+    losses = losses_from(sums, counts, "focal")
+    alpha = 5 / (2 * 1), 5 / (2 * 4)
+    assert losses["dst_binary_loss"].item() == pytest.approx((alpha[0] * 3 + alpha[1] * 8) / 5) == 0.5 * 3 + 0.5 * 2
+    assert losses["speak_binary_loss"].item() == 3.0, "of one class its mean, not half of it"
+
+
+def test_a_decision_that_is_sure_and_right_has_a_focal_loss_and_gradient_of_zero() -> None:
+    decisions = torch.tensor([[[0.0, -math.inf], [200.0, 0.0]]], requires_grad=True)
+    none = torch.zeros(0, dtype=torch.int64)
+    sums = loss_sums(torch.zeros(0, 8), none, none, decisions, torch.tensor([[0, 0]]), focusing=2.0)
+    sums.sum().backward()
+    assert sums.tolist() == [0] * 6 and decisions.grad.tolist() == [[[0, 0], [0, 0]]]
+
+
+@pytest.mark.parametrize("binary", ["balanced", "plain", "focal"])
+def test_nothing_learned_is_a_loss_of_zero_with_gradients(binary) -> None:
     logits, decisions = torch.zeros(0, 8, requires_grad=True), torch.zeros(0, 2, 2, requires_grad=True)
     nothing = torch.zeros(0, dtype=torch.int64)
     sums = loss_sums(logits, nothing, nothing, decisions, torch.zeros(0, 2, dtype=torch.int64))
-    loss = total_loss(sums, torch.zeros(6))
+    loss = total_loss(sums, torch.zeros(6), LossConfig(binary=binary))
     loss.backward()
     assert loss.item() == 0 and logits.grad is not None and decisions.grad is not None
 
@@ -70,11 +97,13 @@ def test_weights_scale_their_loss() -> None:
     assert total_loss(sums, counts, weights).item() == pytest.approx(2 + 50 + 250 + 1500)
 
 
-def test_micro_batches_with_the_steps_counts_add_up_to_the_big_batch() -> None:
+@pytest.mark.parametrize("binary", ["balanced", "plain", "focal"])
+def test_micro_batches_with_the_steps_counts_add_up_to_the_big_batch(binary) -> None:
+    settings = LossConfig(binary=binary)
     parts = torch.tensor([[6.0, 5, 3, 8, 0, 9], [1.0, 0, 2, 2, 4, 1]])
     counts = torch.tensor([3.0, 1, 3, 6, 2, 7])
-    whole = total_loss(parts.sum(0), counts)
-    assert sum(total_loss(part, counts).item() for part in parts) == pytest.approx(whole.item())
+    whole = total_loss(parts.sum(0), counts, settings)
+    assert sum(total_loss(part, counts, settings).item() for part in parts) == pytest.approx(whole.item())
 
 
 def test_cross_entropy_is_taken_in_float32() -> None:

@@ -33,20 +33,23 @@ def model(tokens=4, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), size=64, vision=1
 
 
 def test_each_thing_that_a_feature_depends_on_changes_its_key(monkeypatch):
-    key = feature_key(model(), "float32")
-    assert feature_key(model(), "float32") == key
+    key = feature_key(model(), "float32", "projected")
+    assert feature_key(model(), "float32", "projected") == key
     others = [
-        feature_key(model(tokens=1), "float32"),
-        feature_key(model(mean=(0.5, 0.5, 0.4)), "float32"),
-        feature_key(model(std=(0.5, 0.5, 0.4)), "float32"),
-        feature_key(model(size=128), "float32"),
-        feature_key(model(vision=2.0), "float32"),
-        feature_key(model(connector=2.0), "float32"),
-        feature_key(model(), "bfloat16"),
+        feature_key(model(tokens=1), "float32", "projected"),
+        feature_key(model(mean=(0.5, 0.5, 0.4)), "float32", "projected"),
+        feature_key(model(std=(0.5, 0.5, 0.4)), "float32", "projected"),
+        feature_key(model(size=128), "float32", "projected"),
+        feature_key(model(vision=2.0), "float32", "projected"),
+        feature_key(model(connector=2.0), "float32", "projected"),
+        feature_key(model(), "bfloat16", "projected"),
+        feature_key(model(), "float32", "pooled"),
     ]
     monkeypatch.setattr(setup, "DRAFT_GAP", setup.DRAFT_GAP + 1)
-    others.append(feature_key(model(), "float32"))
-    assert len({key, *others}) == 1 + 8
+    others.append(feature_key(model(), "float32", "projected"))
+    assert len({key, *others}) == 1 + 9
+    pooled = {feature_key(model(connector=weight), "float32", "pooled") for weight in (1.0, 2.0)}
+    assert len(pooled) == 1, "a connector that is trained is no part of what is cached"
 
 
 def split_of(*rates, update="S1->start"):

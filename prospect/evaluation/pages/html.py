@@ -6,7 +6,8 @@ chosen (`#clip=ID` in the address chooses one). Clips are written one by one, so
 
 import base64
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip
+from pipeline.errors import ProspectError
 from pipeline.io.images import rgb_image
 from pipeline.io.storage import LocalFolder
 from prospect.evaluation.events import (
@@ -26,12 +28,15 @@ from prospect.evaluation.events import (
     reference_updates,
     states_by_frame,
 )
+from prospect.evaluation.judge_question import AXES
+from prospect.evaluation.judge_scores import JUDGED, read_judge
 from prospect.evaluation.matching import match_window
 from prospect.evaluation.mistakes import EventError, speech_errors, update_errors
-from prospect.evaluation.pages.tables import HEADLINES
+from prospect.evaluation.pages.tables import HEADLINES, SPREADS, spread
 from prospect.evaluation.pages.templates import environment, ours
 from prospect.evaluation.predictions import ClipPrediction
 
+CLIP_BEGINS = '<script type="application/json" id="clip-'  # a line of the page
 NUM_THUMBS, THUMB_HEIGHT, THUMB_QUALITY = 64, 72, 60
 
 Images = Callable[[Clip, Sequence[int]], Iterable[bytes]]
@@ -46,6 +51,31 @@ def write_report(
         metrics: what metrics.json holds; its "clips" are those of `predictions`, in the same order.
         images: gives the stored JPEG or PNG bytes of some frames of a clip; None: no thumbnails.
     """
+    _write_page(path, metrics, (_clip(prediction, images) for prediction in predictions))
+
+
+def renew_report(path: Path, metrics: Mapping[str, Any]) -> None:
+    """Write a page again with other metrics of the same clips, whole or not at all; its timelines stay as they are.
+
+    Raises:
+        ProspectError: it is no such page.
+    """
+    with path.open(encoding="utf-8") as page:
+        _write_page(path, metrics, _clips_of(page, path, len(metrics["clips"])))
+
+
+def _clips_of(page: Iterable[str], path: Path, count: int) -> Iterator[dict[str, Any]]:
+    """Read the clips of a page back, one by one."""
+    number = 0
+    for line in page:
+        if line.startswith(CLIP_BEGINS):
+            yield json.loads(line.partition(">")[2].rpartition("</script>")[0])
+            number += 1
+    if number != count:
+        raise ProspectError(f"{path}: found {number} clips in it, expected {count}; run prospect evaluate again")
+
+
+def _write_page(path: Path, metrics: Mapping[str, Any], clips: Iterable[dict[str, Any]]) -> None:
     rows = metrics["rows"]
     tables = {"all clips": {name: row["all"] for name, row in rows.items()}}
     datasets = rows["model"]["datasets"]
@@ -53,17 +83,22 @@ def write_report(
         tables[dataset] = {name: row["datasets"][dataset] for name, row in rows.items()}
     names = dict.fromkeys(name for row in tables["all clips"].values() for name in row["metrics"])
     settings = ", ".join(f"{name} {value}" for name, value in metrics["settings"].items())
+    judge = read_judge(metrics["judge"], str(path), "judge again") if "judge" in metrics else None
     counts = f"{metrics['num_clips']} clips, {metrics['num_frames']} frames"
     page = (
         environment()
         .get_template("evaluation.html.jinja")
         .generate(
-            metrics={"notes": [], **metrics},
+            metrics={"notes": [], "judge": None, **metrics},
+            judge=judge,
+            axes=AXES,
+            spread=spread,
+            spreads=SPREADS,
             about=f"{counts}; {settings}; embeddings {metrics['embedder']}",
             tables=tables,
-            headlines=[name for name in HEADLINES if name in names],
-            others=[name for name in names if name not in HEADLINES],
-            clips=(_clip(prediction, images) for prediction in predictions),
+            headlines=[name for name in (*HEADLINES, *JUDGED) if name in names],
+            others=[name for name in names if name not in (*HEADLINES, *JUDGED)],
+            clips=clips,
             css=ours("evaluation.css"),
             script=ours("evaluation.js"),
             plotly=Markup(get_plotlyjs()),

@@ -6,13 +6,17 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
+from prospect.evaluation.judge_question import AXES
+from prospect.evaluation.judge_scores import AxisScores, Judge
+
 HEADLINES = (
     "should_update_dst_f1", "dst_update_f1", "dst_update_accuracy", "joint_state_accuracy", "joint_state_at_end",
-    "update_delay_s_median", "update_delay_s_p90", "when_to_speak_f1", "F1", "jaccard_index", "semantic_score",
-    "Bleu_4", "CIDEr", "METEOR",
+    "step_completion_30s", "update_delay_s_median", "update_delay_s_p90", "when_to_speak_f1", "F1", "jaccard_index",
+    "semantic_score", "Bleu_4", "CIDEr", "METEOR",
 )  # fmt: skip
 ERRORS = ("early", "late", "missed", "repeated", "spurious", "wrong_step", "wrong_transition")
 SPEECH_ERRORS = ("speech_missed", "speech_repeated", "speech_spurious")
+SPREADS = "means of 1 to 5, ± standard deviation over clips, then over repeats"  # of a judge's scores
 COSTS = ("num_restarts", "computed_tokens_per_frame")
 
 
@@ -32,6 +36,23 @@ def evaluation_tables(metrics: Mapping[str, Any]) -> list[Table]:
             table.add_row(name, _number(ours.get(name)), _number(value))
         tables.append(table)
     return tables
+
+
+def judge_table(judge: Judge) -> Table:
+    """The mean of each axis, of each row that was judged, with its spread under it (`SPREADS`)."""
+    table = Table(Column("", no_wrap=True), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for row in judge.rows:
+        table.add_column(row.replace("_", " "))
+    for axis in AXES:
+        scores = [row.all.axes[axis] for row in judge.rows.values()]
+        table.add_row(axis, *(f"{_number(one.mean)}\n{spread(one)}" for one in scores))
+    table.add_row("clips", *(str(row.all.num_clips) for row in judge.rows.values()))
+    return table
+
+
+def spread(scores: AxisScores) -> str:
+    """The standard deviations over clips and over repeats."""
+    return ", ".join("–" if std is None else f"±{std:.2f}" for std in (scores.std_clips, scores.std_repeats))
 
 
 def context_table(by_policy: Mapping[str, Mapping[str, Any]]) -> Table:

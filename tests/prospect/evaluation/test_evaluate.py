@@ -16,6 +16,9 @@ from prospect.data.decode import GREY, decode_frame
 from prospect.evaluation.calibrate import calibrate_checkpoint
 from prospect.evaluation.embeddings import Embedder
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, evaluate_contexts, join_ranks
+from prospect.evaluation.judge import fingerprint, read_shown, write_judge
+from prospect.evaluation.judge_question import Verdict
+from prospect.evaluation.judge_scores import Judge, judged_clip, judged_row
 from prospect.evaluation.predictions import read_prediction
 from prospect.evaluation.scores import by_dataset, measure
 from prospect.evaluation.text_scores import TEXT_SCORES, TextScores
@@ -25,6 +28,8 @@ from prospect.stream.load import Overrides
 from prospect.stream.streamer import Streamer
 from tests.helpers.fakes import jpeg
 from tests.helpers.predictions import letters, prediction
+
+VERDICT = Verdict(analysis="Fine.", correctness=4, promptness=4, efficiency=4, overall=4)
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +112,32 @@ def test_all_overflow_policies_are_used(world, tmp_path, monkeypatch):
         assert read_prediction(path).settings["context"] == policy
 
 
+def test_a_judges_scores_stay_with_what_was_judged(world, tmp_path):
+    """An evaluation goes on, is made again from the beginning, and then is of other steps."""
+    out = tmp_path / "out"
+    sure = Overrides(
+        max_new_tokens=4, update_threshold=0.9, speak_threshold=0.1, max_actions=1
+    )  # untrained, p is near .5
+    options = {"limit": 1, "rows": (), "overrides": sure}
+    first = world.evaluator(out, **options).evaluate()
+    shown = read_shown(out, first, ["model"])
+    row = judged_row(fingerprint(shown), [judged_clip(one.clip_id, one.dataset, [VERDICT]) for one in shown])
+    write_judge(out, first, Judge("prospect.judge/1", "m", ["h"], [], "t", {}, 1, {"model": row}, []))
+    judged = json.loads((out / "metrics.json").read_text())
+    for overwrite in (False, True):
+        again = world.evaluator(out, overwrite=overwrite, **options).evaluate()
+        assert again["judge"] == judged["judge"] == json.loads((out / "metrics.json").read_text())["judge"]
+        assert again["rows"]["model"]["all"]["metrics"]["judge_overall"] == 4 and again["notes"] == first["notes"]
+        assert "judged by m at h" in (out / "report.html").read_text()
+    world.build(dst=[{"id": "S1", "name": "another step"}, {"id": "S2", "name": "one more"}])
+    other = world.evaluator(out, **options).evaluate()
+    assert "judge" not in other and "judge_overall" not in other["rows"]["model"]["all"]["metrics"]
+    assert other["notes"][-1].startswith(
+        "the scores of m, which judged these rows, are left out: model (its predictions"
+    )
+    assert "judged by m" not in (out / "report.html").read_text()
+
+
 REFERENCE = [(2, "S1->start"), (8, "aab")]
 
 
@@ -132,6 +163,10 @@ def test_every_dataset_has_its_own_numbers():
     assert [recall("always_silent", dataset) for dataset in (None, "one", "two")] == [0.0, 0.0, 0.0]
     assert [(one["id"], one["dataset"]) for one in metrics["clips"]] == [("a", "one"), ("b", "two"), ("c", "two")]
     assert [one["metrics"]["should_update_dst_recall"] for one in metrics["clips"]] == [1.0, 0.0, 1.0]
+    assert [one["metrics"]["update_f1_per_second"] for one in metrics["clips"]] == [1.0, 0.0, 1.0]
+    of_all = metrics["rows"]["model"]["all"]
+    assert of_all["metrics"]["speak_nearest_time_diff_s"] == 30 / 5, "4 moments right, one is 30 s away from any"
+    assert of_all["intervals"]["update_f1_per_second"][1] == 1.0
     alone = evaluator.measure_rows({"model": model[:1]}, [model[0].clip])["rows"]["model"]
     assert list(alone["datasets"]) == ["one"] and alone["datasets"]["one"] == alone["all"]
 
@@ -147,7 +182,8 @@ def test_what_is_undefined_is_null_with_a_note():
     assert metrics["rows"]["always_silent"]["all"]["metrics"]["precision"] is None
     names = ("when_to_speak_precision", "redundant_rate", "semantic_score", "time_diff", "precision")
     assert metrics["notes"] == [
-        "undefined, hence null, of what the model wrote: frames_per_s",  # these streams took no time
+        "undefined, hence null, of what the model wrote: step_completion_30s, step_completion_told_30s, "  # none is due
+        "frames_per_s",  # these streams took no time
         "undefined in some of 1000 resamples, which are left out of the interval (none is given beyond 50): "
         + ", ".join(f"{name} {count}" for name in names),
     ]

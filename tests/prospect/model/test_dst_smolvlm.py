@@ -195,7 +195,7 @@ def test_frozen_tower_in_chunks_equals_unchunked(checkpoints) -> None:
     whole, chunked = load(checkpoints["grid"]), load(checkpoints["grid"], vision_chunk=3)
     chunked.model.vision_model.requires_grad_(False)
     sizes = []
-    chunked.model.vision_model.embeddings.register_forward_hook(lambda m, a, out: sizes.append(len(out)))
+    chunked.model.vision_model.post_layernorm.register_forward_hook(lambda m, a, out: sizes.append(len(out)))
     frames = random_frames(8)
     features = chunked.encode_frames(frames)
     assert sizes == [3, 3, 2]

@@ -120,7 +120,7 @@ def test_a_merged_export_is_a_plain_smolvlm_with_the_adapters_logits(adapter, tm
 
 def test_an_export_that_is_not_merged_is_the_adapter_and_names_its_base(adapter, tmp_path):
     model, folder = adapter
-    assert export(folder, tmp_path / "out", merge=False) == f"adapter and heads; their base is {folder.parents[1]}/init"
+    assert export(folder, tmp_path / "out", merge=False) == f"adapter and heads; its base is {folder.parents[1]}/init"
     with torch.no_grad():
         batch = make_batch([30], seed=4)
         torch.testing.assert_close(load(tmp_path / "out")(**batch).sums, model(**batch).sums, rtol=1e-5, atol=1e-5)

@@ -5,7 +5,7 @@ import pytest
 from prospect.layout import Tokens
 from prospect.model.presets import PRESETS, make_checkpoint
 from tests.helpers.fakes import clip_texts, make_clip
-from tests.helpers.models import TOKENIZER, grid_config, load
+from tests.helpers.models import BY_TOKENS, TOKENIZER, grid_config, load
 from tests.helpers.streams import TURNS
 
 
@@ -15,14 +15,22 @@ def clip():
 
 
 @pytest.fixture(scope="session")
-def model(tmp_path_factory):
-    """Four tokens a frame."""
+def checkpoint(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PRESETS, "grid", grid_config)
-        folder = make_checkpoint(
-            "grid", tmp_path_factory.mktemp("checkpoints") / "grid", clip_texts(make_clip(TURNS)), 1
-        )
-    return load(folder, tokens_per_frame=4)
+        return make_checkpoint("grid", tmp_path_factory.mktemp("checkpoints") / "grid", clip_texts(make_clip(TURNS)), 1)
+
+
+@pytest.fixture(scope="session")
+def model(checkpoint):
+    """Four tokens a frame; heads decide."""
+    return load(checkpoint, tokens_per_frame=4)
+
+
+@pytest.fixture(scope="session")
+def by_tokens(checkpoint):
+    """The same, but tokens decide."""
+    return load(checkpoint, tokens_per_frame=4, settings=BY_TOKENS)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from pipeline.errors import ProspectError
 from prospect.model.presets import make_checkpoint
@@ -51,3 +52,10 @@ def test_a_threshold_that_is_no_probability_is_refused(checkpoint, stored, messa
     ):
         load_streamer(str(checkpoint))
     path.unlink()
+
+
+def test_a_stream_never_takes_the_kernel_that_plans_for_each_length(checkpoint):
+    """gpu.md 7: about 10 frames/s of 2.2B on Hopper."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    load_streamer(str(checkpoint))
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

@@ -46,8 +46,12 @@ def one_pass(model, tokens, clip, max_seq_len, reserve):
     return parts, found
 
 
+@pytest.mark.parametrize("decide", ["model", "by_tokens"])
 @pytest.mark.parametrize(("max_seq_len", "reserve", "num_parts"), [(4096, 256, 1), (340, 100, 2), (260, 60, 3)])
-def test_forced_streaming_decides_as_the_one_pass_training_parts(model, tokens, clip, max_seq_len, reserve, num_parts):
+def test_forced_streaming_decides_as_the_one_pass_training_parts(
+    request, decide, tokens, clip, max_seq_len, reserve, num_parts
+):
+    model = request.getfixturevalue(decide)
     parts, expected = one_pass(model, tokens, clip, max_seq_len, reserve)
     assert len(parts) == num_parts, "the case is about this many part boundaries"
     records = run(model, tokens, clip, "forced", max_seq_len=max_seq_len, reserve=reserve)
@@ -64,10 +68,11 @@ def test_forced_streaming_decides_as_the_one_pass_training_parts(model, tokens, 
     assert [records[end].context_tokens for end in ends] == [part.num_tokens for part in parts]
 
 
-def test_the_heads_differ_from_frame_to_frame(model, tokens, clip):
+@pytest.mark.parametrize("decide", ["model", "by_tokens"])
+def test_decisions_differ_from_frame_to_frame(request, decide, tokens, clip):
     """Else the parity above would prove little."""
-    probabilities = {round(record.p_update, 3) for record in run(model, tokens, clip, "forced")}
-    assert len(probabilities) > 5
+    records = run(request.getfixturevalue(decide), tokens, clip, "forced")
+    assert len({round(record.p_update, 3) for record in records}) > 5
 
 
 def test_the_update_goes_first_and_max_actions_ends_a_frame(model, tokens, clip):

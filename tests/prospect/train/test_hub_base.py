@@ -39,7 +39,7 @@ def test_adapters_of_a_hub_id_keep_the_revision_of_their_base(folder, tmp_path, 
     (tmp_path / "hub").rename(tmp_path / "elsewhere")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere"))
     assert base_of(last) == f"Some/Model@{OLD}"
-    assert export(last, tmp_path / "out", merge=False) == f"adapter and heads; their base is Some/Model@{OLD}"
+    assert export(last, tmp_path / "out", merge=False) == f"adapter and heads; its base is Some/Model@{OLD}"
     record = json.loads((tmp_path / "out" / ADAPTER_CONFIG).read_text())
     assert (record["base_model_name_or_path"], record["revision"]) == ("Some/Model", OLD)
     assert is_same(load_streamer(str(tmp_path / "out")), expected)

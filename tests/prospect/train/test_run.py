@@ -79,6 +79,25 @@ FROZEN = ["model.freeze_vision=true", "model.freeze_connector=true", "train.max_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["full", "lora"])
+def test_the_connector_trains_from_cached_features_as_from_frames(folder, way):
+    """gpu.md: the largest saving of all, where the connector is what has to be learned."""
+    settings = ["model.freeze_vision=true", "train.max_steps=2", "train.global_batch_size=2"]
+    settings += ["model.lora.rank=2"] if way == "lora" else []
+    expected = run(folder, f"frames-{way}", *settings)
+    settings.append(f"data.features={folder}/pooled")
+    store, *_ = run_cache_features(config_of(folder, f"pooled-{way}", *settings), lambda *step: None)
+    assert store.stage == "pooled" and store.row_bytes == 4 * 64 * 16
+    found = run(folder, f"pooled-{way}", *settings)
+    for entry, other in zip(logged(expected), logged(found), strict=True):
+        assert other["loss"] == pytest.approx(entry["loss"], rel=1e-5)
+        assert other["grad_norm"] == pytest.approx(entry["grad_norm"], rel=1e-4)
+    saved = [load_file(next(checkpoints(done.folder)[-1].glob("*model.safetensors"))) for done in (expected, found)]
+    (name,) = (name for name in saved[0] if "modality_projection" in name)
+    torch.testing.assert_close(saved[1][name], saved[0][name], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_cached_features_train_as_the_frames_do(folder):
     expected = run(folder, "frames", *FROZEN)
     settings = [*FROZEN, f"data.features={folder}/features"]
@@ -166,8 +185,8 @@ def test_features_of_other_images_under_the_same_names_are_refused_and_made_agai
 
 
 def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):
-    with pytest.raises(ProspectError, match=r"data.features needs model.freeze_vision and model.freeze_connector"):
-        config_of(folder, "x", "data.features=f", "model.freeze_vision=true")
+    with pytest.raises(ProspectError, match=r"data.features needs model.freeze_vision \(a trained tower changes every"):
+        config_of(folder, "x", "data.features=f", "model.freeze_connector=true")
     config = config_of(folder, "f1", *FROZEN, f"data.features={folder}/features2")
     run_cache_features(config, lambda *step: None)
     with pytest.raises(ProspectError, match="found no features of this model"):

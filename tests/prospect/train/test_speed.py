@@ -38,15 +38,24 @@ def test_flops_of_a_step_are_torchs_count_of_it(frozen, lora):
 
 def test_cached_features_cost_no_flops():
     model = DSTSmolVLM(with_tokens(grid_config(TOKENIZER), "x", 4))
+    model.model.connector.requires_grad_(False)
     without = ModelFlops.of(model, encodes_frames=False)
     assert without.step([10], 0, 0) == without.step([10], 0, 99) > 0
     assert ModelFlops.of(model).step([10], 0, 99) > without.step([10], 0, 99)
 
 
+def test_a_connector_trained_from_cached_features_is_counted():
+    model = DSTSmolVLM(with_tokens(grid_config(TOKENIZER), "x", 4))
+    cached = ModelFlops.of(model, encodes_frames=False)
+    projection = model.model.connector.modality_projection.proj.weight
+    assert cached.step([10], 0, 1) - cached.step([10], 0, 0) == 3 * 2 * projection.numel() * 4
+
+
 def test_rates_by_hand(monkeypatch):
     """Two batches; 14 s from the first that was asked for, of which 1 was spent waiting, and 2 elsewhere, which do not
     count: nor does an evaluation before."""
-    clock = iter([0, 90, 100, 101, 111, 113, 114, 120])  # evaluation; take to 101; elsewhere from 111 on; told at 114
+    # An evaluation; two batches and the end of them; elsewhere from 111 on; told at 114.
+    clock = iter([0, 90, 100, 100.5, 103, 103.5, 104, 104, 111, 113, 114, 120])
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(clock)))
     model = DSTSmolVLM(with_tokens(grid_config(TOKENIZER), "x", 4))
     speed = Speed(ModelFlops.of(model), torch.device("cpu"))
@@ -58,7 +67,7 @@ def test_rates_by_hand(monkeypatch):
     }
     with speed.elsewhere():
         pass
-    assert speed.take(iter([batch, batch])) == [batch, batch]
+    assert list(speed.take(iter([batch, batch]))) == [batch, batch]
     with speed.elsewhere():
         pass
     assert speed.rates(lambda values: values, 1) == pytest.approx(

@@ -2,6 +2,7 @@
 
 import json
 import time
+import weakref
 
 import pytest
 import yaml
@@ -14,24 +15,37 @@ from prospect.runs import checkpoints
 from prospect.train.metrics import MetricTerms
 from prospect.train.resume import DataPosition
 from prospect.train.run import train
+from prospect.train.trainer import ProspectTrainer
 from tests.helpers.fakes import raw_clip, write_root
 from tests.helpers.places import CONFIGS
 from tests.helpers.runs import Told, config_of, logged, run
 
 
-def test_micro_batches_give_the_loss_and_gradient_of_one_big_batch(folder):
-    runs = [
-        run(
-            folder, f"micro{micro}", "train.global_batch_size=6", f"train.micro_batch_size={micro}", "train.max_steps=1"
-        )
-        for micro in (6, 2, 1)
-    ]
+@pytest.mark.parametrize("workers", [0, 1])
+def test_micro_batches_give_the_loss_and_gradient_of_one_big_batch(folder, workers):
+    settings = ["train.global_batch_size=6", "train.max_steps=1", f"data.num_workers={workers}"]
+    runs = [run(folder, f"micro{n}-{workers}", *settings, f"train.micro_batch_size={n}") for n in (6, 2, 1)]
     whole, *split = (logged(r)[0] for r in runs)
     for entry in split:
         for name in ("loss", "grad_norm", "lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"):
             assert entry[name] == pytest.approx(whole[name], rel=1e-4), name
     parts = sum(whole[name] for name in ("lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"))
     assert whole["loss"] == pytest.approx(parts, rel=1e-3)
+
+
+def test_a_step_of_many_micro_batches_is_not_in_memory_at_once(folder, monkeypatch):
+    """gpu.md 6: 28 GB of frames at 2.2B."""
+    compute_loss, alive, most = ProspectTrainer.compute_loss, weakref.WeakSet(), []
+
+    def watched(trainer, model, inputs, **options):
+        alive.add(inputs["frames"])
+        most.append(len(alive))
+        return compute_loss(trainer, model, inputs, **options)
+
+    monkeypatch.setattr(ProspectTrainer, "compute_loss", watched)
+    settings = ["train.global_batch_size=6", "train.micro_batch_size=1", "train.epochs=4", "data.num_workers=1"]
+    entries = logged(run(folder, "lazy", *settings))
+    assert len(most) == 6 * len(entries) and max(most) <= 2
 
 
 def test_logged_losses_are_over_the_steps_that_have_such_targets(folder):

@@ -1,7 +1,8 @@
 "use strict";
 const METRICS = JSON.parse(document.getElementById("metrics").textContent);
-const FIRST = ["dst_update_f1", "should_update_dst_f1", "joint_state_accuracy", "when_to_speak_f1", "F1", "missed",
-  "late", "repeated", "spurious", "wrong_step", "speech_missed", "speech_repeated", "speech_spurious"];
+const FIRST = ["dst_update_f1", "should_update_dst_f1", "joint_state_accuracy", "when_to_speak_f1", "F1",
+  "judge_overall", "missed", "late", "repeated", "spurious", "wrong_step", "speech_missed", "speech_repeated",
+  "speech_spurious"];
 const HIGH_IS_BAD = /early|late|miss|mismatched|repeated|spurious|wrong|redundant|delay|time_diff|tokens|restarts/;
 const NAMES = [...new Set([...FIRST, ...METRICS.clips.flatMap(clip => Object.keys(clip.metrics))])]
   .filter(name => METRICS.clips.some(clip => name in clip.metrics));
@@ -197,6 +198,23 @@ function tell() {
   }));
 }
 
+// What the judge said of the clip, a line a repeat and row.
+function judged() {
+  const {id, dataset} = METRICS.clips[chosen], axes = ["correctness", "promptness", "efficiency", "overall"], lines = [];
+  for (const [name, row] of Object.entries(METRICS.judge?.rows ?? {})) {
+    const one = row.clips.find(other => other.id === id && other.dataset === dataset);
+    one?.analyses.forEach((said, repeat) => {
+      const line = element("tr"), scores = axes.map(axis => String(one.scores[axis][repeat] ?? "–"));
+      const cells = [name.replaceAll("_", " "), String(repeat + 1), ...scores, said ?? "no answer"];
+      line.append(...cells.map((text, i) => element("td", text, i === cells.length - 1 ? "analysis" : "")));
+      lines.push(line);
+    });
+  }
+  const head = element("tr");
+  head.append(...["judged", "repeat", ...axes, "analysis"].map(name => element("th", name)));
+  find("#judged").replaceChildren(...lines.length ? [head, ...lines] : []);
+}
+
 // The clip of the address; ids may repeat between datasets, so a click shows its row's.
 function choose() {
   const wanted = decodeURIComponent((location.hash.match(/^#clip=(.*)$/) || [])[1] || "");
@@ -211,7 +229,7 @@ function show(place) {
   clip = JSON.parse(document.getElementById(`clip-${chosen}`).textContent);
   range = null;
   find("#title").textContent = METRICS.clips[chosen].id;
-  draw(); tell();
+  draw(); tell(); judged();
 }
 
 function start() {

@@ -27,7 +27,7 @@ class AnswerCache:
         """
         self.path = path
         self.num_damaged = 0  # lines that are not whole
-        self._answers: dict[str, str] = {}
+        self._entries: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
         self._ends_in_line = True
         if not path.exists():
@@ -39,21 +39,28 @@ class AnswerCache:
         self._ends_in_line = not text or text.endswith("\n")
         for line in filter(str.strip, text.split("\n")):
             if entry := _entry(line):
-                self._answers.update([entry])
+                self._entries[entry["key"]] = entry
             else:
                 self.num_damaged += 1
-        if self.num_damaged and not self._answers:
+        if self.num_damaged and not self._entries:
             raise ProspectError(f"{path}: found no answer in it, expected a file of answers, or none; pass --cache")
 
     def __contains__(self, key: str) -> bool:
-        return key in self._answers
+        return key in self._entries
 
     def __getitem__(self, key: str) -> str:
-        return self._answers[key]
+        answer: str = self._entries[key]["answer"]
+        return answer
+
+    def about(self, key: str, name: str) -> str | None:
+        """Give what was kept with an answer: "host" or "date"; None: such was not kept."""
+        value = self._entries[key].get(name)
+        return value if isinstance(value, str) else None
 
     def add(self, key: str, answer: str, about: Mapping[str, Any]) -> None:
         """Keep an answer, on disk before this returns."""
-        line = json.dumps({"format": FORMAT, "key": key, **about, "answer": answer}, ensure_ascii=True) + "\n"
+        entry = {"format": FORMAT, "key": key, **about, "answer": answer}
+        line = json.dumps(entry, ensure_ascii=True) + "\n"
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab", buffering=0) as file:
@@ -61,15 +68,14 @@ class AnswerCache:
                 file.write(begin + line.encode())
                 os.fsync(file.fileno())
             self._ends_in_line = True
-            self._answers[key] = answer
+            self._entries[key] = entry
 
 
-def _entry(line: str) -> tuple[str, str] | None:
+def _entry(line: str) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         return None
-    key, answer = value.get("key"), value.get("answer")
-    return (key, answer) if isinstance(key, str) and isinstance(answer, str) else None
+    return value if isinstance(value.get("key"), str) and isinstance(value.get("answer"), str) else None

@@ -1,8 +1,8 @@
 """What a language model is asked about a video's blocks, and the check of what it answers.
 
 The question has the steps and the blocks' texts, in order, and nothing else: no name of the video, no times. So two
-cameras of one video ask the same, and the answers' cache (`endpoint_cache.py`) asks once. Whoever changes a word here
-changes `TEMPLATE`, and with it the key of every answer.
+cameras of one video ask the same, and the answers' cache (`pipeline/endpoint/cache.py`) asks once. Whoever changes a
+word here changes `TEMPLATE`, and with it the key of every answer.
 """
 
 import hashlib
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from pydantic import BaseModel, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, StrictInt, StrictStr
 
+from pipeline.endpoint.asking import InvalidAnswer, key_of, one_line, read_json
 from pipeline.spans.assigned import Choice
 from pipeline.spans.blocks import Block
 from pipeline.spans.records import NamedStep
 
 CONTEXT = 5  # blocks before those of a question, shown with it
-CHARS_PER_TOKEN = 4  # of English, about
 TOKENS_PER_BLOCK = 20  # of an answer, about
 
 SYSTEM = """\
@@ -49,12 +49,8 @@ class _Answer(BaseModel):
     blocks: list[_Answered]
 
 
-class InvalidAnswer(Exception):
-    """An answer that cannot be used; the text says why."""
-
-
 @dataclass(frozen=True, slots=True)
-class Question:
+class BlockQuestion:
     """Some blocks of a video, and its steps."""
 
     steps: tuple[NamedStep, ...]
@@ -63,20 +59,15 @@ class Question:
 
     def messages(self) -> list[dict[str, str]]:
         steps = "\n".join(f"{step.id}: {step.name}" for step in self.steps)
-        blocks = "\n".join(f"{number}: {_line(text)}" for number, text in enumerate(self.blocks, 1))
-        before = BEFORE.format(texts="\n".join(map(_line, self.before))) if self.before else ""
+        blocks = "\n".join(f"{number}: {one_line(text)}" for number, text in enumerate(self.blocks, 1))
+        before = BEFORE.format(texts="\n".join(map(one_line, self.before))) if self.before else ""
         user = USER.format(steps=steps, blocks=blocks, before=before)
         return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": user}]
 
-    def repair(self, answer: str, reason: str) -> list[dict[str, str]]:
-        """Give the messages that ask again, after an answer that cannot be used."""
+    def wanted(self, reason: str) -> str:
+        """Say what is wanted in place of an answer that cannot be used."""
         ids = ", ".join(step.id for step in self.steps)
-        wanted = REPAIR.format(reason=reason, count=len(self.blocks), ids=ids)
-        return [
-            *self.messages(),
-            {"role": "assistant", "content": answer},
-            {"role": "user", "content": wanted},
-        ]
+        return REPAIR.format(reason=reason, count=len(self.blocks), ids=ids)
 
     def schema(self) -> dict[str, Any]:
         """Give the JSON schema of an answer."""
@@ -95,59 +86,44 @@ class Question:
         }
 
     def key(self, model: str, parameters: Mapping[str, Any]) -> str:
-        """Give the key of an answer: the hash of template, model, parameters and all that is asked."""
-        asked = [TEMPLATE, model, dict(parameters), [[step.id, step.name] for step in self.steps]]
-        whole = json.dumps([*asked, self.blocks, self.before], sort_keys=True)
-        return hashlib.sha256(whole.encode()).hexdigest()
+        """Give the key of an answer."""
+        steps = [[step.id, step.name] for step in self.steps]
+        return key_of(TEMPLATE, model, parameters, steps, self.blocks, self.before)
 
-    def tokens(self) -> tuple[int, int]:
-        """Estimate the tokens of the question and of its answer."""
-        asked = sum(len(message["content"]) for message in self.messages())
-        return asked // CHARS_PER_TOKEN, TOKENS_PER_BLOCK * len(self.blocks)
+    def answer_tokens(self) -> int:
+        """Estimate the tokens of an answer."""
+        return TOKENS_PER_BLOCK * len(self.blocks)
+
+    def read(self, answer: str) -> tuple[Choice, ...]:
+        """Read and check an answer: a choice for each block. A block that it does not name is of no step.
+
+        Raises:
+            InvalidAnswer: it is no JSON of the form, names an unknown step or block, or a block twice.
+        """
+        read = read_json(answer, _Answer)
+        ids = {step.id for step in self.steps}
+        choices: dict[int, Choice] = {}
+        for entry in read.blocks:
+            if not 1 <= entry.block <= len(self.blocks):
+                raise InvalidAnswer(f"block {entry.block} is not one of 1 to {len(self.blocks)}")
+            if entry.block in choices:
+                raise InvalidAnswer(f"block {entry.block} is named twice")
+            if entry.step is not None and entry.step not in ids:
+                raise InvalidAnswer(f"step {entry.step[:40]!r} of block {entry.block} is unknown")
+            choices[entry.block] = Choice(entry.step, entry.kind if entry.step is not None else "done")
+        return tuple(choices.get(number, Choice(None)) for number in range(1, len(self.blocks) + 1))
 
 
-_FORM = json.dumps(Question((), (), ()).schema())
+_FORM = json.dumps(BlockQuestion((), (), ()).schema())
 TEMPLATE = hashlib.sha256("\0".join((SYSTEM, USER, BEFORE, REPAIR, _FORM, str(CONTEXT))).encode()).hexdigest()[:16]
 
 
-def questions_of(steps: Sequence[NamedStep], blocks: Sequence[Block], most_blocks: int) -> list[Question]:
+def questions_of(steps: Sequence[NamedStep], blocks: Sequence[Block], most_blocks: int) -> list[BlockQuestion]:
     """Cut a video's blocks into questions of at most `most_blocks`, as equal as can be."""
     count = -(-len(blocks) // most_blocks)
     edges = [len(blocks) * number // count for number in range(count + 1)] if count else []
     texts = tuple(f"{block.role}: {block.text}" if block.role else block.text for block in blocks)
     return [
-        Question(tuple(steps), texts[first:last], texts[max(first - CONTEXT, 0) : first])
+        BlockQuestion(tuple(steps), texts[first:last], texts[max(first - CONTEXT, 0) : first])
         for first, last in pairwise(edges)
     ]
-
-
-def read_answer(text: str, question: Question) -> tuple[Choice, ...]:
-    """Read and check an answer: a choice for each block. A block that it does not name is of no step.
-
-    Raises:
-        InvalidAnswer: it is no JSON of the form, names an unknown step or block, or a block twice.
-    """
-    stripped = text.rpartition("</think>")[2].strip()  # what a reasoning model said to itself goes before
-    if stripped.startswith("```"):  # a fence of Markdown, which models put around JSON
-        stripped = stripped.strip("`").removeprefix("json")
-    try:
-        answer = _Answer.model_validate_json(stripped)
-    except ValidationError as error:
-        detail = error.errors()[0]
-        place = ".".join(map(str, detail["loc"]))
-        raise InvalidAnswer(f"{f'{place}: ' if place else ''}{detail['msg']}") from None
-    ids = {step.id for step in question.steps}
-    choices: dict[int, Choice] = {}
-    for entry in answer.blocks:
-        if not 1 <= entry.block <= len(question.blocks):
-            raise InvalidAnswer(f"block {entry.block} is not one of 1 to {len(question.blocks)}")
-        if entry.block in choices:
-            raise InvalidAnswer(f"block {entry.block} is named twice")
-        if entry.step is not None and entry.step not in ids:
-            raise InvalidAnswer(f"step {entry.step[:40]!r} of block {entry.block} is unknown")
-        choices[entry.block] = Choice(entry.step, entry.kind if entry.step is not None else "done")
-    return tuple(choices.get(number, Choice(None)) for number in range(1, len(question.blocks) + 1))
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from pipeline.errors import ProspectError
 
@@ -74,6 +75,7 @@ class Client:
         """`stop`: when set, waits end and nothing more is tried; `wait`: for so many seconds."""
         check_endpoint(endpoint)
         self.url = endpoint.base_url.rstrip("/") + "/chat/completions"
+        self.host = urlsplit(self.url).netloc  # with its port
         self._endpoint, self._stop, self._clock = endpoint, stop, clock
         self._wait = wait or stop.wait
         self._form = 0  # the first of FORMS that the server takes, as far as is known
@@ -196,7 +198,7 @@ def _reply_of(body: bytes) -> Reply:
 
 def _response_format(form: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     if form == "json_schema":
-        named = {"name": "blocks", "strict": True, "schema": schema}
+        named = {"name": "answer", "strict": True, "schema": schema}
         return {"response_format": {"type": form, "json_schema": named}}
     return {"response_format": {"type": form}} if form == "json_object" else {}
 
