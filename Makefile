@@ -1,4 +1,4 @@
-# make demo: toy clips -> shards -> a trained model -> metric tables, a report.   make test: format, lint, types, tests.
+# make demo: toy clips -> shards -> a practised, then trained model -> metric tables, a report.   make test: format, lint, types, tests.
 # make fuzz: mutants of what is read back, CASES of each test.
 # make check: the same without what is slow.   Every target sets itself up in .venv; a second call is quick.
 PYTHON ?= python3
@@ -26,14 +26,15 @@ setup: .venv/.dev
 	@touch $@ .venv/.demo
 
 demo: .venv/.demo
-	$(BIN)/prospect make-toy
-	$(BIN)/prospect build-shards --split train --data-root data/toy
-	$(BIN)/prospect build-shards --split val --data-root data/toy
-	$(BIN)/prospect build-shards --split test --data-root data/toy
-	$(BIN)/prospect train --config toy
-	$(BIN)/prospect train --config toy --set name=toy-blind --set data.blind=true
-	$(BIN)/prospect compare runs/toy runs/toy-blind
-	$(BIN)/prospect evaluate --checkpoint runs/toy
+	$(BIN)/prospect make-toy --preset hard --out data/toy-hard
+	$(BIN)/prospect build-shards --split train --data-root data/toy-hard --out shards/hard
+	$(BIN)/prospect build-shards --split val --data-root data/toy-hard --out shards/hard
+	$(BIN)/prospect build-shards --split test --data-root data/toy-hard --out shards/hard
+	$(BIN)/prospect practise
+	$(BIN)/prospect train --config toy-hard
+	$(BIN)/prospect train --config toy-hard --set name=toy-hard-blind --set data.blind=true
+	$(BIN)/prospect compare runs/toy-hard runs/toy-hard-blind
+	$(BIN)/prospect evaluate --checkpoint runs/toy-hard
 
 lint: .venv/.dev
 	$(BIN)/ruff format --check .

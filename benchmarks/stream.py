@@ -80,7 +80,7 @@ def main() -> None:
 def reader(root: Path, shards: str = "plain", size: int = SIZE, rate: float = 1.0, **settings: Any) -> SequenceReader:
     data = DataConfig(dataset="x", shards=root / shards, root=root / "data", max_seq_len=8192, **settings)
     split = read_split(data.shards, "x", "train", data.root)
-    tokens = Tokens(toy_tokenizer(texts_of(split.index)), 4)
+    tokens = Tokens(toy_tokenizer(texts_of(split.index, data)), 4)
     sampling = Sampling(NegativeRate(start=rate), 0, 1)
     return SequenceReader(split, sequence_table(split, tokens, data), tokens, data, size, sampling)
 

@@ -198,7 +198,7 @@ def main() -> None:
             make_toy(folder / "data", clips=options.clips)
         build_split(folder / "data", dataset, "train", folder / "shards")
         split = read_split(folder / "shards", dataset, "train", folder / "data")
-        make_checkpoint("toy", folder / "model", texts_of(split.index), seed=0)
+        make_checkpoint("toy", folder / "model", texts_of(split.index, DataConfig()), seed=0)
         for _ in range(options.repeat):  # in turn, as machines are noisy
             for way in WAYS:
                 with ProcessPoolExecutor(1, get_context("spawn")) as process:

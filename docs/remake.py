@@ -2,7 +2,7 @@
 
     python docs/remake.py [--settings]
 
-The pictures need `make demo` before them, and Chromium (Debian: apt-get install chromium).
+The pictures need `make demo` before them, playwright, and Chromium (Debian: apt-get install chromium).
 """
 
 import io
@@ -21,10 +21,15 @@ from prospect.looking.shard import contact_sheet, frame_roots
 from prospect.looking.token_view import sequence_of, token_view
 from prospect.setting_list import settings_markdown
 from prospect.setup import make_blueprint
+from prospect.web.review.disagreements import Predictions
+from prospect.web.review.documents import Documents
+from prospect.web.review.routes import make_review
+from tests.helpers.web import chromium, served
 
 DOCS = Path(__file__).parent
 SAMPLE = "2"  # an update of the first clip
 CLIP = "toy-test-0-00003-c000"
+REVIEWED = 3  # of the test clips
 ONLY_THE_CLIP = "<style>h1, h2:not(#title), section, #clips, body > p { display: none }</style></head>"
 
 
@@ -32,15 +37,15 @@ def main() -> None:
     (DOCS / "settings.md").write_text(settings_markdown(), encoding="utf-8")
     if "--settings" in sys.argv:
         return
-    report = Path("runs/toy/evaluation/test/report.html")
+    report = Path("runs/toy-hard/evaluation/test/report.html")
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if not report.is_file() or browser is None:
-        missing = "runs/toy/evaluation (make demo)" if browser else "chromium (apt-get install chromium)"
+        missing = "runs/toy-hard/evaluation (make demo)" if browser else "chromium (apt-get install chromium)"
         sys.exit(f"docs/remake.py: settings.md is made; the pictures need {missing}")
-    shards = shards_at("shards/toyworld/train")
+    shards = shards_at("shards/hard/toyworld/train")
     sample, images, clip = find_sample(shards, SAMPLE)
-    contact_sheet(sample, images, DOCS / "sample.png", frame_roots(shards[0], None, Path("data/toy")))
-    config = load_config(find_config("toy"))
+    contact_sheet(sample, images, DOCS / "sample.png", frame_roots(shards[0], None, Path("data/toy-hard")))
+    config = load_config(find_config("toy-hard"))
     blueprint = make_blueprint(config)
     sequence = sequence_of(sample, clip, blueprint.tokens, config.data)
     page = Console(record=True, width=126, file=io.StringIO())
@@ -48,6 +53,24 @@ def main() -> None:
     _screenshot(browser, page.export_html(), DOCS / "tokens.png", (1040, 420))
     text = report.read_text(encoding="utf-8").replace("</head>", ONLY_THE_CLIP, 1)
     _screenshot(browser, text, DOCS / "report.png", (1280, 1000), f"#clip={CLIP}")
+    review_picture(DOCS / "review.png", Path("data/toy"), report.parent)
+
+
+def review_picture(out: Path, data_root: Path, evaluation: Path | None) -> None:
+    """Take a picture of the review page, at the worst disagreement where there are predictions."""
+    documents = Documents(data_root, "toyworld")
+    found = Predictions(evaluation) if evaluation else None
+    where = f"#toyworld/test_training.json/{REVIEWED}"
+    with (
+        chromium() as browser,
+        served(lambda address: make_review(documents, found, address)) as url,
+        browser.open(url + where, (1280, 1000)) as page,
+    ):
+        page.wait_for_selector(".item .bar")
+        page.keyboard.press("n" if found else "ArrowDown")
+        page.wait_for_selector(".chosen-panel")
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=out)
 
 
 def _screenshot(browser: str, page: str, out: Path, size: tuple[int, int], anchor: str = "") -> None:

@@ -67,12 +67,18 @@ class DataConfig(Settings):
     """Splits that are measured; the first is validated on during training. [] for none."""
     packing: Literal["clip", "turn"] = "clip"
     """A sequence is a clip (or a part of it) with every frame once, or one turn with its history as text."""
-    dst: bool = True
-    """false: no DST turns and no Current Progress, as a baseline that only speaks (clip packing)."""
+    memory: Literal["dst", "summary", "none"] = "dst"
+    """What is carried from one context to the next: the state, by updates; a summary in words, as in ProAssist, that
+    the model writes at a context's end; or nothing. Without dst the model only speaks (clip packing)."""
+    knowledge: Literal["steps", "goal", "none"] = "steps"
+    """What the prompt tells of the task: the list of its steps (dst needs it), its goal alone, or nothing."""
+    without_knowledge: Share = 0.0
+    """Share of the training clips, drawn by their ids, whose prompt tells nothing of the task; ProAssist trains on
+    every dialogue with and without. Validation has `knowledge` alone."""
     max_seq_len: Positive = 4096
     """Tokens of the longest sequence: the model's window."""
     reserve: Positive = 256
-    """Tokens kept free for the turns of one frame."""
+    """Tokens kept free for the turns of one frame; with memory summary as many again for the summary."""
     frame_wrap: Literal["none", "smolvlm"] = "none"
     """smolvlm: the pretraining's tokens around each frame's image tokens."""
     negatives: NegativeRate = NegativeRate()
@@ -103,6 +109,11 @@ class DataConfig(Settings):
         return self.mix or {self.dataset or "": 1.0}
 
     @property
+    def evaluated(self) -> "DataConfig":
+        """As a split is laid out that is measured: nothing is drawn."""
+        return self.model_copy(update={"without_knowledge": 0.0})
+
+    @property
     def tables(self) -> Path:
         """Folder of cached tables of sequences."""
         return self.cache.expanduser() / "sequences"
@@ -116,10 +127,17 @@ class DataConfig(Settings):
     def _has_effect(self) -> "DataConfig":
         if self.event_jitter and self.packing == "turn":
             raise ValueError("event_jitter has no effect in turn packing; leave it out, or use packing: clip")
-        if not self.dst and self.packing == "turn":
+        if self.memory != "dst" and self.packing == "turn":
             raise ValueError(
-                "dst: false needs packing: clip, as each dst_update is a sample of its own in turn packing"
+                f"memory: {self.memory} needs packing: clip, as each dst_update is a sample of its own in turn packing"
             )
+        if self.memory == "dst" and (self.knowledge != "steps" or self.without_knowledge):
+            raise ValueError(
+                "memory: dst needs knowledge: steps in every clip (without_knowledge: 0), as updates name steps of the "
+                "prompt; set memory to summary or none"
+            )
+        if self.without_knowledge and self.knowledge == "none":
+            raise ValueError("without_knowledge has no effect with knowledge: none; leave one of them out")
         if self.mix is not None and not self.mix:
             raise ValueError("mix names no dataset")
         return self
@@ -147,7 +165,7 @@ class ModelConfig(Settings):
 
     checkpoint: str | None = None
     """Hub id (`ORG/NAME`, or with `@REVISION`) or folder of a SmolVLM checkpoint; or give `preset`."""
-    preset: Literal["toy", "smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"] | None = None
+    preset: Literal["toy", "toy-hard", "smolvlm2-256m", "smolvlm2-500m", "smolvlm2-2.2b"] | None = None
     """In place of `checkpoint`: random weights of a known size."""
     tokens_per_frame: int | Literal["native"] = 4
     """Image tokens a frame: a square up to the model's own number, which is `native`."""

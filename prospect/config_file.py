@@ -20,6 +20,7 @@ FIX = "name a config (make one with prospect init)"
 MOST_BYTES = 1 << 20  # of a config
 NO_TEXT = ("null", "~", "")  # YAML for nothing
 RENAMED = {  # settings of older runs that mean the same under another name: that name, and each value's there
+    "data.dst": ("memory", {True: "dst", False: "none"}),
     "train.loss.balanced": ("binary", {True: "balanced", False: "plain"}),
 }
 RETIRED = {  # settings of older runs that mean nothing any more

@@ -5,30 +5,34 @@ block, meets exactly the training ids. Training (`clip_sequence`, `turn_layout.p
 `cut_parts`) share everything here.
 
     prompt | system turns from before the first frame | for each frame: user/system turns, <image> x K, active blocks
+    | where summaries are learned and the clip goes on: Progress: {text}
 
 A DECISION POSITION is the last token of a frame block or of a dst_update/assistant block; there the model says, by two
 heads or by the logits of three tokens, what block comes next. LM targets are a block's text and <end_of_utterance>, not
-its header.
+its header. A summary is written where the context is full, whatever is decided: no decision announces it, and none
+follows.
 
 T tokens of a sequence, K tokens a frame.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Role, Turn, prompt_text
-from pipeline.annotations.dst import State, apply_updates, parse_updates
+from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Role, Turn, task_prompt
+from pipeline.annotations.dst import State, format_state, parse_updates
 from pipeline.errors import ProspectError
+from prospect.carried import Memory, kept_free, state_after, summary_before
 
 LAYOUT_VERSION = 2  # part of every plan's fingerprint: raise it when ids, labels or cuts change
 IGNORE = -100
 CONTEXT, LM_TARGET, DST_TARGET = 0, 1, 2  # values of `target_kind`
 HEADERS: dict[Role, str] = {"system": "System:", "user": "User:", "assistant": "Assistant:", "dst_update": "DST:"}
+SUMMARY_HEADER = "Progress:"
 FrameWrap = Literal["none", "smolvlm"]
 Decision = tuple[int, int]  # (should_update_dst, when_to_speak)
 SILENT: Decision = (0, 0)
@@ -61,6 +65,7 @@ class Tokens:
         self._start = self._special("<|im_start|>")
         self.newline = self.encode("\n")
         self._headers = {role: self.encode(header) for role, header in HEADERS.items()}
+        self.summary_header = self.encode(SUMMARY_HEADER)
         frame = [self.image] * tokens_per_frame
         if frame_wrap == "smolvlm":
             around = self._special("<fake_token_around_image>")
@@ -94,8 +99,13 @@ class Tokens:
         return Block([self._start, *self.closed(self._headers["system"], self.encode(f" {text}"))])
 
     def turn(self, turn: Turn) -> Block:
-        header = self._headers[turn.role]
-        ids = self.closed(header, self._body(turn))
+        return self._target(self._headers[turn.role], self._body(turn))
+
+    def summary(self, text: str) -> Block:
+        return self._target(self.summary_header, self.encode(f" {text}"))
+
+    def _target(self, header: list[int], body: list[int]) -> Block:
+        ids = self.closed(header, body)
         return Block(ids, len(header), len(ids) - len(self.newline))
 
     def closed(self, header: Sequence[int], body: Sequence[int]) -> list[int]:
@@ -135,7 +145,7 @@ class Part:
 
     first_frame: int
     last_frame: int  # inclusive
-    state: tuple[State, ...]  # tracked up to the part, one a step: the prompt's Current Progress
+    state: tuple[State, ...]  # tracked up to the part, one a step of the prompt: its Current Progress
     num_tokens: int
 
 
@@ -170,13 +180,13 @@ class TokenSequence:
         self.at_frame[-1] = 1
         self.frames.append(frame)
 
-    def add_target(self, block: Block, turn: Turn) -> None:
-        """Append an active turn's block: its text and <end_of_utterance> are learned."""
+    def add_target(self, block: Block, turn: Turn | None) -> None:
+        """Append an active turn's block, or a summary (None): its text and <end_of_utterance> are learned."""
         first, end = len(self) + block.target_start, len(self) + block.target_end
         self.add(block)
-        kind = DST_TARGET if turn.role == "dst_update" else LM_TARGET
+        kind = DST_TARGET if turn and turn.role == "dst_update" else LM_TARGET
         self.target_kind[first:end] = [kind] * (end - first)
-        if kind == DST_TARGET:
+        if turn and kind == DST_TARGET:
             is_start = any(update.transition == "start" for update in parse_updates(turn.text))
             self.is_start_update[first:end] = [int(is_start)] * (end - first)
 
@@ -195,16 +205,6 @@ class TokenSequence:
 def decision_before(role: Role | None) -> Decision:
     """Give what is to be said where a block of `role` is next; None: a frame, a user turn or the end comes next."""
     return int(role == "dst_update"), int(role == "assistant")
-
-
-def as_learned(clip: Clip, dst: bool) -> Clip:
-    """Give the clip itself; without `dst`, as a model that only speaks sees it: no dst_update turns, and no state in
-    the prompt of any part."""
-    if dst:
-        return clip
-    turns = tuple(turn for turn in clip.turns if turn.role != "dst_update")
-    untouched: list[State] = ["not_started" for _ in clip.steps]
-    return replace(clip, turns=turns, initial_state=tuple(untouched))
 
 
 def frame_groups(clip: Clip, event_margin: int = 0) -> list[FrameGroup]:
@@ -250,30 +250,34 @@ def turns_before_first_frame(clip: Clip) -> tuple[Turn, ...]:
     return tuple(turn for turn in clip.turns if turn.end_frame is None or turn.end_frame < clip.start_frame)
 
 
-def cut_parts(tokens: Tokens, clip: Clip, max_seq_len: int, reserve: int) -> list[Part]:
+def cut_parts(tokens: Tokens, clip: Clip, max_seq_len: int, reserve: int, memory: Memory = "dst") -> list[Part]:
     """Cut as a streamer would, without looking ahead (docs/design.md §5).
 
-    A part ends before frame f when used + K + reserve > max_seq_len; the next starts with a fresh prompt whose Current
-    Progress is the state so far.
+    A part ends before frame f when used + K + `kept_free` > max_seq_len; the next starts with a fresh prompt whose
+    Current Progress is the state so far, or the summary that ended the part.
+
+    Args:
+        clip: as learned with `memory`.
 
     Raises:
-        ProspectError: a frame's turns exceed the reserve, or a prompt leaves no room for a frame.
+        ProspectError: a frame's turns or a summary exceed the reserve, or a prompt leaves no room for a frame.
     """
     parts: list[Part] = []
-    per_frame = len(tokens.frame.ids)
+    per_frame, free = len(tokens.frame.ids), kept_free(memory, reserve)
     state = start_state = clip.state
     first = clip.start_frame
-    used = _prompt_length(tokens, clip, state)
+    used = len(_prompt(tokens, clip, first, state).ids)
     used += sum(len(tokens.turn(turn).ids) for turn in turns_before_first_frame(clip))
     for group in frame_groups(clip):
-        if used + per_frame + reserve > max_seq_len and group.frame > first:
+        if used + per_frame + free > max_seq_len and group.frame > first:
+            used += _summary_length(tokens, clip, group.frame, reserve) if memory == "summary" else 0
             parts.append(Part(first, group.frame - 1, tuple(start_state.values()), used))
             first, start_state = group.frame, state
-            used = _prompt_length(tokens, clip, state)
-        if used + per_frame + reserve > max_seq_len:
+            used = len(_prompt(tokens, clip, first, state).ids)
+        if used + per_frame + free > max_seq_len:
             raise ProspectError(
                 f"clip {clip.id!r}: the prompt and turns before frame {group.frame} take {used} tokens, a frame "
-                f"{per_frame}, the reserve {reserve}: more than data.max_seq_len {max_seq_len}; raise it"
+                f"{per_frame}, the reserve {free}: more than data.max_seq_len {max_seq_len}; raise it"
             )
         length = sum(len(tokens.turn(turn).ids) for turn in (*group.before, *group.after))
         if length > reserve:
@@ -287,28 +291,48 @@ def cut_parts(tokens: Tokens, clip: Clip, max_seq_len: int, reserve: int) -> lis
     return parts
 
 
-def state_after(state: dict[str, State], turns: Iterable[Turn]) -> dict[str, State]:
-    for turn in turns:
-        if turn.role == "dst_update":
-            state = apply_updates(state, parse_updates(turn.text))
-    return state
+def start_prompt(tokens: Tokens, clip: Clip) -> Block:
+    """Give the prompt with which a clip, as learned, begins."""
+    return _prompt(tokens, clip, clip.start_frame, clip.state)
 
 
-def _prompt_length(tokens: Tokens, clip: Clip, state: dict[str, State]) -> int:
-    return len(tokens.prompt(prompt_text(clip.steps, state)).ids)
+def _prompt(tokens: Tokens, clip: Clip, frame: int, state: Mapping[str, State]) -> Block:
+    """The prompt of the part that begins with `frame`."""
+    if not clip.progress:
+        progress = format_state(state, state, touched_only=True)
+    elif frame == clip.start_frame:
+        progress = clip.progress[0].text
+    else:
+        progress = summary_before(clip, frame)
+    return tokens.prompt(task_prompt(clip.steps, progress, clip.goal))
+
+
+def _summary_length(tokens: Tokens, clip: Clip, frame: int, reserve: int) -> int:
+    length = len(tokens.summary(summary_before(clip, frame)).ids)
+    if length > reserve:
+        raise ProspectError(
+            f"clip {clip.id!r}: the summary before frame {frame} takes {length} tokens, more than data.reserve "
+            f"{reserve}; raise data.reserve to {length} or more"
+        )
+    return length
 
 
 def clip_sequence(
-    tokens: Tokens, clip: Clip, part: Part, jitter: Callable[[int], int] | None = None, event_margin: int = 0
+    tokens: Tokens,
+    clip: Clip,
+    part: Part,
+    jitter: Callable[[int], int] | None = None,
+    event_margin: int = 0,
+    memory: Memory = "dst",
 ) -> TokenSequence:
     """Lay out one part of a clip (`clip` packing), every frame once, every decision labelled (sampling comes after).
 
     `jitter` moves events, see `jittered`; the last `event_margin` frames before an event have no label. Neither changes
-    a length, hence a plan.
+    a length, hence a plan. The clip is as learned with `memory`.
     """
     state = dict(zip((step.id for step in clip.steps), part.state, strict=True))
     sequence = TokenSequence()
-    sequence.add(tokens.prompt(prompt_text(clip.steps, state)))
+    sequence.add(_prompt(tokens, clip, part.first_frame, state))
     if part.first_frame == clip.start_frame:
         for turn in turns_before_first_frame(clip):
             sequence.add(tokens.turn(turn))
@@ -331,4 +355,6 @@ def clip_sequence(
             else:
                 sequence.add_target(tokens.turn(turn), turn)
             sequence.decide(decision_before(following))
+    if memory == "summary" and part.last_frame < clip.end_frame:
+        sequence.add_target(tokens.summary(summary_before(clip, part.last_frame + 1)), None)
     return sequence

@@ -37,6 +37,7 @@ ASKED_AS = {  # what people call it -> what it is called here
     "lora_r": "model.lora.rank",
     "balanced": "train.loss.binary",
     "focal": "train.loss.binary",
+    "dst": "data.memory (none: no DST turns and no state, a model that only speaks)",
 }
 
 

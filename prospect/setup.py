@@ -24,8 +24,9 @@ from prospect.config import Config, DataConfig
 from prospect.data.decode import DRAFT_GAP
 from prospect.data.features import FEATURE_VERSION, FeatureStore, Stage
 from prospect.data.index import Split, clips_of, read_split
+from prospect.data.sequences import learned
 from prospect.data.shard_cache import ShardCache
-from prospect.layout import HEADERS, LAYOUT_VERSION, Tokens
+from prospect.layout import HEADERS, LAYOUT_VERSION, SUMMARY_HEADER, Tokens
 from prospect.model.checkpoint import (
     ProspectSettings,
     load_image_processor,
@@ -37,11 +38,18 @@ from prospect.model.checkpoint import (
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import add_lora, is_adapter, without_adapter
-from prospect.model.presets import PRESETS, make_checkpoint, toy_tokenizer
+from prospect.model.presets import PRESETS, make_checkpoint, preset_tokenizer
 from prospect.model.quantize import quantize
 from prospect.runs import INIT, may_be_hub_id
 
-REMEMBERED = ("packing", "frame_wrap", "max_seq_len", "reserve", "dst")  # of the data settings, in each checkpoint
+REMEMBERED = (
+    "packing",
+    "frame_wrap",
+    "max_seq_len",
+    "reserve",
+    "memory",
+    "knowledge",
+)  # of the data settings, in each checkpoint
 
 
 def remembered(data: DataConfig, training: list[Split]) -> dict[str, Any]:
@@ -91,7 +99,8 @@ def make_blueprint(config: Config) -> Blueprint:
     else:
         assert config.model.preset is not None
         splits = open_splits(config, config.data.train_split)
-        tokenizer = toy_tokenizer(text for split in splits for text in texts_of(split.index))
+        texts = (text for split in splits for text in texts_of(split.index, config.data))
+        tokenizer = preset_tokenizer(config.model.preset, texts)
         preset = PRESETS[config.model.preset](tokenizer)
         model_config = with_tokens(preset, config.model.preset, wanted, _decision_tokens(config, tokenizer))
     count = ProspectSettings.of(model_config).tokens_per_frame
@@ -106,15 +115,20 @@ def _deciding(config: Config, source: str) -> dict[str, tuple[int, ...] | None]:
 
 
 def _decision_tokens(config: Config, tokenizer: Any) -> tuple[int, ...] | None:
-    return Tokens(tokenizer, 1).decision_tokens(config.data.dst) if config.model.decide == "tokens" else None
+    is_asked = config.model.decide == "tokens"
+    return Tokens(tokenizer, 1).decision_tokens(config.data.memory == "dst") if is_asked else None
 
 
-def texts_of(index: pl.DataFrame) -> Iterator[str]:
-    """List every text of a split as a sequence has it, for a tokenizer of its own."""
+def texts_of(index: pl.DataFrame, data: DataConfig) -> Iterator[str]:
+    """List every text of a split as a sequence has it (and steps and updates in any case), for a tokenizer of its
+    own."""
     for clip in clips_of(index):
-        yield f"System: {prompt_text(clip.steps, clip.state)}"
+        seen = learned(clip, data)
+        yield f"System: {prompt_text(clip.steps, clip.state, seen.goal)}"
         for turn in clip.turns:
             yield f"{HEADERS[turn.role]} {turn.text}"
+        for progress in seen.progress:
+            yield f"{SUMMARY_HEADER} {progress.text}"
 
 
 def open_split(data: DataConfig, dataset: str, name: str) -> Split:
@@ -168,7 +182,7 @@ def load_model(
         init = init or config.folder / INIT
         if resume_from is None and PartialState().is_main_process:  # one of another seed or preset may lie there
             shutil.rmtree(init, ignore_errors=True)
-            texts = chain.from_iterable(texts_of(split.index) for split in training)
+            texts = chain.from_iterable(texts_of(split.index, config.data) for split in training)
             make_checkpoint(config.model.preset, init, texts, config.train.seed)
         source = str(init)
     source = checkpoint_folder(source if resume_from is None else _base_then(resume_from, source))

@@ -10,6 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers.web import Browser, chromium
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for as long as a module's tests: it starts in a second, and its event loop is no other test's."""
+    with chromium() as running:
+        yield running
+
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:

@@ -35,6 +35,14 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """A summary of what was done, in words, as ProAssist's annotations have them; it holds until the next."""
+
+    frame: int  # with whose turns it came; the one before the clip's first: from before the clip
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Clip:
     id: str
     dataset: str
@@ -47,14 +55,29 @@ class Clip:
     steps: tuple[Step, ...]
     initial_state: tuple[State, ...]  # one a step, before the clip's first frame
     turns: tuple[Turn, ...]  # in the order of the sequence (`in_sequence_order`)
+    goal: str = ""  # of the task, in words; "": not known
+    progress: tuple[Progress, ...] = ()  # in the order of frames; (): not annotated
 
     @property
     def state(self) -> dict[str, State]:
         """Step id -> state, before the clip."""
         return {step.id: state for step, state in zip(self.steps, self.initial_state, strict=True)}
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Step id -> name."""
+        return {step.id: step.name for step in self.steps}
 
-HEADER = ("dataset", "video_uid", "clip_idx", "fps", "start_frame", "end_frame")  # what stands in a clip's records
+
+HEADER = (
+    "dataset",
+    "video_uid",
+    "clip_idx",
+    "fps",
+    "start_frame",
+    "end_frame",
+    "goal",
+)  # what stands in a clip's records
 
 
 def clip_header(clip: Clip) -> dict[str, Any]:
@@ -70,6 +93,7 @@ def clip_from(
     steps: Iterable[tuple[str, str]],
     initial_state: Iterable[State],
     turns: Sequence[Turn],
+    progress: Iterable[tuple[int, str]] = (),
 ) -> Clip:
     """Make a clip from the values of its records; the inverse of `clip_header` and what stands beside it."""
     return Clip(
@@ -79,6 +103,7 @@ def clip_from(
         steps=tuple(Step(*step) for step in steps),
         initial_state=tuple(initial_state),
         turns=in_sequence_order(turns, header["start_frame"]),
+        progress=tuple(Progress(*entry) for entry in progress),
     )
 
 
@@ -99,12 +124,18 @@ def decode_clip(data: bytes | Mapping[str, Any]) -> Clip:
     return _CLIP.validate_json(data) if isinstance(data, bytes) else _CLIP.validate_python(data)
 
 
-def prompt_text(steps: Sequence[Step], state: dict[str, State]) -> str:
+def prompt_text(steps: Sequence[Step], state: Mapping[str, State], goal: str = "") -> str:
     """Give the prompt of docs/design.md §4: the steps and, where some step is touched, the progress made so far."""
+    return task_prompt(steps, format_state((step.id for step in steps), state, touched_only=True), goal)
+
+
+def task_prompt(steps: Sequence[Step], progress: str, goal: str = "") -> str:
+    """Give a prompt that tells of the task what there is of goal, steps and progress, each in a paragraph."""
     text = "You are a proactive assistant helping with task completion."
+    if goal:
+        text += f"\n\nTask: {goal}"
     if steps:
         text += "\n\nTask Steps:\n" + "\n".join(f"- {step.id}: {step.name}" for step in steps)
-    progress = format_state((step.id for step in steps), state, touched_only=True)
     return f"{text}\n\nCurrent Progress: {progress}" if progress else text
 
 

@@ -57,6 +57,18 @@ def format_state(steps: Iterable[str], state: Mapping[str, State], *, touched_on
     return ", ".join(f"{s}:{state[s]}" for s in steps if not (touched_only and state[s] == "not_started"))
 
 
+def state_in_words(names: Mapping[str, str], state: Mapping[str, State]) -> str:
+    """Tell the state as a progress text does, by the `names` of the steps (id -> name), in their order.
+
+    `Done: Attach the red wheel; Insert the blue rod. Now: Mount the green block.`; "" where no step is touched.
+    """
+    parts = []
+    for label, value in (("Done", "completed"), ("Now", "in_progress")):
+        if told := "; ".join(name for step, name in names.items() if state[step] == value):
+            parts.append(f"{label}: {told}.")
+    return " ".join(parts)
+
+
 def apply_updates(state: Mapping[str, State], updates: Iterable[Update]) -> dict[str, State]:
     """Give the state after `updates`, one after the other.
 

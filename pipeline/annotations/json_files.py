@@ -59,7 +59,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return repeated
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def _lines(path: Path, file: IO[bytes]) -> Iterator[Any]:
@@ -71,7 +71,7 @@ def _lines(path: Path, file: IO[bytes]) -> Iterator[Any]:
         try:
             line = raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             if line.strip():
-                value = _DECODER.decode(line)
+                value = DECODER.decode(line)
                 _check_depth(value)
                 yield value
         except json.JSONDecodeError as error:
@@ -128,7 +128,7 @@ class _Window:
         while True:
             problem = ""
             try:
-                value, end = _DECODER.raw_decode(self._text, self._at)
+                value, end = DECODER.raw_decode(self._text, self._at)
                 if end < len(self._text) or self._is_last:
                     _check_depth(value)
                     self._at = end

@@ -55,7 +55,9 @@ class RawUpdate(RawModel):
 
 
 class RawTurn(RawModel):
-    STAND_INS: ClassVar = {"role": "", "content": "", "start_frame": None, "end_frame": None, "dst_state": None}
+    STAND_INS: ClassVar = {
+        "role": "", "content": "", "start_frame": None, "end_frame": None, "dst_state": None, "progress": None,
+    }  # fmt: skip
 
     role: Text
     content: Annotated[
@@ -67,6 +69,7 @@ class RawTurn(RawModel):
     time: Any = None  # seconds; read where there are no frames, else metadata
     end_time: Any = None
     dst_state: dict[str, Text] | None = None
+    progress: Text | None = None  # what was done so far, this turn included, in words
 
 
 class RawClip(RawModel):
@@ -83,6 +86,8 @@ class RawClip(RawModel):
         "end_frame_idx": 0,
         "dst": [],
         "initial_dst_state": None,
+        "initial_progress": None,
+        "goal": None,
         "conversation": [],
     }
 
@@ -96,13 +101,15 @@ class RawClip(RawModel):
     end_frame_idx: Index | None = Field(default=None, ge=0)  # None: the last row of the frames file
     dst: list[Any] = []
     initial_dst_state: dict[str, Text] | None = None
+    initial_progress: Text | None = None
+    goal: Text | None = None
     conversation: list[Any]
 
     @model_validator(mode="before")
     @classmethod
     def _accept_aliases(cls, data: Any) -> Any:
-        """Seen in real data: `start_frame`/`end_frame` (exclusive end) on the clip, and the state before the clip
-        under `metadata`."""
+        """Seen in real data: `start_frame`/`end_frame` (exclusive end) on the clip, the state before the clip under
+        `metadata`, and the goal under other names."""
         data = dict(data)
         if data.get("start_frame_idx") is None:
             data["start_frame_idx"] = 0 if data.get("start_frame") is None else data["start_frame"]
@@ -112,6 +119,10 @@ class RawClip(RawModel):
         metadata = data.get("metadata")
         if data.get("initial_dst_state") is None and isinstance(metadata, dict):
             data["initial_dst_state"] = metadata.get("initial_dst_state")
+        if data.get("goal") is None:
+            of_metadata = metadata.get("task_goal") if isinstance(metadata, dict) else None
+            names = [goal for goal in (data.get("inferred_goal"), of_metadata) if isinstance(goal, str)]
+            data["goal"] = names[0] if names else None
         return data
 
 

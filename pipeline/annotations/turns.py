@@ -6,12 +6,12 @@ that stands too early.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from pipeline.annotations.clips import Role, Turn
+from pipeline.annotations.clips import Progress, Role, Turn
 from pipeline.annotations.dst import MOVES, STATES, STEP_ID, State, Update, as_transition, format_updates
 from pipeline.annotations.records import RawClip, RawStep, RawTurn, RawUpdate, Read, read_record, updates_of
 from pipeline.annotations.report import Report, short
@@ -85,9 +85,13 @@ def check_steps(clip: Read[RawClip], report: Report) -> Steps:
     return steps
 
 
-def check_turns(clip: Read[RawClip], steps: Steps, span: Span, report: Report) -> list[Turn]:
-    """Replay the states in file order; gives the turns that could be made, in file order."""
+def check_turns(
+    clip: Read[RawClip], steps: Steps, span: Span, report: Report
+) -> tuple[list[Turn], tuple[Progress, ...]]:
+    """Replay the states in file order; gives the turns that could be made, in file order, and the progress texts."""
     turns: list[Turn] = []
+    before = (span.first or 0) - 1  # where what is known before the clip stands
+    told = [(before, clip.record.initial_progress)]
     latest = span.first or 0
     for index, raw in enumerate(clip.record.conversation):
         report.at_turn(index, raw.get("role") if isinstance(raw, dict) else type(raw).__name__)
@@ -104,8 +108,16 @@ def check_turns(clip: Read[RawClip], steps: Steps, span: Span, report: Report) -
         start, end, latest = _check_range(read, role, span, latest, report)
         if role:
             turns.append(Turn(role, text, start, end))
+        told.append((before if end is None else max(end, before), turn.progress))
     report.turn = ""
-    return turns
+    return turns, tuple(sorted(_progress(told, span), key=lambda progress: progress.frame))
+
+
+def _progress(told: list[tuple[int, str | None]], span: Span) -> Iterator[Progress]:
+    """The progress texts; that of a system turn after the clip is no part of it."""
+    for frame, text in told:
+        if text and text.strip() and (span.last is None or frame <= span.last):
+            yield Progress(frame, text.strip())
 
 
 def _known_state(step_id: str, value: str, where: str, report: Report) -> State | None:
@@ -207,8 +219,13 @@ def _frames_at(turn: RawTurn, span: Span, report: Report) -> tuple[int | None, i
         report.add(name, short(seconds[name]), "seconds from the beginning of the frames file, 0 or more")
     if wrong or span.fps is None:
         return None, None
-    start, end = (math.floor(Fraction(str(value)) * Fraction(str(span.fps))) for value in seconds.values())
+    start, end = (frame_at(value, span.fps) for value in seconds.values())
     return start, end
+
+
+def frame_at(seconds: float, fps: float) -> int:
+    """Give the row shown at `seconds`, counted exactly from the file's first row."""
+    return math.floor(Fraction(str(seconds)) * Fraction(str(fps)))
 
 
 def _is_time(value: Any) -> bool:

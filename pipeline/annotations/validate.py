@@ -60,7 +60,7 @@ def check_clip(
     span = _check_frames(read, report, open_frames, look)
     steps = check_steps(read, report)
     before = tuple(steps.state.values())
-    turns = check_turns(read, steps, span, report)
+    turns, progress = check_turns(read, steps, span, report)
     if report.problems:
         return None, report.problems
     assert span.first is not None and span.last is not None
@@ -76,6 +76,8 @@ def check_clip(
         steps=tuple(Step(step.id, step.name) for step in steps.steps),
         initial_state=tuple(state for state in before if state is not None),
         turns=in_sequence_order(turns, span.first),
+        goal=(clip.goal or "").strip(),
+        progress=progress,
     ), []
 
 

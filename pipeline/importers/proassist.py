@@ -1,9 +1,10 @@
 """ProAssist's prepared dialogues (`.jsonl`, https://github.com/pro-assist/ProAssist) to clips that build-shards reads.
 
 A prepared conversation alternates "frames" turns, whose `end` is EXCLUSIVE, with turns that happen at the last of
-these frames, `end - 1`. Steps come from `metadata.knowledge` (`knowledge.py`). What ProAssist adds to carry the
-task across context windows is dropped, as the state does that here: `progress` texts, the summary turns at a clip's
-end, and progress and knowledge in system turns. No DST_UPDATE turns are invented: such clips train speaking alone.
+these frames, `end - 1`. Steps come from `metadata.knowledge` (`knowledge.py`). The `progress` texts
+of turns are kept, and a later part of a video begins with the last one before it: `data.memory: summary` learns them.
+What ProAssist made of them for windows of its own is dropped: the summary turns at a clip's end, and progress and
+knowledge in system turns. No DST_UPDATE turns are invented: such clips train speaking alone.
 """
 
 import json
@@ -179,6 +180,7 @@ def _clip(
     counts["without steps in their knowledge"] += not knowledge.steps
     counts["lines of knowledge in no step"] += knowledge.num_left_out
     who = f"-{sample.metadata.user_id}" if sample.metadata.user_id else ""
+    counts["progress texts"] += sum(turn.get("progress") is not None for turn in turns)
     clip = {
         "id": f"{sample.video_uid}{who}-c{sample.clip_idx:03d}",
         "dataset": sample.dataset,
@@ -190,6 +192,7 @@ def _clip(
         "end_frame_idx": (frames[-1].end or 0) - 1,
         "dst": [{"type": "step", "id": f"S{number}", "name": name} for number, name in enumerate(knowledge.steps, 1)],
         "conversation": turns,
+        **({"initial_progress": progress} if progress else {}),
         "metadata": {key: value for key, value in raw.get("metadata", {}).items() if key != "progress"},
     }
     return clip | ({"initial_dst_state": {}} if sample.clip_idx else {})
@@ -230,7 +233,8 @@ def _turns(
             continue
         place = {} if end is None else {"start_frame": end - 1, "end_frame": end - 1}
         time = {} if turn.time is None or not place else {"time": turn.time}
-        yield {"role": turn.role, "content": content, **place, **time, "labels": turn.labels or ""}
+        told = {"progress": turn.progress} if turn.progress else {}
+        yield {"role": turn.role, "content": content, **place, **time, "labels": turn.labels or "", **told}
     report.turn = ""
 
 

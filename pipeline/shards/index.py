@@ -180,6 +180,8 @@ def _header() -> list[_Check]:
         ),
         _Check("clip", ~of("clip_idx", lambda value: value.is_between(0, MAX_FRAME)), "a clip_idx from 0"),
         _Check("clip", ~of("fps", lambda value: (value > 0) & (value <= 1000)), "an fps over 0 and up to 1000"),
+        _Check("clip", ~of("goal", lambda value: value.is_not_null()), "a goal, or an empty one"),
+        *_progress(),
         _Check("clip", ~alike, "an id, a name and a state for each step"),
         _Check(
             "clip",
@@ -190,6 +192,20 @@ def _header() -> list[_Check]:
         _Check("clip", ~each("step_names", element.is_not_null()), "step_names"),
         _Check("clip", ~each("initial_state", element.is_in(STATES)), f"initial_state of {', '.join(STATES)}"),
     ]
+
+
+def _progress() -> list[_Check]:
+    """The progress texts of a clip: in their order, of its frames or the one before it."""
+    entries = c("clip").struct.field("progress")
+    frames = entries.list.eval(pl.element().struct.field("frame"))
+    texts = entries.list.eval(pl.element().struct.field("text"))
+    whole = frames.list.eval(pl.element().is_not_null()).list.all()
+    whole &= texts.list.eval((pl.element().str.len_bytes() > 0).fill_null(False)).list.all()
+    inside = (frames.list.min() >= c("clip_start_frame") - 1) & (frames.list.max() <= c("clip_end_frame"))
+    ordered = frames.list.diff().list.min().fill_null(0) >= 0
+    empty = entries.list.len() == 0
+    good = (whole & (empty | (inside & ordered))).fill_null(False) | ~c("is_first")
+    return [_Check("clip", ~good, "progress of texts at frames of the clip, or the one before it, in their order")]
 
 
 def _words() -> list[_Check]:

@@ -6,6 +6,7 @@ samples of a clip stands in its first row alone. Rows are in shard order, and a 
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from pipeline.io.storage import Folder, json_bytes, write_bytes
 from pipeline.shards.checks import Count, Mismatch, Record, refusal
 from pipeline.shards.sample import Kind, TurnSample, turn_record
 
-FORMAT = "prospect.shards/2"
+FORMAT = "prospect.shards/3"
 MANIFEST = "manifest.json"
 INDEX = "index.parquet"
 MAX_MANIFEST_BYTES = 64 << 20  # of some 400,000 shards
@@ -38,6 +39,8 @@ _CLIP = pa.struct(
         ("step_ids", pa.list_(pa.string())),
         ("step_names", pa.list_(pa.string())),
         ("initial_state", pa.list_(pa.string())),
+        ("goal", pa.string()),
+        ("progress", pa.list_(pa.struct([("frame", pa.int64()), ("text", pa.string())]))),
     ]
 )
 SCHEMA = pa.schema(
@@ -187,6 +190,7 @@ def _clip_record(clip: Clip) -> dict[str, Any]:
         "step_ids": [step.id for step in clip.steps],
         "step_names": [step.name for step in clip.steps],
         "initial_state": list(clip.initial_state),
+        "progress": [asdict(entry) for entry in clip.progress],
     }
 
 

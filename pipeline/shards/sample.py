@@ -17,7 +17,7 @@ from pipeline.annotations.dst import State
 from pipeline.errors import ProspectError
 from pipeline.shards.sample_record import check_sample
 
-FORMAT = "prospect.turn/2"
+FORMAT = "prospect.turn/3"
 Kind = Literal["dst_update", "assistant", "silent"]
 KINDS: tuple[Kind, ...] = ("dst_update", "assistant", "silent")
 Next = Literal["dst_update", "assistant", "user", "system", "silent", "end"]
@@ -89,6 +89,7 @@ def encode(sample: TurnSample) -> bytes:
         "labels": sample.labels,
         "next": sample.next,
         "trailing": [turn_record(turn) for turn in sample.trailing],
+        "progress": progress_record(clip) if sample.sample_idx == sample.num_samples - 1 else [],
         "frames": {"file": clip.frames_file, "indices": list(sample.frames)},
     }
     return orjson.dumps(record)
@@ -96,7 +97,7 @@ def encode(sample: TurnSample) -> bytes:
 
 def decode(data: bytes, where: str) -> TurnSample:
     """Invert `encode`, with one difference: the clip of the result holds the turns that the sample knows, its
-    history, target and trailing turns (for a clip's last sample: all of them).
+    history, target and trailing turns, and no progress text (for a clip's last sample: all of them).
 
     `where` (shard and key) goes into the error.
 
@@ -143,6 +144,10 @@ def _target_record(turn: Turn) -> dict[str, Any]:
     return {"role": turn.role, "text": turn.text, "start_frame": turn.start_frame}
 
 
+def progress_record(clip: Clip) -> list[tuple[int, str]]:
+    return [(entry.frame, entry.text) for entry in clip.progress]
+
+
 def turn_from_record(record: dict[str, Any]) -> Turn:
     return Turn(record["role"], record["text"], record["start_frame"], record["end_frame"])
 
@@ -164,6 +169,7 @@ def _from_record(record: dict[str, Any]) -> TurnSample:
         steps=((step_id, name) for step_id, name in record["steps"]),
         initial_state=(state for _, state in record["initial_state"]),
         turns=turns,
+        progress=record["progress"],
     )
     return TurnSample(
         clip=clip,

@@ -25,6 +25,7 @@ class ClipRecord(Record):
     fps: Annotated[StrictInt | StrictFloat, Field(gt=0, le=1000)]
     start_frame: Frame
     end_frame: Frame
+    goal: StrictStr
     num_samples: Annotated[Count, Field(ge=1)]
 
 
@@ -61,12 +62,14 @@ class SampleRecord(Record):
     target: TargetRecord | None
     next: Literal["dst_update", "assistant", "user", "system", "silent", "end"]
     trailing: list[TurnRecord]
+    progress: list[tuple[StrictInt, Text]]
     frames: FramesRecord
 
     @model_validator(mode="after")
     def _agrees(self) -> "SampleRecord":
         self._check_frames()
         self._check_turns()
+        self._check_progress()
         self._check_states()
         return self
 
@@ -100,6 +103,11 @@ class SampleRecord(Record):
                     inside = inside and clip.start_frame <= (start or 0) and (end or 0) <= clip.end_frame
                 if not inside:
                     raise Mismatch(f"{name}.{place}.start_frame, end_frame", f"{start}..{end}", "frames of the clip")
+
+    def _check_progress(self) -> None:
+        at = [frame for frame, _ in self.progress]
+        if at != sorted(at) or any(not self.clip.start_frame - 1 <= frame <= self.clip.end_frame for frame in at):
+            raise Mismatch("progress", str(at[:9]), "frames of the clip, or the one before it, in their order")
 
     def _check_states(self) -> None:
         """States are those of the steps, and the updates can be replayed from them."""

@@ -288,9 +288,11 @@ def _weigh(clip: Clip, options: Options, roots: Sequence[Path]) -> tuple[int, in
     Each sample repeats the turns before it, so text grows with their square: that is seen before any of it is made.
     """
     fixed = 1500 + 2 * len(prompt_text(clip.steps, clip.state)) + len(clip.frames_file) + 40 * len(clip.steps)
+    fixed += len(clip.goal.encode())
     upto = list(accumulate((len(turn.text.encode()) + 70 for turn in clip.turns), initial=0))  # bytes of so many turns
     frames = open_named(clip.frames_file, roots) if options.embed_frames else None
-    count = text = images = 0
+    count = images = 0
+    text = sum(len(progress.text.encode()) + 20 for progress in clip.progress)  # in the last sample alone
     for sample in samples_of(clip, options.max_silent_frames, options.max_event_frames):
         count += 1
         text += fixed + 7 * len(sample.frames) + upto[min(len(sample.history) + 1, len(clip.turns))]

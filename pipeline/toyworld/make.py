@@ -89,7 +89,7 @@ def _split(frames: Path, seed: int, split: str, count: int, hard: bool) -> Itera
         episode, starts = draw_episode(rng, split, hard=hard, two_parts=two_parts)
         uid = f"toy-{split}-{seed}-{video:05d}"
         _write_frames(frames / f"{uid}.arrow", rng, episode)
-        conversation = _Conversation(rng, episode, hard)
+        conversation = Conversation(rng, episode, hard)
         for index, (first, end) in enumerate(zip(starts, [*starts[1:], len(episode.scenes)], strict=True)):
             yield conversation.clip(uid, index, first, end - 1)
         made, video = made + len(starts), video + 1
@@ -103,7 +103,7 @@ def _write_frames(path: Path, rng: np.random.Generator, episode: Episode) -> Non
         writer.write_table(table)
 
 
-class _Conversation:
+class Conversation:
     """Turns events into annotated clips; the state runs on from one part of a video to the next."""
 
     def __init__(self, rng: np.random.Generator, episode: Episode, hard: bool) -> None:

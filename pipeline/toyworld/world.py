@@ -90,11 +90,15 @@ def draw_episode(rng: np.random.Generator, split: str, *, hard: bool, two_parts:
                 return episode, [0, int(rng.choice(cuts))]
 
 
-def _draw(rng: np.random.Generator, split: str, hard: bool) -> Episode:
+def draw_combination(rng: np.random.Generator, split: str, *, hard: bool = True) -> list[str]:
+    """Draw the colours of a list of steps of `split`: in any order, or without `hard` in that of COLOURS."""
     sets = sorted((s for s, owner in _SPLIT_OF.items() if owner == split), key=sorted)
     chosen = sorted(sets[rng.integers(len(sets))], key=COLOURS.index)
-    if hard:
-        chosen = [chosen[i] for i in rng.permutation(len(chosen))]
+    return [chosen[i] for i in rng.permutation(len(chosen))] if hard else chosen
+
+
+def _draw(rng: np.random.Generator, split: str, hard: bool) -> Episode:
+    chosen = draw_combination(rng, split, hard=hard)
     order = np.arange(len(chosen))
     while (order == np.arange(len(chosen))).all():
         order = rng.permutation(len(chosen))

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from prospect.commands import annotating, data, importing, judging, reporting, shards, training, watching
+from prospect.commands import annotating, data, importing, judging, pages, reporting, shards, training, watching
 
 ABOUT = "Train vision-language models to be proactive assistants for procedural tasks."
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=ABOUT)
-for group in (data, annotating, reporting, shards, training, watching, judging):
+for group in (data, annotating, reporting, shards, training, watching, judging, pages):
     app.add_typer(group.app)
 app.add_typer(importing.imports, name="import")
 

@@ -30,6 +30,14 @@ DataRoot = Annotated[Path, typer.Option(help="Folder of your datasets.")]
 Dataset = Annotated[str | None, typer.Option(help="Default: every dataset that has the split.")]
 FramesRoot = Annotated[Path | None, typer.Option(help="Searched first for the clips' Arrow files.")]
 
+# Pages
+Host = Annotated[
+    str,
+    typer.Option(help="Where to listen. Beyond this machine (0.0.0.0) the address has a token, for those you give it."),
+]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the browser.")]
+
 # Runs
 ConfigName = Annotated[
     str, typer.Option("--config", help="A YAML file (see prospect init), or the name of a packaged one, such as toy.")

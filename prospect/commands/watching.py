@@ -53,6 +53,7 @@ def stream(
     clip: Annotated[
         str | None, typer.Option(help="The task, user lines and frames of an annotated clip: FILE#PLACE or FILE#ID.")
     ] = None,
+    goal: Annotated[str | None, typer.Option(help="What the task is to come to; default: the clip's.")] = None,
     script: Annotated[
         str | None,
         typer.Option(help="User lines: a file of `SECONDS TEXT` or `M:SS TEXT`, or - to type them while it plays."),
@@ -97,7 +98,7 @@ def stream(
         from prospect.stream.load import Overrides
         from prospect.stream.task import task_of
 
-        task = task_of(steps, clip, start, end)
+        task = task_of(steps, clip, start, end, goal)
         if not task.steps:
             tell("note: no --steps and no --clip: a task without steps, speech alone")
         overrides = Overrides(

@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 
 from pipeline.errors import ProspectError
+from prospect.carried import as_learned
 from prospect.config import Config
 from prospect.data.index import Split, clips_of
-from prospect.layout import as_learned, frame_groups
+from prospect.layout import frame_groups
 
 
 def one_sided(config: Config, splits: Sequence[Split]) -> list[tuple[str, str]]:
     """List the classes of decisions that are trained and have no example in `splits`: (what was found, the fix)."""
     data, loss = config.data, config.train.loss
     kinds = {kind for split in splits for kind in split.index["kind"].unique()}
-    updates, speech = bool(data.dst and loss.dst_binary), bool(loss.speak_binary)
+    updates, speech = bool(data.memory == "dst" and loss.dst_binary), bool(loss.speak_binary)
     found = []
     if updates and "dst_update" not in kinds:
-        fix = "annotate states, or set data.dst=false for a model that only speaks"
+        fix = "annotate states, or set data.memory=none for a model that only speaks"
         found.append(("no dst_update turn, so should_update_dst has no positives", fix))
     if speech and "assistant" not in kinds:
         fix = "annotate utterances, or set train.loss.speak_binary=0"
@@ -43,5 +44,5 @@ def _has_silence(config: Config, split: Split) -> bool:
     return any(
         group.is_silent
         for clip in clips_of(split.index)
-        for group in frame_groups(as_learned(clip, config.data.dst), config.data.event_margin)
+        for group in frame_groups(as_learned(clip, config.data.memory), config.data.event_margin)
     )

@@ -197,4 +197,5 @@ def _clip(clip_id: str, about: dict[str, Any], turns: list[Turn]) -> Clip:
         steps=zip(about["step_ids"], about["step_names"], strict=True),
         initial_state=about["initial_state"],
         turns=turns,
+        progress=((entry["frame"], entry["text"]) for entry in about["progress"]),
     )

@@ -1,5 +1,6 @@
 """What is drawn for a frame, by a stable hash of (seed, epoch, clip, frame): whether a silent one is learned from,
-against the rate at the step, and by how many frames an event is moved.
+against the rate at the step, and by how many frames an event is moved. And what is drawn for a clip, of its id alone:
+whether its prompt tells of the task.
 
 The draw knows nothing of workers, ranks or position in the stream, so it is the same for any number of them and after
 a resume; a frame that is kept at some rate is kept at every higher one.
@@ -25,6 +26,11 @@ def rate_at(rate: NegativeRate, step: int, max_steps: int) -> float:
     if rate.schedule == "cosine":
         return rate.end + (rate.start - rate.end) * (1 + cos(pi * progress)) / 2
     return rate.start + (rate.end - rate.start) * progress
+
+
+def is_drawn(clip_id: str, share: float) -> bool:
+    """Draw whether a clip is among a `share` of all: always the same ones."""
+    return _draw(f"{clip_id}/knowledge") < share * 2.0**64
 
 
 def is_kept(seed: int, epoch: int, clip_id: str, frame: int, rate: float) -> bool:

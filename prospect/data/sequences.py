@@ -6,7 +6,7 @@ read-only or remote) under a fingerprint of all that it depends on: shards, toke
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -17,9 +17,11 @@ import polars as pl
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip, prompt_text
 from pipeline.errors import ProspectError
 from pipeline.io.storage import LocalFolder
+from prospect.carried import as_learned
 from prospect.config import DataConfig
 from prospect.data.index import Split, clip_starts, clips_of
-from prospect.layout import LAYOUT_VERSION, Part, Tokens, TokenSequence, as_learned, clip_sequence, cut_parts
+from prospect.data.negatives import is_drawn
+from prospect.layout import LAYOUT_VERSION, Part, Tokens, TokenSequence, clip_sequence, cut_parts
 
 # One row a sequence, in shard order.
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -47,9 +49,14 @@ def table_fingerprint(split: Split, tokens: Tokens, data: DataConfig) -> str:
         "packing": data.packing,
         "max_seq_len": data.max_seq_len,
         "reserve": data.reserve,
-        **({} if data.dst else {"dst": False}),
+        **{name: value for name, value in _otherwise(data).items() if value != DataConfig.model_fields[name].default},
     }
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+def _otherwise(data: DataConfig) -> dict[str, Any]:
+    """Settings that a table depends on, and that came later: of their defaults tables are as they were."""
+    return {name: getattr(data, name) for name in ("memory", "knowledge", "without_knowledge")}
 
 
 def cached_table(split: Split, tokens: Tokens, data: DataConfig) -> pl.DataFrame:
@@ -61,7 +68,8 @@ def sequence_table(split: Split, tokens: Tokens, data: DataConfig, cache: Path |
     """List the sequences of `split` (columns: SCHEMA), read from the file `cache` when it is there, else written to it.
 
     Raises:
-        ProspectError: a sequence cannot fit max_seq_len; nothing is ever truncated.
+        ProspectError: a sequence cannot fit max_seq_len; nothing is ever truncated. Or a clip has not the texts that
+            `data.memory` or `data.knowledge` ask for.
     """
     if cache and cache.is_file():
         with suppress(pl.exceptions.PolarsError, pl.exceptions.PanicException):  # damaged, or of others: made again
@@ -69,9 +77,12 @@ def sequence_table(split: Split, tokens: Tokens, data: DataConfig, cache: Path |
             if dict(table.schema) == SCHEMA:
                 return table
     rows: list[dict[str, Any]] = []
+    has_states = "dst_update" in split.index["kind"]
     for clip, (first, end) in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True):
         list_clip = _parts if data.packing == "clip" else _turns
-        rows += list_clip(clip, split.index[first:end], first, tokens, data)
+        of_clip = list_clip(clip, split.index[first:end], first, tokens, data)
+        _check_texts(clip, len(of_clip), has_states, split, data)
+        rows += of_clip
     table = pl.DataFrame(rows, schema=SCHEMA)
     if cache:
         try:
@@ -84,9 +95,38 @@ def sequence_table(split: Split, tokens: Tokens, data: DataConfig, cache: Path |
     return table
 
 
+def _check_texts(clip: Clip, num_parts: int, has_states: bool, split: Split, data: DataConfig) -> None:
+    """A summary is only needed where a clip is cut; it is made from the states where they are annotated."""
+    if data.knowledge == "goal" and not clip.goal:
+        raise ProspectError(
+            f"{split.folder} clip {clip.id!r}: found no goal, expected one, as data.knowledge is goal; annotate it "
+            "(`goal`), or set data.knowledge to steps or none"
+        )
+    if data.memory == "summary" and num_parts > 1 and not clip.progress and not has_states:
+        raise ProspectError(
+            f"{split.folder} clip {clip.id!r}: found neither progress texts nor DST_UPDATE turns, expected some to "
+            "learn summaries from, as data.memory is summary; annotate `progress` of turns, or set data.memory=none"
+        )
+
+
+def no_summaries(tables: Sequence[pl.DataFrame], data: DataConfig) -> str | None:
+    """Say that a run is to learn summaries, and that no clip of its `tables` is cut; None: it will, or is not to."""
+    if data.memory != "summary" or any(table["row"].n_unique() < len(table) for table in tables):
+        return None
+    return (
+        f"data.memory is summary, and no clip is longer than a window of data.max_seq_len {data.max_seq_len}: no "
+        "summary is learned, and a stream that is longer has none; lower data.max_seq_len"
+    )
+
+
+def learned(clip: Clip, data: DataConfig) -> Clip:
+    """Give the clip as a run learns it."""
+    return as_learned(clip, data.memory, "none" if is_drawn(clip.id, data.without_knowledge) else data.knowledge)
+
+
 def parts_of(clip: Clip, tokens: Tokens, data: DataConfig) -> list[Part]:
     """Cut a clip into the parts that a run learns (`clip` packing)."""
-    return cut_parts(tokens, as_learned(clip, data.dst), data.max_seq_len, data.reserve)
+    return cut_parts(tokens, learned(clip, data), data.max_seq_len, data.reserve, data.memory)
 
 
 def part_of(row: Mapping[str, Any]) -> Part:
@@ -98,7 +138,7 @@ def part_sequence(
     clip: Clip, part: Part, tokens: Tokens, data: DataConfig, jitter: Callable[[int], int] | None = None
 ) -> TokenSequence:
     """Lay out a part of a clip as a run learns it, every decision labelled."""
-    return clip_sequence(tokens, as_learned(clip, data.dst), part, jitter, data.event_margin)
+    return clip_sequence(tokens, learned(clip, data), part, jitter, data.event_margin, data.memory)
 
 
 def _parts(clip: Clip, samples: pl.DataFrame, first: int, tokens: Tokens, data: DataConfig) -> list[dict[str, Any]]:

@@ -14,7 +14,6 @@ from prospect.evaluation.events import (
     predicted_speech,
     predicted_updates,
     reference_speech,
-    reference_updates,
     states_by_frame,
 )
 from prospect.evaluation.matching import FloatArray, match_events, match_window
@@ -58,7 +57,7 @@ def dst_terms(prediction: ClipPrediction) -> DSTTerms:
     an update: a clip without steps, or in which nothing is begun or done, is right by silence."""
     clip = prediction.clip
     window = match_window(clip.dataset, clip.fps)
-    predicted, reference = predicted_updates(prediction.frames), reference_updates(clip)
+    predicted, reference = predicted_updates(prediction.frames), prediction.reference_updates
     pairs = match_events(predicted, reference, window)
     exact = [(p, r) for p, r in pairs if predicted[p].update == reference[r].update]
     said, expected = predicted_speech(prediction.frames), reference_speech(clip)

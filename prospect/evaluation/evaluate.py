@@ -163,8 +163,10 @@ class ProspectEvaluator:
         """
         self.checkpoint = checkpoint_folder(self.checkpoint)
         streamer = load_streamer(self.checkpoint, self.overrides)
-        if not streamer.settings.dst and "oracle_state" in rows:
-            self.notes.append("oracle_state left out: the checkpoint was trained without DST, and never saw a state")
+        if streamer.settings.memory == "none" and "oracle_state" in rows:
+            self.notes.append(
+                "oracle_state left out: the checkpoint was trained without a memory, and never saw a state"
+            )
             self.rows = rows = tuple(row for row in rows if row != "oracle_state")
         trained = trained_rates(self.checkpoint, streamer.model.prospect_settings.extra)
         if note := rate_note([one.clip.fps for one in clips], trained):
@@ -196,7 +198,8 @@ class ProspectEvaluator:
         unread = _unread(embedder, streamed["model"])
         notes = (embedder.unread_note(dataset, **shares) for dataset, shares in unread.items())
         self.notes += [note for note in notes if note]
-        silent = [_silent(clip) for clip in clips]
+        settings = streamed["model"][0].settings
+        silent = [_silent(clip, settings) for clip in clips]
         rows: dict[str, Any] = {}
         by_clip: list[ClipScores] = []
         problems: set[str | None] = set()
@@ -213,7 +216,6 @@ class ProspectEvaluator:
                 problems.add(together.pop("problem"))
                 problems.update(part.pop("problem") for part in apart.values())
         self.notes += sorted(problem for problem in problems if problem)
-        settings = streamed["model"][0].settings
         metrics = {
             "format": FORMAT,
             "checkpoint": checkpoint_name(self.checkpoint),
@@ -300,8 +302,8 @@ def _unread(embedder: Embedder, predictions: Sequence[ClipPrediction]) -> dict[s
     return unread
 
 
-def _silent(clip: Clip) -> ClipPrediction:
-    """A stream in which neither head ever fires."""
+def _silent(clip: Clip, settings: dict[str, Any]) -> ClipPrediction:
+    """A stream, of these settings, in which neither head ever fires."""
     frames = range(clip.start_frame, clip.end_frame + 1)
     records = tuple(FrameRecord(f, 0.0, 0.0, (), 0.0, 0.0, 0, 0, False, 0.0) for f in frames)
-    return ClipPrediction(clip, records, {"row": SILENT})
+    return ClipPrediction(clip, records, settings | {"row": SILENT})

@@ -20,7 +20,7 @@ from pipeline.annotations.clips import ACTIVE_ROLES, Clip
 from pipeline.annotations.dst import parse_updates
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_atomically
-from prospect.evaluation.events import predicted_speech, reference_speech
+from prospect.evaluation.events import UpdateEvent, predicted_speech, reference_speech, reference_updates
 from prospect.stream.records import FrameRecord
 
 Format = Literal["prospect.prediction/1"]
@@ -35,6 +35,16 @@ class ClipPrediction:
     clip: Clip
     frames: tuple[FrameRecord, ...]  # of every frame of the clip, in order
     settings: dict[str, Any]  # of the stream: checkpoint, thresholds, context policy, ...
+
+    @property
+    def tracks_state(self) -> bool:
+        """Whether the model writes updates; of one that does not, nothing of the state is defined."""
+        return bool(self.settings.get("memory", "dst") == "dst")
+
+    @property
+    def reference_updates(self) -> list[UpdateEvent]:
+        """List the clip's transitions, as far as the model is held to them."""
+        return reference_updates(self.clip) if self.tracks_state else []
 
 
 class _Record(BaseModel):

@@ -1,8 +1,9 @@
 """An annotated clip through a streamer, frame by frame, as if it were live.
 
 The `row` says what the model is given: everything (`model`), grey frames (`blind`), no frames (`text_only`), the
-reference's updates in place of its own (`oracle_state`: what is left to it is when and what to speak), or all of the
-reference's blocks (`forced`: the heads' probabilities in the right context, for calibration and parity with training).
+reference's updates or summaries in place of its own (`oracle_state`: what is left to it is when and what to speak), or
+all of the reference's blocks (`forced`: the heads' probabilities in the right context, for calibration and parity with
+training).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +14,8 @@ from torch import Tensor
 
 from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
-from prospect.layout import as_learned, frame_groups, turns_before_first_frame
+from prospect.carried import as_learned, summary_before
+from prospect.layout import frame_groups, turns_before_first_frame
 from prospect.stream.records import FrameRecord
 from prospect.stream.streamer import ROLES, ActiveRole, Streamer
 
@@ -25,7 +27,7 @@ def stream_clip(
 ) -> Iterator[FrameRecord]:
     """Give the record of each frame of `clip`, in order.
 
-    A model without DST meets the clip as it learned it: no update is forced.
+    A model meets the clip as it learned it: without DST no update is forced.
 
     Args:
         features: (K, D) of each frame (of grey ones where `row` is "blind").
@@ -33,13 +35,17 @@ def stream_clip(
     Raises:
         ProspectError: the turns of a frame take more than the reserve, or the window is too small; names the clip.
     """
-    streamer.start(clip.steps, clip.state, turns_before_first_frame(clip), fps=clip.fps)
+    seen = as_learned(clip, streamer.settings.memory, streamer.settings.knowledge)
+    before = seen.progress[0].text if seen.progress else ""
+    turns = turns_before_first_frame(clip)
+    streamer.start(clip.steps, clip.state, turns, fps=clip.fps, goal=clip.goal, progress=before)
     forced_roles: Sequence[ActiveRole] = {"oracle_state": ("dst_update",), "forced": ROLES}.get(row, ())
     free = [role for role in ROLES if role not in forced_roles]
-    for group, of_frame in zip(frame_groups(as_learned(clip, streamer.settings.dst)), features, strict=True):
+    for group, of_frame in zip(frame_groups(seen), features, strict=True):
         forced = [turn for turn in group.after if turn.role in forced_roles]
+        summary = summary_before(seen, group.frame) if seen.progress and forced_roles else ""
         try:
-            record = streamer.step(group.frame, of_frame, group.before, forced, free)
+            record = streamer.step(group.frame, of_frame, group.before, forced, free, summary)
         except ProspectError as error:
             raise ProspectError(f"clip {clip.id!r} {error}") from None
         yield record

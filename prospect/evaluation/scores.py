@@ -13,7 +13,7 @@ from prospect.evaluation.benchmark_scores import (
     benchmark_terms,
 )
 from prospect.evaluation.dst_scores import DSTTerms, dst_metrics, dst_ratios, dst_terms
-from prospect.evaluation.events import predicted_speech, predicted_updates, reference_speech, reference_updates
+from prospect.evaluation.events import predicted_speech, predicted_updates, reference_speech
 from prospect.evaluation.intervals import MOST_UNDEFINED, RESAMPLES, delay_intervals, intervals
 from prospect.evaluation.matching import Embed, SpeechMatch, match_speech, match_window
 from prospect.evaluation.mistakes import SPEECH_KINDS, UPDATE_KINDS, count_errors, speech_errors, update_errors
@@ -119,7 +119,7 @@ def _metrics(scores: Sequence[ClipScores], texts: TextScores) -> Metrics:
 def _of(prediction: ClipPrediction, match: SpeechMatch) -> ClipScores:
     clip, frames = prediction.clip, prediction.frames
     window = match_window(clip.dataset, clip.fps)
-    updates = update_errors(predicted_updates(frames), reference_updates(clip), window)
+    updates = update_errors(predicted_updates(frames), prediction.reference_updates, window)
     spoken = speech_errors(predicted_speech(frames), reference_speech(clip), window)
     return ClipScores(
         clip_id=clip.id,

@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from prospect.carried import as_learned
 from prospect.evaluation.events import SpeechEvent, reference_speech, reference_updates
 from prospect.evaluation.matching import match_events, match_window
 from prospect.evaluation.predictions import ClipPrediction
-from prospect.layout import as_learned, frame_groups
+from prospect.layout import frame_groups
 from prospect.stream.records import FrameRecord
 
 Head = Literal["should_update_dst", "when_to_speak"]
@@ -81,7 +82,7 @@ def fires(decisions: Sequence[tuple[float, bool]], threshold: float) -> int:
 
 def swept_heads(predictions: Sequence[ClipPrediction]) -> tuple[Head, ...]:
     """List the heads of the model that was streamed; of one without DST, when_to_speak alone."""
-    return HEADS if all(one.settings.get("dst", True) for one in predictions) else ("when_to_speak",)
+    return HEADS if all(one.tracks_state for one in predictions) else ("when_to_speak",)
 
 
 def count_events(predictions: Sequence[ClipPrediction], head: Head) -> int:
@@ -174,7 +175,7 @@ def _events(count: int, head: Head) -> int:
 def _labelled(prediction: ClipPrediction, head: Head) -> Iterator[tuple[float, bool]]:
     is_update = head == "should_update_dst"
     role = "dst_update" if is_update else "assistant"
-    clip = as_learned(prediction.clip, prediction.settings.get("dst", True))
+    clip = as_learned(prediction.clip, prediction.settings.get("memory", "dst"))
     for group, record in zip(frame_groups(clip), prediction.frames, strict=True):
         p = record.p_update if is_update else record.p_speak
         yield p, bool(group.after) and group.after[0].role == role

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Role, Turn
-from pipeline.annotations.dst import State, apply_updates, parse_updates
+from pipeline.annotations.dst import State, apply_updates, parse_updates, state_in_words
 from pipeline.annotations.files import annotation_file
 from pipeline.annotations.filters import parse_filter
 from pipeline.annotations.validate import valid_clips
@@ -24,13 +24,14 @@ from pipeline.io.frame_store import open_named, search_roots
 from pipeline.progress import Progress, unwatched
 from pipeline.shards.reader import of_split, read_clips_of
 from pipeline.shards.sample import TurnSample, rebuild_clip
+from prospect.carried import NOTHING_YET
 from prospect.config import Config
 from prospect.data.classes import one_sided
 from prospect.data.index import Split, clips_of
 from prospect.data.order import Request
 from prospect.data.reader import SequenceReader
-from prospect.data.sequences import sequence_table
-from prospect.layout import CONTEXT, DST_TARGET, IGNORE, LM_TARGET, TokenSequence, as_learned
+from prospect.data.sequences import learned, sequence_table
+from prospect.layout import CONTEXT, DST_TARGET, IGNORE, LM_TARGET, TokenSequence
 from prospect.looking.pieces import Piece, cut, text_of
 from prospect.setup import Blueprint, open_split
 
@@ -38,11 +39,12 @@ CHECKS = {
     "classes": "positives and negatives of each head that is trained",
     "labels": "each decision's label: positive at the last frame of an event's range, silence at every other",
     "contradictions": "no decision with two labels; what a label announces comes next",
-    "targets": "text and <end_of_utterance> of updates and utterances supervised, nothing else",
+    "targets": "text and <end_of_utterance> of updates, utterances and summaries supervised, nothing else",
     "images": "<image> tokens as many as the model's, ids inside its vocabulary",
     "truncation": "every frame and every text of a clip in its sequences, none over max_seq_len",
     "states": "the states of samples and parts are the replayed ones",
-    "leaks": "a prompt's Current Progress is the state before its first frame",
+    "leaks": "a prompt's Current Progress is the state, or the progress text, before its first frame",
+    "summaries": "where they are learned, a part but a clip's last ends with the progress text that stands there",
     "rebuild": "the shards' samples rebuild the clips of the index, and of the annotations",
 }
 PROGRESS = "\n\nCurrent Progress: "
@@ -73,7 +75,7 @@ def audit_run(config: Config, blueprint: Blueprint, dataset: str, split: str, pr
     Raises:
         ProspectError: the shards are not there, or a clip does not fit the config's window.
     """
-    data = config.data
+    data = config.data if split == config.data.train_split else config.data.evaluated
     shards = open_split(data, dataset, split)
     table = sequence_table(shards, blueprint.tokens, data)
     reader = SequenceReader(shards, table, blueprint.tokens, data, blueprint.config.vision_config.image_size, None)
@@ -147,8 +149,7 @@ def audit(
         _audit_stored(clip, next(stored, []), audited)
         if kept is not None:
             audited.check("rebuild", clip, "clip of the annotations", clip, next(kept, None))
-        seen = as_learned(clip, reader.data.dst)
-        _audit_clip(reader, blueprint, model_count, seen, sequences[clip.id], audited)
+        _audit_clip(reader, blueprint, model_count, clip, sequences[clip.id], audited)
         progress("auditing clips", done, total)
     for clip in kept or ():
         audited.check("rebuild", clip, "annotated clip", "not in the shards", "in the shards, or among those left out")
@@ -170,9 +171,10 @@ def _audit_stored(clip: Clip, samples: list[TurnSample], audited: Audit) -> None
 
 
 def _audit_clip(
-    reader: SequenceReader, blueprint: Blueprint, model_count: int, clip: Clip, sequences: list[int], audited: Audit
+    reader: SequenceReader, blueprint: Blueprint, model_count: int, whole: Clip, sequences: list[int], audited: Audit
 ) -> None:
     """The sequences of one clip, as they will be trained."""
+    clip, memory = learned(whole, reader.data), reader.data.memory
     labels: dict[tuple[int, int], list[Decision]] = defaultdict(list)  # (frame, active blocks at it so far) -> labels
     frames: list[int] = []
     texts: list[tuple[Role | None, str]] = []
@@ -195,12 +197,21 @@ def _audit_clip(
         state = _state_before(clip, planned["first_frame"] if by_clip else clip.start_frame)
         if by_clip:
             audited.check("states", clip, f"state of {where}", tuple(planned["state"]), tuple(state.values()))
-        _check_prompt(pieces[0], clip, state, where, audited)
+        told = _told_before(whole, planned["first_frame"]) if memory == "summary" else None
+        is_first = planned["first_frame"] == clip.start_frame
+        _check_prompt(pieces[0], clip, state, told if is_first or told is None else told or NOTHING_YET, where, audited)
+        goes_on = memory == "summary" and planned["last_frame"] < clip.end_frame
+        ends = [_told_before(whole, planned["last_frame"] + 1) or NOTHING_YET] if goes_on else []
+        written = [piece.text for piece in pieces if piece.role == "summary"]
+        audited.check("summaries", clip, f"summaries of {where}", written, ends)
+        audited.check("summaries", clip, f"end of {where}", pieces[-1].role == "summary", goes_on)
         _check_targets(sequence, pieces, blueprint, None if by_clip else sample.target is not None, clip, audited)
         _read_labels(sequence, pieces, by_clip, clip, labels, audited)
         frames += [piece.frame for piece in pieces if piece.role is None]
         texts += [
-            (piece.role, piece.text) for piece in pieces[1:] if piece.role and (by_clip or _is_target(sequence, piece))
+            (piece.role, piece.text)
+            for piece in pieces[1:]
+            if piece.role and piece.role != "summary" and (by_clip or _is_target(sequence, piece))
         ]
     _check_whole(clip, reader.data.packing, frames, texts, audited)
     expected = _expected_labels(clip, reader.data.event_margin)
@@ -221,12 +232,18 @@ def _check_images(sequence: TokenSequence, blueprint: Blueprint, model_count: in
     audited.check("images", clip, "ends of frame blocks", sum(sequence.at_frame), len(sequence.frames))
 
 
-def _check_prompt(piece: Piece, clip: Clip, state: dict[str, State], where: str, audited: Audit) -> None:
-    """The prompt's progress, read back from its text."""
+def _check_prompt(
+    piece: Piece, clip: Clip, state: dict[str, State], told: str | None, where: str, audited: Audit
+) -> None:
+    """The prompt's progress, read back from its text; `told`: the summary that it is to be, None: the state is."""
     _, _, progress = piece.text.partition(PROGRESS)
-    told = dict(entry.split(":") for entry in progress.split(", ")) if progress else {}
-    expected = {step: value for step, value in state.items() if value != "not_started"}
-    audited.check("leaks", clip, f"Current Progress of {where}", told, expected)
+    if told is not None:
+        audited.check("leaks", clip, f"Current Progress of {where}", progress, told)
+    else:
+        found = dict(entry.split(":") for entry in progress.split(", ")) if progress else {}
+        expected = {step: value for step, value in state.items() if value != "not_started"}
+        audited.check("leaks", clip, f"Current Progress of {where}", found, expected)
+    audited.check("leaks", clip, f"goal of {where}", f"\n\nTask: {clip.goal}" in piece.text, bool(clip.goal))
     audited.check("truncation", clip, f"steps of {where}", piece.text.count("\n- "), len(clip.steps))
 
 
@@ -249,7 +266,8 @@ def _check_targets(
             if sequence.target_kind[position] != CONTEXT:
                 supervised[sequence.target_kind[position]].append(sequence.ids[position])
         texts = {kind: text_of(ids, blueprint) for kind, ids in supervised.items()}
-        is_target = piece.role in ACTIVE_ROLES and (has_target is None or (has_target and number == last_block))
+        is_written = piece.role == "summary" or piece.role in ACTIVE_ROLES
+        is_target = is_written and (has_target is None or (has_target and number == last_block))
         kind = DST_TARGET if piece.role == "dst_update" else LM_TARGET
         expected = {kind: f" {piece.text}<end_of_utterance>"} if is_target else {}
         audited.check(
@@ -332,6 +350,15 @@ def _state_before(clip: Clip, frame: int) -> dict[str, State]:
         if turn.role == "dst_update" and turn.end_frame is not None and turn.end_frame < frame:
             state = _after(state, turn)
     return state
+
+
+def _told_before(clip: Clip, frame: int) -> str:
+    """The progress text that holds when `frame` comes in; where none is annotated, the replayed state in words."""
+    texts = {one.frame: one.text for one in clip.progress if one.frame < frame}
+    if texts:
+        return texts[max(texts)]
+    first = state_in_words(clip.names, clip.state)
+    return first if clip.progress else state_in_words(clip.names, _state_before(clip, frame))
 
 
 def _after(state: dict[str, State], turn: Turn) -> dict[str, State]:

@@ -5,9 +5,10 @@ The inverse of `prospect/layout.py` by other means, for the auditor: nothing of 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from pipeline.annotations.clips import Role
-from prospect.layout import HEADERS, TokenSequence
+from prospect.layout import HEADERS, SUMMARY_HEADER, TokenSequence
 from prospect.setup import Blueprint
 
 
@@ -15,7 +16,7 @@ from prospect.setup import Blueprint
 class Piece:
     """A frame, or a text block, of a sequence; cut by token ids."""
 
-    role: Role | None  # None: a frame
+    role: Role | Literal["summary"] | None  # None: a frame
     text: str  # of a block, without header; of a frame: empty
     frame: int  # of a frame: its index; of a block: the frame before it, or -1
     first: int  # positions of its tokens
@@ -53,9 +54,10 @@ def text_of(ids: list[int], blueprint: Blueprint) -> str:
     return text
 
 
-def _decoded(ids: list[int], blueprint: Blueprint) -> tuple[Role, str]:
+def _decoded(ids: list[int], blueprint: Blueprint) -> tuple[Role | Literal["summary"], str]:
     text = text_of(ids, blueprint).removeprefix("<|im_start|>")
-    for role, header in HEADERS.items():
+    headers: list[tuple[Role | Literal["summary"], str]] = [*HEADERS.items(), ("summary", SUMMARY_HEADER)]
+    for role, header in headers:
         if text.startswith(f"{header} "):
             return role, text[len(header) + 1 :]
     return "system", text

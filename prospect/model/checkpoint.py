@@ -57,7 +57,9 @@ class ProspectSettings:
         try:
             if not isinstance(record, dict):
                 raise ProspectError(f"{where}: prospect: found {shown(record)}, expected an object; {DAMAGED}")
-            extra = {name: value for name, value in record.items() if name not in ours}
+            extra = {name: value for name, value in record.items() if name not in ours and name != "dst"}
+            if "memory" not in extra and record.get("dst") is False:  # its name before there were summaries
+                extra["memory"] = "none"
             known = {name: value for name, value in extra.items() if name in DataConfig.model_fields}
             DataConfig.model_validate_json(json.dumps(known), strict=True)
             text = json.dumps(

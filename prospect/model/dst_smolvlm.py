@@ -294,6 +294,12 @@ class DSTSmolVLM(SmolVLMWithFrames):
 
     def continue_utterance(self, cache: Cache, tokens: Tokens, tokenizer: Any, max_new_tokens: int = 128) -> Generated:
         """Append a whole assistant block of 1 to `max_new_tokens` greedy tokens, none of them special."""
+        return self.continue_text(cache, tokens, tokenizer, tokens.header("assistant"), max_new_tokens)
+
+    def continue_text(
+        self, cache: Cache, tokens: Tokens, tokenizer: Any, header: Sequence[int], max_new_tokens: int
+    ) -> Generated:
+        """Append a whole block of `header` and 1 to `max_new_tokens` greedy tokens, none of them special."""
         special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
         unusual = {*special, *range(len(tokenizer), self.vocab_size)}
         never = torch.tensor(sorted(unusual - {tokens.end_of_utterance}), device=self.device)
@@ -306,7 +312,6 @@ class DSTSmolVLM(SmolVLMWithFrames):
             if not ids:
                 logits[tokens.end_of_utterance] = -torch.inf
 
-        header = tokens.header("assistant")
         ids, hidden_last = self._continue(cache, tokens, header, allowed, discourage)
         text = tokenizer.decode(ids, clean_up_tokenization_spaces=False).removeprefix(" ")
         return Generated(text, tokens.closed(header, ids), hidden_last)

@@ -29,6 +29,7 @@ SPECIAL_TOKENS = (
     "<global-img>",
 )
 TOY_VOCAB_SIZE, SMOLVLM2_VOCAB_SIZE = 384, 49280
+WHOLE_WORDS = 512  # a vocabulary in which every word of the toy world is one token
 
 
 def toy_tokenizer(texts: Iterable[str], vocab_size: int = TOY_VOCAB_SIZE) -> PreTrainedTokenizerFast:
@@ -110,6 +111,48 @@ def toy_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
     )
 
 
+def toy_hard_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
+    """Give the toy's tower under a smaller text model, .3 million parameters: two layers are what a lookup needs, and
+    practising it in words has to be quick. Biases of the attention are there for `begin_to_look_up`."""
+    config = toy_config(tokenizer)
+    sizes = {"vocab_size": WHOLE_WORDS, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    for name, value in sizes.items():
+        setattr(config.text_config, name, value)
+    config.text_config.head_dim = 16
+    config.text_config.attention_bias = True
+    return config
+
+
+def begin_to_look_up(model: SmolVLMForConditionalGeneration) -> None:
+    """Give random weights three habits that large models have learned, and that a lookup in the prompt is made of
+    (induction heads: Olsson et al., arXiv 2209.11895). None knows a word. From weights without them the lookup took
+    ten times as many examples to learn, or did not begin (docs/results.md).
+
+    1. The heads of the first layer look 1, 2, 3, ... tokens back: constant queries and keys, which RoPE turns.
+    2. A head passes on what it reads: o is the transpose of v.
+    3. The heads of later layers look for what is like: keys are the queries' projection.
+    """
+    strength, scale, small = 2.4, 1.5, 0.1
+    text = model.model.text_model
+    heads, width = text.config.num_attention_heads, text.config.head_dim
+    frequency = text.rotary_emb.inv_freq[: 3 * width // 8]  # the fast ones, which tell neighbours apart
+    with torch.no_grad():
+        for place, layer in enumerate(text.layers):
+            attention = layer.self_attn
+            attention.o_proj.weight.copy_(attention.v_proj.weight.T)
+            attention.q_proj.weight.mul_(scale)
+            attention.k_proj.weight.copy_(attention.k_proj.weight * scale if place == 0 else attention.q_proj.weight)
+            layer.mlp.down_proj.weight.mul_(small)  # so that the words are not drowned
+        first = text.layers[0].self_attn
+        for back in range(1, heads + 1):
+            query, key = torch.zeros(2, width)
+            key[: len(frequency)] = strength
+            query[: len(frequency)] = strength * torch.cos(back * frequency)
+            query[width // 2 : width // 2 + len(frequency)] = -strength * torch.sin(back * frequency)
+            at = slice((back - 1) * width, back * width)
+            first.q_proj.bias[at], first.k_proj.bias[at] = query, key
+
+
 @dataclass(frozen=True, slots=True)
 class _Size:
     """What tells the sizes of SmolVLM2 apart (their config.json on the hub)."""
@@ -159,8 +202,14 @@ def smolvlm2_config(tokenizer: PreTrainedTokenizerFast, size: str) -> SmolVLMCon
 
 PRESETS: dict[str, Callable[[PreTrainedTokenizerFast], SmolVLMConfig]] = {
     "toy": toy_config,
+    "toy-hard": toy_hard_config,
     **{size: partial(smolvlm2_config, size=size) for size in _SIZES},
 }
+
+
+def preset_tokenizer(preset: str, texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """Train the tokenizer of a preset."""
+    return toy_tokenizer(texts, WHOLE_WORDS if preset == "toy-hard" else TOY_VOCAB_SIZE)
 
 
 def make_checkpoint(preset: str, out: Path, texts: Iterable[str], seed: int) -> Path:
@@ -178,13 +227,15 @@ def make_checkpoint(preset: str, out: Path, texts: Iterable[str], seed: int) -> 
         raise ProspectError(f"preset {preset!r}: expected one of {', '.join(PRESETS)}")
     if out.exists():
         raise ProspectError(f"{out}: is there already, expected a new folder; remove it or name another")
-    tokenizer = toy_tokenizer(texts)
+    tokenizer = preset_tokenizer(preset, texts)
     config = PRESETS[preset](tokenizer)
     partial = out.with_name(f".{out.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
     partial.mkdir(parents=True)
     model = _random_model(config, seed)
+    if preset == "toy-hard":
+        begin_to_look_up(model)
     with writing(partial, out, "free some space, then run the same command again"):
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

@@ -24,8 +24,13 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
 
 MARKS = {"not_started": ("○", "dim"), "in_progress": ("▶", "yellow"), "completed": ("✔", "green")}
-STYLES = {"assistant": "green", "user": "cyan", "system": "dim", "dst_update": "magenta", "note": "yellow"}
-NAMES = {"assistant": "Assistant", "user": "User", "system": "System", "dst_update": "DST", "note": "Note"}
+STYLES = {
+    "assistant": "green", "user": "cyan", "system": "dim", "dst_update": "magenta", "note": "yellow", "summary": "blue",
+}  # fmt: skip
+NAMES = {
+    "assistant": "Assistant", "user": "User", "system": "System", "dst_update": "DST", "note": "Note",
+    "summary": "Progress",
+}  # fmt: skip
 KEPT = 12  # events on the board
 RATE_FRAMES = 20  # over which the board's frames/s are taken
 MOST_DIGITS = 9  # of a probability
@@ -46,6 +51,7 @@ class Board:
         self._last = played
         self._shown_at.append(self._clock())
         said: list[tuple[str, str]] = [("note", note) for note in played.notes]
+        said += [("summary", played.record.summary)] if played.record.summary else []
         said += [(turn.role, turn.text) for turn in played.lines]
         said += [(action.role, action.text) for action in played.record.actions]
         self._events.extend((played.time_s, role, text) for role, text in said)

@@ -3,8 +3,8 @@
 A context is full before a frame when used + tokens_per_frame + reserve > max_seq_len, the rule by which training cuts a
 clip into parts (`layout.cut_parts`). Then it starts over, by policy, from
 
-- `state_carry` a fresh prompt whose Current Progress is the tracked state: the only policy that training shows, and
-  PROSPECT's counterpart of ProAssist's summarize-and-drop;
+- `state_carry` a fresh prompt whose Current Progress is what the model's memory carries, the tracked state or a summary
+  (ProAssist's summarize-and-drop): the only policy that training shows;
 - `drop_all` the prompt as the stream began: nothing is carried;
 - `drop_middle` the prompt, what came before the first frame and the first user line (where it fits), then the last
   whole frames with all that stands at them: up to 512 tokens as in ProAssist, half the room at most. They are run
@@ -13,14 +13,13 @@ clip into parts (`layout.cut_parts`). Then it starts over, by policy, from
 Only `drop_middle` remembers embeddings; the others hold nothing but the cache. D hidden, K tokens a frame, T tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from pipeline.annotations.clips import Step, Turn, prompt_text
-from pipeline.annotations.dst import State
+from pipeline.annotations.clips import Turn
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
@@ -37,14 +36,16 @@ class Context:
         self,
         model: DSTSmolVLM,
         tokens: Tokens,
-        steps: Sequence[Step],
-        state: dict[str, State],
+        prompt: Callable[[str], str],
+        progress: str,
         turns: Sequence[Turn],
         policy: Policy,
         max_seq_len: int,
     ) -> None:
         """
         Args:
+            prompt: text of the prompt with a text of Current Progress, "" for none.
+            progress: of the first prompt.
             turns: from before the first frame.
 
         Raises:
@@ -52,14 +53,14 @@ class Context:
                 and memory grow with them.
         """
         self.model, self.tokens, self.policy = model, tokens, policy
-        self._steps, self._start_state = tuple(steps), state
-        prompt, before = self._prompt(state), [tokens.turn(turn).ids for turn in turns]
-        if (used := len(prompt) + sum(map(len, before))) > max_seq_len:
+        self._prompt_text, self._start = prompt, progress
+        first, before = self._prompt(progress), [tokens.turn(turn).ids for turn in turns]
+        if (used := len(first) + sum(map(len, before))) > max_seq_len:
             raise ProspectError(
-                f"the task: its {len(steps)} steps and the turns before the first frame take {used} tokens, more than "
-                f"max_seq_len {max_seq_len}; shorten it, or raise max_seq_len"
+                f"the task: its steps and the turns before the first frame take {used} tokens, more than max_seq_len "
+                f"{max_seq_len}; shorten it, or raise max_seq_len"
             )
-        self._head = [model.embed_block(prompt)]  # drop_middle starts over from these
+        self._head = [model.embed_block(first)]  # drop_middle starts over from these
         self._has_user_line = False
         self._groups: list[list[Tensor]] = []  # drop_middle: embeddings of the blocks of each frame
         self.computed_tokens = 0  # that went through the model since `take_computed`
@@ -73,12 +74,16 @@ class Context:
     def used(self) -> int:
         return int(self.cache.get_seq_length())
 
-    def restart(self, state: dict[str, State], room: int) -> None:
-        """Start over by the policy; at most `room` tokens are kept (a frame and the reserve have to fit after them)."""
+    def restart(self, progress: str, room: int) -> None:
+        """Start over by the policy; at most `room` tokens are kept (a frame and the reserve have to fit after them).
+
+        Args:
+            progress: what `state_carry` carries.
+        """
         if self.policy == "state_carry":
-            self._begin([self.model.embed_block(self._prompt(state))])
+            self._begin([self.model.embed_block(self._prompt(progress))])
         elif self.policy == "drop_all":
-            self._begin([self.model.embed_block(self._prompt(self._start_state))])
+            self._begin([self.model.embed_block(self._prompt(self._start))])
         else:
             if sum(embeds.shape[1] for embeds in self._head) > room and self._has_user_line:
                 self._head.pop()  # the user's line, which alone may be too long for the beginning
@@ -130,8 +135,12 @@ class Context:
         computed, self.computed_tokens = self.computed_tokens, 0
         return computed
 
-    def _prompt(self, state: dict[str, State]) -> list[int]:
-        return self.tokens.prompt(prompt_text(self._steps, state)).ids
+    def prompt_length(self, progress: str) -> int:
+        """Count the tokens of a prompt with this progress."""
+        return len(self._prompt(progress))
+
+    def _prompt(self, progress: str) -> list[int]:
+        return self.tokens.prompt(self._prompt_text(progress)).ids
 
     def _begin(self, blocks: Sequence[Tensor]) -> None:
         self.cache = self.model.new_cache()

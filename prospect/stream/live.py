@@ -69,6 +69,8 @@ def stream_live(
     fps = rate_of_stream(fps, task.fps, trained)
     if note := rate_note([fps], trained):
         tell(f"note: {note}")
+    for note in unheard(streamer.settings, task):
+        tell(f"note: {note}")
     lines = Lines(task.turns, known, fps, task.first_frame)
     if script and not isinstance(script, Path):
         lines.listen(script)
@@ -88,6 +90,14 @@ def stream_live(
     if lines.left:
         told += f"\nnote: lines of --script that no frame was left for, and that were not said: {lines.left}"
     return told
+
+
+def unheard(settings: StreamSettings, task: Task) -> Iterator[str]:
+    """Say what of a task the model was not trained to be told, or was and is not."""
+    if task.steps and settings.knowledge != "steps":
+        yield f"the checkpoint was trained with data.knowledge {settings.knowledge}: it is not told the task's steps"
+    if settings.knowledge == "goal" and not task.goal:
+        yield "the checkpoint was trained with data.knowledge goal, and the task has none: pass --goal"
 
 
 def _keep(

@@ -91,7 +91,9 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
             stacklevel=2,
         )
     tokens = Tokens(tokenizer, model.prospect_settings.tokens_per_frame, remembered.get("frame_wrap", "none"))
-    settings = {name: remembered[name] for name in ("max_seq_len", "reserve", "dst") if name in remembered}
+    settings = {
+        name: remembered[name] for name in ("max_seq_len", "reserve", "memory", "knowledge") if name in remembered
+    }
     settings |= _thresholds(Path(checkpoint)) | overrides.given()
     return Streamer(
         model, tokenizer, tokens, replace(StreamSettings(), **settings), _transitions(checkpoint, remembered)

@@ -105,7 +105,7 @@ def play(
     """
     size: int = streamer.model.config.vision_config.image_size
     before = [turn for turn in task.turns if turn.end_frame is None or turn.end_frame < task.first_frame]
-    streamer.start(task.steps, task.state, before, fps=fps)
+    streamer.start(task.steps, task.state, before, fps=fps, goal=task.goal, progress=task.progress)
     if drop_late:
         arrivals = _decoded(newest(paced(frames, fps, clock, sleep) if realtime else frames, clock), size)
     else:

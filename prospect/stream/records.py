@@ -30,6 +30,7 @@ class FrameRecord:
     computed_tokens: int  # that went through the model for this frame, restarts included
     is_restart: bool  # the context was full, and was cut before this frame
     seconds: float  # from the frame's features (the vision tower apart) to its last decision
+    summary: str | None = None  # what was written where the context was full, and carried on; None: nothing
 
 
 def tracked(state: dict[str, State], update: Update) -> dict[str, State]:

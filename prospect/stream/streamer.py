@@ -2,8 +2,8 @@
 
 At a frame: start over if the context is full; the user and system lines that came with the frame; the frame; then
 decide, write, decide again, until neither head fires or `max_actions` blocks are written. The update goes first where
-both fire. Texts of one frame never take more than the reserve, so the context never outgrows max_seq_len, and memory
-and time a frame are bounded for a stream of any length.
+both fire. Texts of one frame never take more than the reserve, and no summary does, for which as much again is kept
+free, so the context never outgrows max_seq_len, and memory and time a frame are bounded for a stream of any length.
 """
 
 import time
@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from pipeline.annotations.clips import Step, Turn
-from pipeline.annotations.dst import FORWARD, State, Transition, parse_updates
+from pipeline.annotations.clips import Step, Turn, task_prompt
+from pipeline.annotations.dst import FORWARD, State, Transition, format_state, parse_updates, state_in_words
 from pipeline.errors import ProspectError
+from prospect.carried import Knowledge, Memory, kept_free
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint
 from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
@@ -41,7 +42,8 @@ class StreamSettings:
     least_gap_s: float = 0.0  # seconds between the frames of two utterances
     no_repeat: int = 0  # an utterance equal to one of the last so many is not said
     legal: bool = True  # only transitions that are legal in the tracked state
-    dst: bool = True  # false: of a model that learned no state, which only speaks
+    memory: Memory = "dst"  # what the model learned to carry; without dst it only speaks
+    knowledge: Knowledge = "steps"  # what it is told of the task
 
 
 class Streamer:
@@ -59,19 +61,43 @@ class Streamer:
         self.model, self.tokenizer, self.tokens, self.settings = model, tokenizer, tokens, settings
         self.transitions = tuple(transitions)
 
-    def start(self, steps: Sequence[Step], state: dict[str, State], turns: Sequence[Turn] = (), *, fps: float) -> None:
+    def start(
+        self,
+        steps: Sequence[Step],
+        state: dict[str, State],
+        turns: Sequence[Turn] = (),
+        *,
+        fps: float,
+        goal: str = "",
+        progress: str = "",
+    ) -> None:
         """Begin a stream: the steps of the task, their states, and system turns from before the first frame.
+
+        What the model was not trained to be told is left out.
 
         Args:
             fps: frames a second, by which `least_gap_s` is counted.
+            goal: of the task.
+            progress: summary of what was done before; "": the states, in words.
         """
-        self.steps = tuple(steps)
-        self._restraint = Restraint(self.settings.least_gap_s, self.settings.no_repeat, fps)
-        self.state: dict[str, State] = dict(state) if self.settings.dst else dict.fromkeys(state, "not_started")
+        settings, self.steps = self.settings, tuple(steps)
+        self._restraint = Restraint(settings.least_gap_s, settings.no_repeat, fps)
+        self.state: dict[str, State] = dict(state) if settings.memory == "dst" else dict.fromkeys(state, "not_started")
         self._is_first = True  # no frame yet
-        settings = self.settings
+        shown = self.steps if settings.knowledge == "steps" else ()
+        told = goal if settings.knowledge == "goal" else ""
+        if settings.memory == "summary":
+            first = progress or state_in_words({step.id: step.name for step in steps}, state)
+        else:
+            first = self._told_state()
         self._context = Context(
-            self.model, self.tokens, steps, self.state, turns, settings.context, settings.max_seq_len
+            self.model,
+            self.tokens,
+            lambda progress: task_prompt(shown, progress, told),
+            first,
+            turns,
+            settings.context,
+            settings.max_seq_len,
         )
 
     def step(
@@ -81,6 +107,7 @@ class Streamer:
         lines: Sequence[Turn] = (),
         forced: Sequence[Turn] = (),
         free: Sequence[ActiveRole] = ROLES,
+        summary: str = "",
     ) -> FrameRecord:
         """Take one frame.
 
@@ -90,6 +117,7 @@ class Streamer:
             lines: user and system turns that came with the frame.
             forced: dst_update and assistant turns to write, whatever the heads say, before the model is free.
             free: which of the heads may call for a block after these.
+            summary: to write where the context is full; "": the model's own.
 
         Raises:
             ProspectError: lines and forced blocks take more than the reserve (nothing has changed then: the frame may
@@ -99,7 +127,7 @@ class Streamer:
         context, settings = self._context, self.settings
         frame_ids = self.tokens.frame.ids if len(features) else []
         blocks, budget = self._heard(frame, lines, forced)
-        is_restart = self._make_room(frame)
+        is_restart, written_summary = self._make_room(frame, summary)
         context.next_frame()
         for ids, is_user_line in blocks:
             context.append(ids, is_user_line=is_user_line)
@@ -131,6 +159,7 @@ class Streamer:
             computed_tokens=context.take_computed(),
             is_restart=is_restart,
             seconds=time.perf_counter() - began,
+            summary=written_summary,
         )
 
     def length(self, turn: Turn) -> int:
@@ -153,29 +182,52 @@ class Streamer:
             )
         return blocks, budget
 
-    def _make_room(self, frame: int) -> bool:
-        """Start the context over where it is full; whether it was."""
+    def _make_room(self, frame: int, summary: str) -> tuple[bool, str | None]:
+        """Start the context over where it is full; whether it was, and the summary that was written."""
         context, settings = self._context, self.settings
-        per_frame = len(self.tokens.frame.ids)
-        room = settings.max_seq_len - settings.reserve - per_frame
+        per_frame, free = len(self.tokens.frame.ids), kept_free(settings.memory, settings.reserve)
+        room = settings.max_seq_len - free - per_frame
         is_restart = context.used > room and not self._is_first
+        written = None
         if is_restart:
-            context.restart(self.state, room)
+            if settings.memory == "summary" and settings.context == "state_carry":
+                written = self._summarize(summary, room)
+            context.restart(self._told_state() if written is None else written, room)
         if context.used > room:
             before = "the prompt and turns before it take" if self._is_first else "the prompt alone takes"
             raise ProspectError(
-                f"frame {frame}: {before} {context.used} tokens, a frame {per_frame}, the reserve "
-                f"{settings.reserve}: more than max_seq_len {settings.max_seq_len}; raise it"
+                f"frame {frame}: {before} {context.used} tokens, a frame {per_frame}, the reserve {free}: more than "
+                f"max_seq_len {settings.max_seq_len}; raise it"
             )
         self._is_first = False
-        return is_restart
+        return is_restart, written
+
+    def _summarize(self, text: str, room: int) -> str:
+        """Write `text`, or else the model's own summary, into the context that is full; give it, cut where the next
+        prompt with it would take more than `room` tokens."""
+        context, tokens = self._context, self.tokens
+        if text:
+            context.append(tokens.summary(text).ids)
+        else:
+            header = tokens.summary_header
+            most = max(self.settings.reserve - len(tokens.closed(header, [])), 0)
+            written = self.model.continue_text(context.cache, tokens, self.tokenizer, header, most)
+            context.appended(written)
+            text = written.text.strip()
+        while text and context.prompt_length(text) > room:
+            text = text[: len(text) * 3 // 4].strip()
+        return text
+
+    def _told_state(self) -> str:
+        """The tracked state as the prompt tells it."""
+        return format_state((step.id for step in self.steps), self.state, touched_only=True)
 
     def _write(
         self, frame: int, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int
     ) -> tuple[ActiveRole, Generated] | None:
         """The block that a decision calls for, written into the cache, within `budget` tokens; None: silence."""
         settings, cache = self.settings, self._context.cache
-        if self.settings.dst and "dst_update" in free and decision[0] >= settings.update_threshold:
+        if settings.memory == "dst" and "dst_update" in free and decision[0] >= settings.update_threshold:
             constraint = UpdateConstraint(
                 self.tokens.encode,
                 self.tokens.end_of_utterance,

@@ -15,7 +15,7 @@ from pipeline.errors import InvalidInput, Problem, ProspectError
 from pipeline.io.frame_store import open_named, search_roots
 from pipeline.io.records import read_whole, shown
 from pipeline.io.yaml_text import read_yaml
-from prospect.layout import state_after
+from prospect.carried import state_after
 
 MOST_BYTES = 256 << 10  # of a list of steps: more than any window holds
 ONE_LINE = re.compile(r"[^\r\n]+")  # a step's name, as in annotations
@@ -32,9 +32,11 @@ class Task:
     last_frame: int | None = None  # inclusive; None: to the source's end
     fps: float | None = None  # of the clip; None: of any other task
     files: tuple[Path, ...] = ()  # that it was read from
+    goal: str = ""
+    progress: str = ""  # annotated summary of what was done before; "": none
 
 
-def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | None) -> Task:
+def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | None, goal: str | None = None) -> Task:
     """Give the task that the options name; `start` and `end` (inclusive) outdo the clip's frames.
 
     A start inside a clip has the state after the updates before it, and of the user lines those at or after it.
@@ -50,7 +52,9 @@ def task_of(steps: Path | None, clip: str | None, start: int | None, end: int | 
     if last is not None and last < first:
         raise ProspectError(f"--start {first} --end {last}: found no frame between them, expected start <= end")
     files = (steps,) if steps else (Path(clip.partition("#")[0]),) if clip else ()
-    return replace(task, first_frame=first, last_frame=last, files=files)
+    return replace(
+        task, first_frame=first, last_frame=last, files=files, goal=task.goal if goal is None else goal.strip()
+    )
 
 
 def task_of_steps(path: Path) -> Task:
@@ -123,4 +127,14 @@ def task_of_clip(place: str, start: int | None = None) -> Task:
 def _task(clip: Clip, first: int) -> Task:
     before = [turn for turn in clip.turns if turn.end_frame is not None and turn.end_frame < first]
     turns = [turn for turn in clip.turns if turn.role == "system" or (turn.role == "user" and turn not in before)]
-    return Task(clip.steps, state_after(clip.state, before), tuple(turns), first, clip.end_frame, clip.fps)
+    told = [progress.text for progress in clip.progress if progress.frame < first]
+    return Task(
+        clip.steps,
+        state_after(clip.state, before),
+        tuple(turns),
+        first,
+        clip.end_frame,
+        clip.fps,
+        goal=clip.goal,
+        progress=told[-1] if told else "",
+    )

@@ -28,7 +28,10 @@ STEP_HEIGHT, LINE_HEIGHT, GAP, FOOT = 24, 19, 4, 36  # pixels
 WRAP = 56  # characters of a line
 BACK, INK, FAINT = (24, 26, 30), (235, 235, 235), (130, 134, 142)
 COLOURS = {"not_started": FAINT, "in_progress": (240, 190, 60), "completed": (90, 200, 110)}
-ROLES = {"assistant": (120, 220, 140), "user": (110, 200, 240), "system": FAINT, "dst_update": (230, 140, 230)}
+ROLES = {
+    "assistant": (120, 220, 140), "user": (110, 200, 240), "system": FAINT, "dst_update": (230, 140, 230),
+    "summary": (140, 170, 250),
+}  # fmt: skip
 FORMATS = {".mp4": "mp4", ".mkv": "matroska", ".mov": "mov"}
 CODECS = ("libx264", "mpeg4")  # the second where FFmpeg was built without the first
 
@@ -66,7 +69,8 @@ class VideoWriter:
 
     def draw(self, played: Played) -> Image.Image:
         """Draw the picture of a frame, and of what was said until then."""
-        spoken = [(turn.role, turn.text) for turn in played.lines]
+        spoken: list[tuple[str, str]] = [("summary", played.record.summary)] if played.record.summary else []
+        spoken += [(turn.role, turn.text) for turn in played.lines]
         spoken += [(action.role, action.text) for action in played.record.actions]
         self._events += [(played.time_s, role, text) for role, text in spoken]
         self._events = [event for event in self._events if played.time_s - event[0] < SHOWN_S][-MOST_EVENTS:]

@@ -1,18 +1,19 @@
-"""What can be had without a model and without pixels: the majority baseline and the best history-only rule.
+"""What can be had without a model and without pixels: the majority, a guess by chance, the best history-only rule.
 
-Both are fitted on the training clips and judged on the reference histories of the evaluated ones, i.e. teacher-forced
+They are fitted on the training clips and judged on the reference histories of the evaluated ones, i.e. teacher-forced
 like the model's own numbers.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.annotations.clips import Clip
 from pipeline.annotations.dst import Update, format_updates, parse_updates
-from prospect.layout import frame_groups, state_after
+from prospect.carried import state_after
+from prospect.layout import frame_groups
 from prospect.train.metrics import MetricTerms
 
 
@@ -22,38 +23,41 @@ class _Event:
 
     text: str
     guess: str  # of the history-only rule
+    chance: float  # that a guess is right: complete the step in progress, else start any one left
     is_start: bool
 
 
 def baselines(train: list[Clip], evaluated: list[Clip], event_margin: int = 0) -> dict[str, dict[str, float | None]]:
-    """Give metrics by name of the baseline: `majority` and `history_only`."""
+    """Give metrics by name of the baseline: `majority`, `chance` and `history_only`."""
     majority = Counter(event.text for event in _events(train)).most_common(1)
+    constant = majority[0][0] if majority else None
     gap = _best_gap(train, event_margin)
     return {
         "majority": {
             "should_update_dst_f1_at_frame": 0.0,  # silence, the majority at frames, finds no event
             "when_to_speak_f1_at_frame": 0.0,
-            **_exact_match(evaluated, majority[0][0] if majority else None),
+            **_exact_match(evaluated, lambda event: event.text == constant),
+        },
+        "chance": {
+            "should_update_dst_f1_at_frame": None,
+            "when_to_speak_f1_at_frame": None,
+            **_exact_match(evaluated, lambda event: event.chance),
         },
         "history_only": {
             "should_update_dst_f1_at_frame": _timing_f1(evaluated, gap, event_margin),
             "when_to_speak_f1_at_frame": None,
-            **_exact_match(evaluated, None),
+            **_exact_match(evaluated, lambda event: event.text == event.guess),
         },
     }
 
 
-def _exact_match(clips: list[Clip], constant: str | None) -> dict[str, float | None]:
-    """Of the constant text, or (None) of the rule: complete the step in progress, else start the first one left."""
-    right = Counter[bool]()
-    count = Counter[bool]()
-    for event in _events(clips):
-        guess = event.guess if constant is None else constant
-        count[event.is_start] += 1
-        right[event.is_start] += guess == event.text
+def _exact_match(clips: list[Clip], right: Callable[[_Event], float]) -> dict[str, float | None]:
+    """Give the shares of all events and of starts whose text is `right`, or the shares to be expected."""
+    events = list(_events(clips))
+    starts = [event for event in events if event.is_start]
     return {
-        "dst_gen_exact_match": right.total() / count.total() if count.total() else None,
-        "dst_gen_exact_match_start": right[True] / count[True] if count[True] else None,
+        "dst_gen_exact_match": sum(map(right, events)) / len(events) if events else None,
+        "dst_gen_exact_match_start": sum(map(right, starts)) / len(starts) if starts else None,
     }
 
 
@@ -64,13 +68,12 @@ def _events(clips: Iterable[Clip]) -> Iterable[_Event]:
             if turn.role == "dst_update":
                 in_progress = [step for step, value in state.items() if value == "in_progress"]
                 left = [step for step, value in state.items() if value == "not_started"]
-                guess = ""
-                if in_progress:
-                    guess = format_updates([Update(in_progress[0], "complete")])
-                elif left:
-                    guess = format_updates([Update(left[0], "start")])
+                choices = [format_updates([Update(step, "complete")]) for step in in_progress[:1]]
+                choices = choices or [format_updates([Update(step, "start")]) for step in left]
+                guess = choices[0] if choices else ""
+                chance = (turn.text in choices) / max(len(choices), 1)
                 is_start = any(update.transition == "start" for update in parse_updates(turn.text))
-                yield _Event(turn.text, guess, is_start)
+                yield _Event(turn.text, guess, chance, is_start)
                 state = state_after(state, [turn])
 
 

@@ -11,12 +11,12 @@ import torch
 from rich.console import Group
 from rich.table import Table
 
-from pipeline.annotations.clips import prompt_text
+from prospect.carried import kept_free
 from prospect.config import Config, long_warmup, warmup_steps
 from prospect.data.classes import one_sided
 from prospect.data.index import Split, clips_of
-from prospect.data.sequences import cached_table, part_of, part_sequence
-from prospect.layout import IGNORE
+from prospect.data.sequences import cached_table, learned, no_summaries, part_of, part_sequence
+from prospect.layout import IGNORE, start_prompt
 from prospect.setup import Blueprint, make_blueprint, open_splits
 from prospect.train.memory import OVERHEAD, Prediction, Shapes, predict
 
@@ -56,9 +56,10 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
     tables = [cached_table(split, blueprint.tokens, data) for split in splits]
     shapes = max((_largest(*pair, blueprint, config) for pair in zip(splits, tables, strict=True)),
                  key=lambda shapes: shapes.tokens)  # fmt: skip
-    clips = [clip for split in splits for clip in clips_of(split.index)]
-    prompt = min(len(blueprint.tokens.prompt(prompt_text(clip.steps, clip.state)).ids) for clip in clips)
-    window_frames = (data.max_seq_len - data.reserve - prompt) // len(blueprint.tokens.frame.ids)
+    clips = [learned(clip, data) for split in splits for clip in clips_of(split.index)]
+    prompt = min(len(start_prompt(blueprint.tokens, clip).ids) for clip in clips)
+    free = kept_free(data.memory, data.reserve)
+    window_frames = (data.max_seq_len - free - prompt) // len(blueprint.tokens.frame.ids)
     window_s = min(window_frames / clip.fps for clip in clips)
     num_sequences = sum(
         round(passes * len(table)) for passes, table in zip(data.datasets.values(), tables, strict=True)
@@ -95,7 +96,7 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
     return RunPlan(
         prediction, shapes, blueprint.tokens.tokens_per_frame, window_frames, window_s, longest, num_sequences,
         len(clips), steps_per_epoch, steps, gpu_bytes, warmup_steps(train, steps), problems,
-        [note for note in [long_warmup(train, steps)] if note],
+        [note for note in [long_warmup(train, steps), no_summaries(tables, data)] if note],
     )  # fmt: skip
 
 

@@ -25,13 +25,13 @@ from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
 from pipeline.io.lock import lock_beside, sole_owner
 from pipeline.io.storage import write_atomically, write_json
-from prospect.config import Config, long_warmup
+from prospect.config import Config, DataConfig, long_warmup
 from prospect.config_file import dump_config, load_config
 from prospect.data.classes import refuse_one_sided
 from prospect.data.index import Split, clips_of
 from prospect.data.order import ORDER_VERSION, Order, make_order
 from prospect.data.reader import Readers, Sampling, SequenceReader
-from prospect.data.sequences import cached_table, table_fingerprint
+from prospect.data.sequences import cached_table, no_summaries, table_fingerprint
 from prospect.layout import Tokens
 from prospect.model.quantize import check_quantizable
 from prospect.runs import CONFIG, ENVIRONMENT, METRICS, METRICS_LOG, checkpoints, strangers
@@ -224,10 +224,10 @@ def _set_up(
     tokens = Tokens(loaded.tokenizer, loaded.model.prospect_settings.tokens_per_frame, data.frame_wrap)
     size = loaded.model.config.vision_config.image_size
 
-    def reader_of(split: Split) -> SequenceReader:
+    def reader_of(split: Split, data: DataConfig) -> SequenceReader:
         return SequenceReader(split, cached_table(split, tokens, data), tokens, data, size, None, features)
 
-    training = [reader_of(split) for split in splits[data.train_split]]
+    training = [reader_of(split, data) for split in splits[data.train_split]]
     order = _order(config, training)
     max_steps = order.steps_per_epoch * config.train.epochs
     position = DataPosition(
@@ -240,7 +240,9 @@ def _set_up(
     start_step = position.check_resumes(checkpoint).step if checkpoint else 0
     for line in _told_of_stream(config, training, order, position.max_steps, start_step):
         watcher.tell(line)
-    eval_readers = {name: Readers(tuple(map(reader_of, splits[name]))) for name in data.eval_splits}
+    eval_readers = {
+        name: Readers(tuple(reader_of(split, data.evaluated) for split in splits[name])) for name in data.eval_splits
+    }
     if eval_readers:
         as_many = -(-len(next(iter(eval_readers.values()))) // len(training))  # of each dataset
         eval_readers["train"] = Readers(tuple(replace(reader, table=reader.table.head(as_many)) for reader in training))
@@ -296,8 +298,8 @@ def _told_of_stream(
             share = source.per_epoch / order.num_sequences
             told = f"{source.per_epoch} of {source.count} sequences an epoch ({passes:g} passes)"
             yield f"  {name}: {told}, {share:.1%} of the stream"
-    if note := long_warmup(config.train, max_steps):
-        yield f"note: {note}"
+    notes = long_warmup(config.train, max_steps), no_summaries([reader.table for reader in training], config.data)
+    yield from (f"note: {note}" for note in notes if note)
 
 
 def _out_of_memory(config: Config, error: torch.OutOfMemoryError) -> ProspectError:

@@ -27,8 +27,10 @@ def test_proassists_dialogues_build_and_train(tmp_path):
         tmp_path, "inspect-shard", "shards/prepared/train", "--verify", "--data-root", "data"
     )
     refused = fail(tmp_path, "audit", "--config", "toy", *options)
-    assert "found no dst_update turn, so should_update_dst has no positives" in refused and "data.dst=false" in refused
-    options.append("--set=data.dst=false")
+    assert (
+        "found no dst_update turn, so should_update_dst has no positives" in refused and "data.memory=none" in refused
+    )
+    options.append("--set=data.memory=none")
     assert "audit of prepared, train split" in succeed(tmp_path, "audit", "--config", "toy", *options)
     succeed(
         tmp_path,

@@ -158,7 +158,7 @@ def test_other_ways_to_run(toy, settings):
 
 def test_compare_puts_runs_beside_the_baselines(trained, toy):
     out = succeed(toy, "compare", trained)
-    for row in ("tiny", "untrained", "majority", "history only"):
+    for row in ("tiny", "untrained", "majority", "chance", "history only"):
         assert row in out
     assert "expected the folder of a finished run" in fail(toy, "compare", toy / "data")
 
@@ -184,7 +184,7 @@ def test_plan_and_compare_for_programs(trained, toy):
     plan = json.loads(succeed(toy, "plan", *TINY, "--json"))
     assert plan["steps"] == 6 and plan["prediction"]["parameters"]["trained"] > 10**5 and plan["problems"] == []
     rows = json.loads(succeed(toy, "compare", trained, "--json"))
-    assert list(rows) == ["tiny", "untrained", "majority", "history only"] and rows["tiny"]["perplexity"] > 1
+    assert list(rows) == ["tiny", "untrained", "majority", "chance", "history only"] and rows["tiny"]["perplexity"] > 1
 
 
 def test_settings_and_a_config_of_ones_own(toy, tmp_path):
@@ -254,8 +254,8 @@ def test_help_names_every_command(tmp_path):
     listed = run(tmp_path, "--help", columns=80).stdout.partition("Commands:\n")[2].splitlines()
     assert {line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "} == {
         "make-toy", "validate", "extract-frames", "build-shards", "inspect-shard", "audit", "init", "settings", "plan",
-        "train", "cache-features", "compare", "export", "stream", "evaluate", "calibrate", "import", "project", "annotate",
-        "annotate-report", "judge", "make-checkpoint",
+        "practise", "train", "cache-features", "compare", "export", "stream", "evaluate", "calibrate", "import", "project", "annotate",
+        "annotate-report", "judge", "make-checkpoint", "review",
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from pipeline.annotations.clips import Clip, Turn
+from pipeline.annotations.clips import Clip, Progress, Turn
 from pipeline.annotations.dst import Update, apply_updates, format_updates, legal_updates
 from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.validate import check_clip
@@ -52,4 +52,8 @@ def clips(draw: Callable) -> Clip:
     outside = draw(
         st.sampled_from([(), (Turn("system", "s", None, None),), (Turn("system", "s", last + 1, last + 2),)])
     )
-    return make_clip([*turns, *outside], frames=(first, last), steps=num_steps, initial=tuple(initial))
+    told = sorted(draw(st.lists(st.integers(first - 1, last), max_size=3)))
+    words = draw(st.lists(st.text(st.characters(codec="utf-8"), min_size=1, max_size=6), min_size=4, max_size=4))
+    progress = tuple(Progress(frame, text) for frame, text in zip(told, words, strict=False))
+    more = {"goal": words[3], "progress": progress}
+    return make_clip([*turns, *outside], frames=(first, last), steps=num_steps, initial=tuple(initial), **more)

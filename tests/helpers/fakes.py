@@ -24,7 +24,7 @@ from prospect.model.presets import SPECIAL_TOKENS
 def word_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     """A token is a word with the space before it, a run of other space, or a special token: readable in a test."""
     split = pre_tokenizers.Split(Regex(r" ?[^\s,]+|,|\s"), "isolated")
-    base = ["\n", ",", "System:", "User:", "Assistant:", "DST:"]
+    base = ["\n", ",", "System:", "User:", "Assistant:", "DST:", "Progress:"]
     base += [f" S{i}->{t}" for i in range(1, 13) for t in ("start", "complete")]
     base += ["Current", " Progress:", *(f" S{i}:{s}" for i in range(1, 13) for s in ("in_progress", "completed"))]
     words = [piece for text in texts for piece, _ in split.pre_tokenize_str(f" {text}")]
@@ -53,6 +53,7 @@ def make_clip(
     steps: int = 2,
     initial: tuple[State, ...] | None = None,
     clip_id: str = "v-c000",
+    **more: Any,
 ) -> Clip:
     """A clip of steps S1.. named "do S1", with the turns given in file order."""
     return Clip(
@@ -67,6 +68,7 @@ def make_clip(
         steps=tuple(Step(f"S{i}", f"do S{i}") for i in range(1, steps + 1)),
         initial_state=initial or ("not_started",) * steps,
         turns=in_sequence_order(list(turns), frames[0]),
+        **more,
     )
 
 

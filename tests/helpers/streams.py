@@ -7,13 +7,14 @@ import threading
 import torch
 
 from pipeline.annotations.clips import Step, Turn
+from prospect.layout import clip_sequence, cut_parts
 from prospect.stream.lines import Lines
 from prospect.stream.player import play
 from prospect.stream.sources import SourceFrame
 from prospect.stream.streamer import Streamer, StreamSettings
 from prospect.stream.task import Task
 from tests.helpers.fakes import jpeg
-from tests.helpers.models import TOKENIZER
+from tests.helpers.models import TOKENIZER, random_frames
 
 TURNS = (
     Turn("system", "Be kind.", None, None),
@@ -33,6 +34,30 @@ TASK = Task((Step("S1", "do S1"), Step("S2", "schön 做")), {"S1": "not_started
 
 def streamer(model, tokens, **settings):
     return Streamer(model, TOKENIZER, tokens, StreamSettings(**settings))
+
+
+def one_pass(model, tokens, clip, max_seq_len, reserve, memory="dst"):
+    """Probabilities of both heads at every decision of every training part, in order: (frame or block, p, p)."""
+    frames, found = random_frames(clip.end_frame - clip.start_frame + 1), []
+    parts = cut_parts(tokens, clip, max_seq_len, reserve, memory)
+    for part in parts:
+        sequence = clip_sequence(tokens, clip, part, memory=memory)
+        labels = torch.zeros(1, len(sequence), dtype=torch.int64)  # every position is read
+        with torch.no_grad():
+            output = model(
+                input_ids=torch.tensor([sequence.ids]),
+                frames=frames[part.first_frame - clip.start_frame : part.last_frame - clip.start_frame + 1],
+                target_kind=torch.zeros(1, len(sequence), dtype=torch.uint8),
+                update_labels=labels,
+                speak_labels=labels,
+            )
+        p = output.decision_logits.softmax(-1)[..., 1]
+        at_frames = [i for i, here in enumerate(sequence.at_frame) if here]
+        after_blocks = [
+            i for i in range(len(sequence)) if sequence.update_labels[i] != -100 and not sequence.at_frame[i]
+        ]
+        found += [tuple(p[i].tolist()) for i in sorted(at_frames + after_blocks)]
+    return parts, found
 
 
 def with_bias(model, update, speak):

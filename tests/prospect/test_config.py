@@ -161,3 +161,18 @@ def test_accumulation_follows_from_the_global_batch(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     with pytest.raises(ProspectError, match="found 12, expected a multiple of micro_batch_size 2 x 4 ranks = 8"):
         accumulation_steps(config.train)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["data.memory=summary", "data.packing=turn"], "memory: summary needs packing: clip"),
+        (["data.memory=dst", "data.knowledge=goal"], "memory: dst needs knowledge: steps in every clip"),
+        (["data.without_knowledge=.5"], "memory: dst needs knowledge: steps in every clip"),
+        (["data.memory=none", "data.knowledge=none", "data.without_knowledge=.5"], "without_knowledge has no effect"),
+        (["data.memory=state"], "data.memory: found 'state', expected 'dst', 'summary' or 'none'"),
+    ],
+)
+def test_a_memory_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ProspectError, match=message):
+        load_config(CONFIGS / "toy.yaml", settings)

@@ -124,3 +124,10 @@ def test_a_config_for_ones_own_data_needs_a_dataset(tmp_path):
         starter_config(preset, "mine", tmp_path / "nowhere")
     with pytest.raises(ProspectError, match="name: found 'my run'"):
         starter_config(preset, "my run", tmp_path / "data", "y")
+
+
+@pytest.mark.parametrize(("value", "memory"), [("false", "none"), ("true", "dst")])
+def test_the_old_name_of_a_memory_is_taken_as_what_it_is_now(value, memory):
+    assert load_config(CONFIGS / "toy.yaml", [f"data.dst={value}"]).data.memory == memory
+    with pytest.raises(ProspectError, match=r"no setting 'data.dst'; did you mean 'data.memory"):
+        load_config(CONFIGS / "toy.yaml", ["data.dst=7"])

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pipeline.annotations.clips import Turn, prompt_text
 from pipeline.errors import ProspectError
 from pipeline.shards.expand import expand
+from prospect.carried import as_learned
 from prospect.layout import (
     IGNORE,
     Tokens,
-    as_learned,
     clip_sequence,
     cut_parts,
     frame_groups,
@@ -311,7 +311,7 @@ def test_without_dst_only_speech_is_left_and_no_progress_in_the_prompt():
         Turn("assistant", "Take it.", 1, 2),
         Turn("dst_update", "S1->complete", 4, 4),
     ]
-    clip = as_learned(make_clip(turns, frames=(0, 5), initial=("not_started", "completed")), dst=False)
+    clip = as_learned(make_clip(turns, frames=(0, 5), initial=("not_started", "completed")), "none")
     assert [turn.text for turn in clip.turns] == ["Take it."]
     assert "Current Progress" not in prompt_text(clip.steps, clip.state)
     groups = frame_groups(clip)

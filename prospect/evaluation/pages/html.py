@@ -25,7 +25,6 @@ from prospect.evaluation.events import (
     predicted_speech,
     predicted_updates,
     reference_speech,
-    reference_updates,
     states_by_frame,
 )
 from prospect.evaluation.judge_question import AXES
@@ -112,7 +111,7 @@ def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:
     """What a timeline shows; places are frames of the stream, from 0."""
     clip, frames = prediction.clip, prediction.frames
     start, window = clip.start_frame, match_window(clip.dataset, clip.fps)
-    expected, predicted = reference_updates(clip), predicted_updates(frames)
+    expected, predicted = prediction.reference_updates, predicted_updates(frames)
     answers, said = reference_speech(clip), predicted_speech(frames)
     errors = [*update_errors(predicted, expected, window), *speech_errors(said, answers, window)]
     events = {

@@ -9,7 +9,7 @@ import pytest
 from pipeline.errors import InvalidInput, ProspectError
 from pipeline.importers.proassist import import_proassist
 from tests.helpers.places import REAL
-from tests.helpers.prepared import KNOWLEDGE, prepared, second_part
+from tests.helpers.prepared import KNOWLEDGE, NEXT_PROGRESS, PROGRESS, prepared, second_part
 
 
 def convert(tmp_path, samples, **more):
@@ -40,7 +40,7 @@ def test_a_dialogue_becomes_a_clip(tmp_path):
         "conversation": [
             {"role": "system", "content": "Be proactive.", "labels": ""},
             {"role": "user", "content": "I want tea.", "start_frame": 14, "end_frame": 14, "time": 7.8, "labels": ""},
-            {"role": "assistant", "content": "Boil water.", "start_frame": 15, "end_frame": 15, "time": 7.9, "labels": "initiative"},
+            {"role": "assistant", "content": "Boil water.", "start_frame": 15, "end_frame": 15, "time": 7.9, "labels": "initiative", "progress": PROGRESS},
         ],
         "metadata": {"knowledge": KNOWLEDGE, "user_id": "talk_0", "has_summary": True},
     }  # fmt: skip
@@ -48,16 +48,23 @@ def test_a_dialogue_becomes_a_clip(tmp_path):
     assert (later["start_frame_idx"], later["end_frame_idx"]) == (14, 19)
     assert later["conversation"][0]["content"] == "Be proactive.", "no progress, no knowledge"
     assert later["conversation"][1]["end_frame"] == 19
+    assert later["initial_progress"] == PROGRESS and later["conversation"][1]["progress"] == NEXT_PROGRESS
     assert counts == {
         "train": Counter(
-            {"clips": 2, "summaries dropped": 1, "system turns shortened": 2, "lines of knowledge in no step": 2}
+            {
+                "clips": 2,
+                "progress texts": 2,
+                "summaries dropped": 1,
+                "system turns shortened": 2,
+                "lines of knowledge in no step": 2,
+            }
         )
     }
 
 
 def test_progress_of_a_part_that_was_not_seen_is_dropped_too(tmp_path):
     (clip,), _ = convert(tmp_path, [second_part()])
-    assert clip["conversation"][0]["content"] == "Be proactive."
+    assert clip["conversation"][0]["content"] == "Be proactive." and "initial_progress" not in clip
 
 
 def test_summary_only_samples_are_dropped_and_counted(tmp_path):

@@ -138,7 +138,7 @@ def test_a_rerun_has_nothing_to_do_and_another_plan_is_refused(root, tmp_path):
 
 def test_another_format_version_is_noticed(root, tmp_path, monkeypatch):
     build(root, tmp_path / "out")
-    monkeypatch.setattr(sample_module, "FORMAT", "prospect.turn/3")
+    monkeypatch.setattr(sample_module, "FORMAT", "prospect.turn/9")
     with pytest.raises(ProspectError, match=r"found shards of another input or other options .*--force"):
         build(root, tmp_path / "out")
 

@@ -42,6 +42,16 @@ def of_clip(field: str, value) -> pl.Expr:
     return pl.when(SECOND).then(CLIP.struct.with_fields(pl.lit(value).alias(field))).otherwise(CLIP)
 
 
+def told(*entries: tuple[int | None, str | None]) -> pl.Expr:
+    """Progress of the second clip, of frames 2..19."""
+    return of_clip("progress", [{"frame": frame, "text": text} for frame, text in entries])
+
+
+def test_progress_may_stand_at_any_frame_of_the_clip_and_right_before_it(built):
+    index = built[0].with_columns(told((1, "a"), (2, "b"), (2, "c"), (19, "d"))).cast(dict(built[0].schema))
+    assert read(index, built[1]).equals(index)
+
+
 def at(name: str, row: int, value) -> pl.Expr:
     return (
         pl.when(pl.int_range(pl.len()) == row)
@@ -66,6 +76,13 @@ def at(name: str, row: int, value) -> pl.Expr:
         (of_clip("step_ids", ["S1"]), r"expected an id, a name and a state for each step"),
         (of_clip("initial_state", ["done", "completed"]), r"expected initial_state of not_started"),
         (of_clip("step_names", [None, "x"]), r"expected step_names"),
+        (of_clip("goal", None), r"v1-.*-0000': clip: found .*, expected a goal, or an empty one"),
+        (told((99, "x")), r"v1-.*-0000': clip: found .*, expected progress of texts at frames of the clip"),
+        (told((0, "x")), r"expected progress of texts"),
+        (told((5, "x"), (4, "y")), r"expected progress of texts"),
+        (told((5, "")), r"expected progress of texts"),
+        (told((5, None)), r"expected progress of texts"),
+        (told((None, "x")), r"expected progress of texts"),
         (at("key", 4, "v\x1b"), r"sample 'v\\x1b': key: found 'v\\x1b', expected letters"),
         (at("key", 4, None), r"sample None: key: found None"),
         (at("kind", 4, "speech"), r"-0004': kind: found 'speech', expected one of dst_update, assistant, silent"),

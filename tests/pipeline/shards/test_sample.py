@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.annotations.clips import Turn
+from pipeline.annotations.clips import Progress, Turn
 from pipeline.errors import ProspectError
 from pipeline.shards.expand import expand
 from pipeline.shards.sample import clip_key, decode, encode
@@ -16,10 +16,10 @@ def test_the_record_has_the_designs_keys_in_order():
     record = json.loads(encode(sample))
     assert list(record) == [
         "format", "clip", "sample_idx", "kind", "start_frame", "end_frame", "prompt", "steps", "initial_state",
-        "dst_state", "history", "target", "labels", "next", "trailing", "frames",
+        "dst_state", "history", "target", "labels", "next", "trailing", "progress", "frames",
     ]  # fmt: skip
     assert list(record["clip"]) == [
-        "id", "dataset", "video_uid", "clip_idx", "fps", "start_frame", "end_frame", "num_samples",
+        "id", "dataset", "video_uid", "clip_idx", "fps", "start_frame", "end_frame", "goal", "num_samples",
     ]  # fmt: skip
     assert record["target"] == {"role": "dst_update", "text": "S1->start", "start_frame": 3}
     assert record["labels"] == {"should_update_dst": 1, "when_to_speak": 0}
@@ -27,6 +27,13 @@ def test_the_record_has_the_designs_keys_in_order():
     assert record["dst_state"] == [["S1", "not_started"], ["S2", "not_started"]]
     assert record["frames"] == {"file": "frames/v.arrow", "indices": [3, 4]}
     assert "naïve".encode() in encode(sample)
+
+
+def test_progress_texts_stand_in_the_last_sample_alone():
+    clip = make_clip(TURNS, goal="Tea", progress=(Progress(-1, "Begun."), Progress(3, "One.")))
+    records = [json.loads(encode(sample)) for sample in expand(clip, 4, 8)]
+    assert [record["progress"] for record in records] == [[]] * (len(records) - 1) + [[[-1, "Begun."], [3, "One."]]]
+    assert {record["clip"]["goal"] for record in records} == {"Tea"}
 
 
 def test_key_is_readable_unique_and_short():
@@ -41,13 +48,13 @@ def test_key_is_readable_unique_and_short():
     ("data", "message"),
     [
         (b"{", "shard a: found no JSON"),
-        (b'{"format": "other/1"}', "shard a: format: found 'other/1', expected 'prospect.turn/2'"),
+        (b'{"format": "other/1"}', "shard a: format: found 'other/1', expected 'prospect.turn/3'"),
         (
             b'{"format": "prospect.turn/1"}',
             "shard a: format: found 'prospect.turn/1', expected .*; build the shards again: prospect build-shards --force",
         ),
-        (b'{"format": "prospect.turn/2"}', "shard a: clip: found nothing, expected this key"),
-        (b"[]", "shard a: format: found 'list', expected 'prospect.turn/2'"),
+        (b'{"format": "prospect.turn/3"}', "shard a: clip: found nothing, expected this key"),
+        (b"[]", "shard a: format: found 'list', expected 'prospect.turn/3'"),
     ],
 )
 def test_what_is_no_sample_is_refused_by_name(data, message):
@@ -87,6 +94,12 @@ TURNS = [Turn("user", "Hi", 0, 1), Turn("dst_update", "S1->start", 2, 3), Turn("
         (lambda r: r["history"][0].update(role="boss"), "history.0.role: found 'boss', expected 'system', 'user'"),
         (lambda r: r["history"][0].update(end_frame=99), "history.0.start_frame, end_frame: found '0..99', expected frames"),
         (lambda r: r["history"][0].update(start_frame=None), "history.0.start_frame, end_frame: found 'None..1'"),
+        (lambda r: r["clip"].update(goal=None), "clip.goal: found None, expected a valid string"),
+        (lambda r: r.update(progress=[[10, "x"]]), r"progress: found '\[10\]', expected frames of the clip, or the one before"),
+        (lambda r: r.update(progress=[[-2, "x"]]), r"progress: found '\[-2\]', expected frames of the clip"),
+        (lambda r: r.update(progress=[[4, "x"], [3, "y"]]), r"progress: found '\[4, 3\]', expected .* in their order"),
+        (lambda r: r.update(progress=[[4, ""]]), "progress.0.1: found '', expected string"),
+        (lambda r: r.pop("progress"), "progress: found nothing, expected this key"),
         (lambda r: r.update(next="stop"), "next: found 'stop', expected 'dst_update', 'assistant'"),
         (lambda r: r.pop("trailing"), "trailing: found nothing, expected this key"),
     ],

@@ -211,7 +211,7 @@ def test_a_manifest_that_disagrees(copy):
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"num_clips": 999}))
     assert problems(copy) == ["manifest.json: num_clips: found 999, expected 5, the shards'"]
-    path.write_text(json.dumps({"format": "prospect.shards/2"}))
+    path.write_text(json.dumps({"format": "prospect.shards/3"}))
     expected = r"manifest\.json: dataset: found nothing, expected this key; build the shards again \(--force\)"
     with pytest.raises(ProspectError, match=expected):
         verify(copy)

@@ -37,9 +37,9 @@ def test_a_split_without_updates_is_refused_unless_no_head_needs_them(tmp_path):
     (found,) = one_sided(config(), [split])
     assert found == (
         "no dst_update turn, so should_update_dst has no positives",
-        "annotate states, or set data.dst=false for a model that only speaks",
+        "annotate states, or set data.memory=none for a model that only speaks",
     )
-    assert one_sided(config({"dst": False}), [split]) == [] and one_sided(config(dst_binary=0), [split]) == []
+    assert one_sided(config({"memory": "none"}), [split]) == [] and one_sided(config(dst_binary=0), [split]) == []
 
 
 def test_a_split_without_utterances_is_refused_unless_that_head_is_not_trained(tmp_path):

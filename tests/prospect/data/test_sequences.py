@@ -6,12 +6,14 @@ import polars as pl
 import pytest
 
 from pipeline.errors import ProspectError
+from pipeline.shards.build import build_split
+from prospect.carried import NOTHING_YET
 from prospect.config import DataConfig
 from prospect.data import sequences
-from prospect.data.index import read_split
-from prospect.data.sequences import cached_table, table_fingerprint
+from prospect.data.index import clips_of, read_split
+from prospect.data.sequences import cached_table, learned, no_summaries, table_fingerprint
 from prospect.layout import Tokens
-from tests.helpers.fakes import word_tokenizer
+from tests.helpers.fakes import RAW_CLIP, make_clip, raw_clip, word_tokenizer, write_root
 
 
 @pytest.fixture
@@ -51,10 +53,85 @@ def test_another_version_of_the_layout_changes_it(planned, monkeypatch):
 
 def test_without_dst_it_changes_and_so_does_the_plan_that_is_cached(planned):
     *rest, data = planned
-    without = data.model_copy(update={"dst": False})
+    without = data.model_copy(update={"memory": "none"})
     assert table_fingerprint(*rest, without) != table_fingerprint(*planned)
     longer, shorter = cached_table(*planned), cached_table(*rest, without)
     assert (shorter["num_tokens"] < longer["num_tokens"]).all(), "not the plan that is there"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"memory": "summary"}, {"memory": "none", "knowledge": "goal"}, {"memory": "none", "without_knowledge": 0.5}],
+)
+def test_another_memory_or_knowledge_changes_it(planned, other):
+    *rest, data = planned
+    before = {table_fingerprint(*planned), table_fingerprint(*rest, data.model_copy(update={"memory": "none"}))}
+    assert table_fingerprint(*rest, data.model_copy(update=other)) not in before
+
+
+def annotated(tmp_path, clips, **settings):
+    """Split, tokens and settings of clips of 18 frames of their own, in a window that cuts them."""
+    write_root(tmp_path / "data", clips)
+    build_split(tmp_path / "data", "x", "train", tmp_path / "shards")
+    texts = ["Take it Put it Hello Be kind. Well begun. a b", "Done: Now: Take it. Make tea", NOTHING_YET, PROMPT]
+    data = DataConfig(dataset="x", shards=tmp_path / "shards", root=tmp_path, cache=tmp_path, **settings)
+    return read_split(data.shards, "x", "train", data.root), Tokens(word_tokenizer(texts), 1), data
+
+
+PROMPT = "You are a proactive assistant helping with task completion. Task Steps: - S1: S2:"
+NO_UPDATES = [
+    {key: value for key, value in turn.items() if key != "dst_state"}
+    for turn in RAW_CLIP["conversation"]
+    if turn["role"] != "DST_UPDATE"
+]
+CUT = {"memory": "summary", "max_seq_len": 62, "reserve": 10}
+
+
+def test_summaries_are_the_annotations_or_the_states_in_words_and_else_refused(tmp_path):
+    told = raw_clip(conversation=[turn | {"progress": "a b"} for turn in NO_UPDATES], dst=[])
+    bare = raw_clip(conversation=NO_UPDATES, video_uid="v2", frames_file="frames/v2.arrow")
+    table = cached_table(*(planned := annotated(tmp_path / "told", [told], **CUT)))
+    clip = learned(next(iter(clips_of(planned[0].index))), planned[2])
+    assert [(one.frame, one.text) for one in clip.progress] == [(1, "a b"), (4, "a b"), (6, "a b")]
+    assert len(table) > 1 and no_summaries([table], planned[2]) is None
+    table = cached_table(*(planned := annotated(tmp_path / "states", [raw_clip()], **CUT)))
+    clip = learned(next(iter(clips_of(planned[0].index))), planned[2])
+    assert [(one.frame, one.text) for one in clip.progress] == [
+        (1, ""), (6, "Now: Take it."), (12, "Done: Take it. Now: Put it."),
+    ]  # fmt: skip
+    planned = annotated(tmp_path / "neither", [told, bare], **CUT)
+    with pytest.raises(
+        ProspectError, match=r"train clip 'v2-c000': found neither progress texts nor DST_UPDATE turns, "
+    ):
+        cached_table(*planned)
+    wide = planned[2].model_copy(update={"max_seq_len": 1000})
+    table = cached_table(*planned[:2], wide)
+    assert len(table) == 2 and "no clip is longer than a window of data.max_seq_len 1000" in no_summaries([table], wide)
+    assert no_summaries([table], wide.model_copy(update={"memory": "none"})) is None
+
+
+def test_a_clip_without_a_goal_is_refused_where_it_is_to_be_told(tmp_path):
+    settings = {"memory": "none", "knowledge": "goal"}
+    for number, where in enumerate(
+        ({"goal": "Make tea"}, {"inferred_goal": "Make tea"}, {"metadata": {"task_goal": "Make tea"}})
+    ):
+        split, tokens, data = annotated(tmp_path / str(number), [raw_clip(**where)], **settings)
+        (clip,) = clips_of(split.index)
+        assert clip.goal == "Make tea" and len(cached_table(split, tokens, data)) == 1
+    with pytest.raises(
+        ProspectError, match=r"train clip 'v1-c000': found no goal, expected one, as data.knowledge is goal"
+    ):
+        cached_table(*annotated(tmp_path / "none", [raw_clip()], **settings))
+
+
+def test_the_clips_without_knowledge_are_a_share_drawn_by_id_and_none_where_it_is_measured():
+    data = DataConfig(dataset="x", memory="none", without_knowledge=0.5)
+    clips = [make_clip([], clip_id=f"c{number}") for number in range(400)]
+    bare = [not learned(clip, data).steps for clip in clips]
+    assert 160 < sum(bare) < 240 and bare == [not learned(clip, data).steps for clip in clips]
+    more = data.model_copy(update={"without_knowledge": 0.7})
+    assert all(not learned(clip, more).steps for clip, is_bare in zip(clips, bare, strict=True) if is_bare)
+    assert all(learned(clip, data.evaluated).steps for clip in clips)
 
 
 @pytest.mark.parametrize("damage", ["columns", "types", "cut", "empty"])

@@ -52,7 +52,7 @@ def test_files_that_no_calibration_made_are_kept(world, checkpoint, tmp_path, na
 
 def test_a_checkpoint_without_dst_is_calibrated_on_speech_alone(world, checkpoint, tmp_path):
     config = json.loads((checkpoint / "config.json").read_text())
-    (checkpoint / "config.json").write_text(json.dumps(config | {"prospect": {"dst": False}}))
+    (checkpoint / "config.json").write_text(json.dumps(config | {"prospect": {"memory": "none"}}))
     found = calibrate_checkpoint(str(checkpoint), world.places, tmp_path / "out", limit=1, confirm=2)
     (forced,) = predictions(tmp_path / "out" / "forced")
     assert [a.role for record in forced.frames for a in record.actions] == ["assistant"]

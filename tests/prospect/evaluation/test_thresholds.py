@@ -114,7 +114,7 @@ def test_of_a_model_without_dst_one_head_is_calibrated():
         decisions = spoken.get(frame, [(0.9, 0.001)])
         actions = (Action("assistant", "Go on.", *decisions[0]),) if frame == 4 else ()
         records.append(FrameRecord(frame, *decisions[0], actions, *decisions[-1], 0, 0, False, 0.0))
-    one = ClipPrediction(CLIP, tuple(records), {"dst": False})
+    one = ClipPrediction(CLIP, tuple(records), {"memory": "none"})
     assert swept_heads([one]) == ("when_to_speak",) and swept_heads([forced({})]) == HEADS
     assert best_pairs(None, sweep([one], "when_to_speak"), 2) == [(0.5, 0.5), (0.5, 0.82)]
     found = reliability([one])

@@ -1,6 +1,7 @@
 """The auditor is silent about what is right, and each of its checks fires on a fault that is planted for it."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import polars as pl
@@ -55,15 +56,18 @@ def run(
     packing: str = "clip",
     max_seq_len: int = 300,
     split: Split | None = None,
-    dst: bool = True,
+    memory: str = "dst",
     margin: int = 0,
+    knowledge: str = "steps",
     **changes,
 ) -> Audit:
     split = split or read_split(root / "shards", "x", "train", root / "data")
     tokenizer = toy_tokenizer([turn.text for clip in clips_of(split.index) for turn in clip.turns])
     tokens = Tokens(tokenizer, 1)
     blueprint = Blueprint(tokenizer, tokens, with_tokens(toy_config(tokenizer), "toy", 1))
-    data = DataConfig(packing=packing, max_seq_len=max_seq_len, reserve=120, dst=dst, event_margin=margin)
+    data = DataConfig(
+        packing=packing, max_seq_len=max_seq_len, reserve=120, memory=memory, event_margin=margin, knowledge=knowledge
+    )
     reader = SequenceReader(split, sequence_table(split, tokens, data), tokens, data, 64, None)
     reader = dataclasses.replace(reader, **changes)
     return audit(reader, blueprint, valid_clips(root / "data" / "x" / "train_training.json"))
@@ -83,7 +87,36 @@ def test_what_is_right_passes_every_check(root, packing):
 
 
 def test_the_baseline_without_dst_passes_too(root):
-    assert fired(run(root, dst=False, max_seq_len=230)) == {}
+    assert fired(run(root, memory="none", max_seq_len=230)) == {}
+
+
+@pytest.mark.parametrize(("knowledge", "window"), [("steps", 380), ("none", 360)])
+@pytest.mark.parametrize("told", [False, True])
+def test_summaries_pass_too(root, told, knowledge, window):
+    if told:
+        annotated = clips()
+        annotated[0]["conversation"][3]["progress"] = "It was taken <image>."
+        annotated[1] |= {"initial_progress": "Begun.", "goal": "Make tea"}
+        (root / "data" / "x" / "train_training.json").write_text(json.dumps(annotated))
+        build_split(root / "data", "x", "train", root / "shards", options=Options(max_silent_frames=4), force=True)
+    found = run(root, max_seq_len=window, memory="summary", knowledge=knowledge)
+    assert fired(found) == {}
+    assert found.looked_at["summaries"] > 2 * len(clips()), "this window cuts the clips into parts"
+
+
+def test_a_summary_of_another_moment_and_one_that_is_not_learned(root, monkeypatch):
+    monkeypatch.setattr(layout, "summary_before", lambda clip, frame: clip.progress[-1].text)
+    found = fired(run(root, max_seq_len=380, memory="summary"))
+    assert set(found) == {"leaks", "summaries"}
+    monkeypatch.undo()
+
+    def change(sequence):
+        ends = [position for position, kind in enumerate(sequence.target_kind) if kind]
+        if ends and ends[-1] == len(sequence) - 2:
+            sequence.target_kind[-2] = 0
+
+    spoil(monkeypatch, change)
+    assert list(fired(run(root, max_seq_len=380, memory="summary"))) == ["targets"]
 
 
 def test_parts_pass_too(root):
@@ -294,10 +327,10 @@ def test_states_that_were_not_replayed(root, monkeypatch):
 def test_the_state_of_the_end_in_the_prompt(root, monkeypatch):
     """LESSONS: the state written into a clip's prompt was the state at the clip's END."""
 
-    def leaks(steps, state):
-        return prompt_text(steps, {step.id: "completed" for step in steps})
+    def leaks(steps, progress, goal):
+        return prompt_text(steps, {step.id: "completed" for step in steps}, goal)
 
-    monkeypatch.setattr(layout, "prompt_text", leaks)
+    monkeypatch.setattr(layout, "task_prompt", leaks)
     found = fired(run(root))
     assert list(found) == ["leaks"]
     assert "found {'S1': 'completed', 'S2': 'completed'}, expected {}" in found["leaks"]

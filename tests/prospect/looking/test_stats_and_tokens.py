@@ -100,7 +100,7 @@ def test_the_token_view_shows_the_margins_frames_without_a_label(split):
 
 
 def test_without_dst_the_token_view_has_no_update_blocks(split):
-    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0002", split, dst=False)
+    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0002", split, memory="none")
     shown = token_view(sequence, tokenizer, tokens.image).plain
     assert "DST:" not in shown and "[frame 6](0,1)Assistant:" in shown
 

@@ -162,7 +162,7 @@ NOT_FINITE = r"broken: model\.text_model\.layers\.0\.mlp\.up_proj\.weight: found
             changed("prospect", to={"max_seq_len": "2048"}),
             r"prospect: max_seq_len: found '2048', expected a valid integ",
         ),
-        (changed("prospect", to={"dst": 1}), r"prospect: dst: found 1, expected a valid boolean"),
+        (changed("prospect", to={"memory": 1}), r"prospect: memory: found 1, expected 'dst', 'summary' or 'none'"),
         (lambda f: (f / "preprocessor_config.json").write_text('{"image_mean": 3}'), r"broken: cannot be loaded \("),
         (
             lambda f: (f / "preprocessor_config.json").write_text('{"image_std": [NaN, 1, 1]}'),

@@ -31,8 +31,8 @@ def streamer_of(folder):
 
 
 def test_window_reserve_and_transitions_are_the_checkpoints_own(streamer_of):
-    found = streamer_of(max_seq_len=999, reserve=77, dst=False, transitions=["complete"], layout=LAYOUT_VERSION)
-    assert (found.settings.max_seq_len, found.settings.reserve, found.settings.dst) == (999, 77, False)
+    found = streamer_of(max_seq_len=999, reserve=77, memory="none", transitions=["complete"], layout=LAYOUT_VERSION)
+    assert (found.settings.max_seq_len, found.settings.reserve, found.settings.memory) == (999, 77, "none")
     assert found.transitions == ("complete",)
     assert streamer_of().transitions == ("start", "complete"), "of one that remembers none, those that there are"
 
@@ -54,3 +54,10 @@ def test_a_transition_that_is_unknown_here_is_named(streamer_of):
 def test_another_layout_than_that_of_training_is_said(streamer_of):
     with pytest.warns(UserWarning, match=re.escape(f"version {LAYOUT_VERSION + 1} of the layout of tokens and labels")):
         streamer_of(layout=LAYOUT_VERSION + 1)
+
+
+@pytest.mark.parametrize(("saved", "memory"), [({"dst": False}, "none"), ({"dst": True}, "dst"), ({}, "dst"),
+    ({"memory": "summary", "knowledge": "goal"}, "summary"), ({"dst": False, "memory": "dst"}, "dst")])  # fmt: skip
+def test_what_is_carried_is_as_the_checkpoint_says_by_its_old_name_too(streamer_of, saved, memory):
+    found = streamer_of(**saved)
+    assert (found.settings.memory, found.settings.knowledge) == (memory, saved.get("knowledge", "steps"))

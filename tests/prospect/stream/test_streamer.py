@@ -9,41 +9,17 @@ from pipeline.annotations.clips import Step, Turn, prompt_text
 from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.evaluation.replay import encoded, stream_clip
-from prospect.layout import clip_sequence, cut_parts
+from prospect.layout import cut_parts
 from prospect.stream.streamer import Streamer, StreamSettings
 from tests.helpers.fakes import make_clip
 from tests.helpers.models import TOKENIZER, random_frames
-from tests.helpers.streams import TURNS, streamer, with_bias
+from tests.helpers.streams import TURNS, one_pass, streamer, with_bias
 
 
 def run(model, tokens, clip, row="model", **settings):
     stream = streamer(model, tokens, **settings)
     frames = random_frames(clip.end_frame - clip.start_frame + 1)
     return list(stream_clip(stream, clip, encoded(stream, frames, row, 8), row))
-
-
-def one_pass(model, tokens, clip, max_seq_len, reserve):
-    """Probabilities of both heads at every decision of every training part, in order: (frame or block, p, p)."""
-    frames, found = random_frames(clip.end_frame - clip.start_frame + 1), []
-    parts = cut_parts(tokens, clip, max_seq_len, reserve)
-    for part in parts:
-        sequence = clip_sequence(tokens, clip, part)
-        labels = torch.zeros(1, len(sequence), dtype=torch.int64)  # every position is read
-        with torch.no_grad():
-            output = model(
-                input_ids=torch.tensor([sequence.ids]),
-                frames=frames[part.first_frame - clip.start_frame : part.last_frame - clip.start_frame + 1],
-                target_kind=torch.zeros(1, len(sequence), dtype=torch.uint8),
-                update_labels=labels,
-                speak_labels=labels,
-            )
-        p = output.decision_logits.softmax(-1)[..., 1]
-        at_frames = [i for i, here in enumerate(sequence.at_frame) if here]
-        after_blocks = [
-            i for i in range(len(sequence)) if sequence.update_labels[i] != -100 and not sequence.at_frame[i]
-        ]
-        found += [tuple(p[i].tolist()) for i in sorted(at_frames + after_blocks)]
-    return parts, found
 
 
 @pytest.mark.parametrize("decide", ["model", "by_tokens"])
@@ -347,7 +323,7 @@ def test_a_model_without_dst_begins_without_progress_and_only_speaks(model, toke
     monkeypatch.setattr(type(tokens), "prompt", lambda self, text: prompts.append(text) or encode(self, text))
     begun = make_clip((), frames=(0, 1), initial=("completed", "in_progress"))
     untouched = {"S1": "not_started", "S2": "not_started"}
-    stream = streamer(with_bias(model, 9, 9), tokens, dst=False, max_actions=1, max_new_tokens=2)
+    stream = streamer(with_bias(model, 9, 9), tokens, memory="none", max_actions=1, max_new_tokens=2)
     records = list(stream_clip(stream, begun, encoded(stream, random_frames(2), "model", 8)))
     assert prompts == [prompt_text(begun.steps, untouched)] and stream.state == untouched
     assert [[action.role for action in record.actions] for record in records] == [["assistant"]] * 2
@@ -382,7 +358,5 @@ def test_a_task_longer_than_the_window_is_refused_before_the_model_runs(model, t
 
     monkeypatch.setattr(type(model), "embed_block", ran)
     steps = [Step(f"S{n}", "put it down") for n in range(1, 40)]
-    with pytest.raises(
-        ProspectError, match=r"^the task: its 39 steps and .* take \d+ tokens, more than max_seq_len 100;"
-    ):
+    with pytest.raises(ProspectError, match=r"^the task: its steps and .* take \d+ tokens, more than max_seq_len 100;"):
         stream.start(steps, dict.fromkeys((step.id for step in steps), "not_started"), fps=2)

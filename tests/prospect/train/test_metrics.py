@@ -94,6 +94,9 @@ def test_baselines_by_hand():
     # the rule: S1->start (wrong), S2->complete (right), S1->start (right), S1->complete (wrong: two updates)
     assert found["history_only"]["dst_gen_exact_match"] == 0.5
     assert found["history_only"]["dst_gen_exact_match_start"] == pytest.approx(1 / 3)
+    # by chance: one of three is started, S2 completed, one of two started, S1 completed (wrong)
+    assert found["chance"]["dst_gen_exact_match"] == pytest.approx((1 / 3 + 1 + 1 / 2 + 0) / 4)
+    assert found["chance"]["dst_gen_exact_match_start"] == pytest.approx((1 / 3 + 1 / 2 + 0) / 3)
     assert found["majority"]["dst_gen_exact_match"] == 0.25, "S1->start is the most frequent text"
     # gap of 5 frames: hits all four; after the last event it fires at frames 25..30
     assert found["history_only"]["should_update_dst_f1_at_frame"] == pytest.approx(2 * 4 / (4 + 6 + 4))

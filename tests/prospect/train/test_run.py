@@ -18,6 +18,7 @@ from prospect.data.decode import decode_frame
 from prospect.data.features import FeatureStore, _opened
 from prospect.data.index import read_split
 from prospect.evaluation.evaluate import Places, ProspectEvaluator
+from prospect.evaluation.predictions import read_prediction
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.runs import checkpoints
 from prospect.setup import load_model
@@ -33,6 +34,7 @@ WAYS = {
     "lora": ["model.lora={rank: 2, dropout: 0.1}", "train.learning_rate=0.01"],
     "lora-bf16": ["model.lora.rank=2", "model.dtype=bfloat16", "train.bf16=true", "train.learning_rate=0.01"],
     "8bit": ["train.optimizer=adamw_8bit", "model.dtype=bfloat16", "train.learning_rate=0.001"],
+    "summary": ["data.memory=summary", "data.max_seq_len=110", "data.reserve=24", "data.knowledge=none"],
     "checkpointing": ["train.gradient_checkpointing=true", "model.lora.rank=2", "train.learning_rate=0.01"],
 }
 
@@ -193,12 +195,34 @@ def test_features_of_another_model_or_of_a_trained_one_are_refused(folder):
         run(folder, "f2", *FROZEN, f"data.features={folder}/features2", "train.seed=7")
 
 
+def test_a_baseline_that_writes_summaries_learns_them_and_its_own_are_in_its_predictions(folder):
+    cut = ["data.max_seq_len=110", "data.reserve=24"]
+    done = run(folder, "summaries", "data.memory=summary", *cut, *STEPS)
+    assert load_streamer(str(done.folder)).settings.memory == "summary"
+    places = Places((f"{folder}/shards/x/train",), folder / "data")
+    evaluator = ProspectEvaluator(str(done.folder), places, out=folder / "summarized", limit=2, rows=("oracle_state",))
+    rows = evaluator.evaluate()["rows"]
+    predicted = {row: [read_prediction(path) for path in sorted((folder / "summarized" / "predictions" / row).iterdir())]
+                 for row in ("model", "oracle_state")}  # fmt: skip
+    for row, predictions in predicted.items():
+        restarts = [r for prediction in predictions for r in prediction.frames if r.is_restart]
+        assert len(restarts) == rows[row]["all"]["metrics"]["num_restarts"] > 0
+        assert all(r.summary is not None for r in restarts)
+    told = [r.summary for prediction in predicted["oracle_state"] for r in prediction.frames if r.is_restart]
+    assert {*told} <= {"Nothing is done yet.", "Now: Take it.", "Done: Take it. Now: Put it."} and len({*told}) > 0
+    measured = rows["model"]["all"]["metrics"]
+    of_state = [name for name in measured if "dst" in name or name.startswith(("joint_state", "update_delay"))]
+    assert len(of_state) == 9 and all(measured[name] is None for name in of_state)
+    assert measured["when_to_speak_recall"] is not None and measured["missed"] == 0
+    assert all(rows["always_silent"]["all"]["metrics"][name] is None for name in of_state)
+
+
 def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(folder):
-    done = run(folder, "no-dst", "data.dst=false", *STEPS)
+    done = run(folder, "no-dst", "data.memory=none", *STEPS)
     names = {name for entry in logged(done) for name in entry}
     assert "lm_loss" in names and "dst_gen_loss" not in names, "a loss without targets is no perfect loss"
     streamer = load_streamer(str(done.folder))
-    assert not streamer.settings.dst
+    assert streamer.settings.memory == "none"
     places = Places((f"{folder}/shards/x/train",), folder / "data")
     evaluator = ProspectEvaluator(
         str(done.folder),
@@ -208,12 +232,12 @@ def test_the_baseline_without_dst_learns_to_speak_and_never_writes_an_update(fol
         overrides=Overrides(update_threshold=0.0, max_new_tokens=4),
     )
     evaluator.stream(evaluator.clips(), evaluator.rows, PartialState())
-    assert evaluator.rows == ("model", "blind", "text_only") and "trained without DST" in evaluator.notes[0]
+    assert evaluator.rows == ("model", "blind", "text_only") and "trained without a memory" in evaluator.notes[0]
     found = [json.loads(path.read_text())["dst"]["frames"] for path in (folder / "evaluated").rglob("model/v*.json")]
     assert [len(frames) for frames in found] == [12, 13] or [len(frames) for frames in found] == [13, 12]
     assert not any(action["role"] == "dst_update" for frames in found for f in frames for action in f["actions"])
-    with pytest.raises(ProspectError, match="dst: false needs packing: clip"):
-        run(folder, "no-dst-turn", "data.dst=false", "data.packing=turn")
+    with pytest.raises(ProspectError, match="memory: none needs packing: clip"):
+        run(folder, "no-dst-turn", "data.memory=none", "data.packing=turn")
 
 
 @pytest.mark.parametrize(("poison", "found"), [(float("nan"), "nan"), (float("inf"), "inf"), (1e9, r"\d{6}")])

@@ -1,0 +1,95 @@
+"""Practising the hard toy's lookup in words: a clip's layout, words for pictures, one seed one checkpoint."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.annotations.clips import prompt_text
+from pipeline.errors import ProspectError
+from pipeline.toyworld.practice import EMPTY, OPEN, list_clip, texts, whole_clip
+from prospect.layout import Part, Tokens, clip_sequence, cut_parts
+from prospect.model.checkpoint import load_tokenizer
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.presets import make_checkpoint
+from prospect.train.practice import batch, practise, sequence
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("practice") / "drawn"
+    return make_checkpoint("toy-hard", folder, texts(np.random.default_rng(0)), seed=0)
+
+
+def quiet(what, step, loss):
+    pass
+
+
+def test_a_practice_sequence_is_a_clips_layout(drawn):
+    tokenizer = load_tokenizer(drawn)
+    tokens = Tokens(tokenizer, 1)
+    one = list_clip(np.random.default_rng(5))
+    laid_out = sequence(tokens, one)
+    assert laid_out == clip_sequence(tokens, one.clip, Part(0, one.clip.end_frame, one.clip.initial_state, 0))
+    updates = "".join(f"<image>DST: {turn.text}<end_of_utterance>\n" for turn in one.clip.turns)
+    prompt = f"<|im_start|>System: {prompt_text(one.clip.steps, one.clip.state)}<end_of_utterance>\n"
+    assert tokenizer.decode(laid_out.ids) == prompt + updates
+    learned = [i for i, kind in zip(laid_out.ids, laid_out.target_kind, strict=True) if kind]
+    assert tokenizer.decode(learned) == "".join(f" {turn.text}<end_of_utterance>" for turn in one.clip.turns)
+
+
+def test_a_whole_clip_is_laid_out_as_one_from_shards_would_be(drawn):
+    tokens = Tokens(load_tokenizer(drawn), 1)
+    one = whole_clip(np.random.default_rng(2))
+    (part,) = cut_parts(tokens, one.clip, 2048, 256)
+    assert sequence(tokens, one) == clip_sequence(tokens, one.clip, part)
+
+
+def test_every_word_of_the_toy_is_one_token(drawn):
+    tokens = Tokens(load_tokenizer(drawn), 1)
+    words = {word for seed in range(50) for both in list_clip(np.random.default_rng(seed)).words for word in both}
+    assert len(words) == 10
+    assert all(len(tokens.encode(f" {word}")) == 1 for word in (*words, *EMPTY, *OPEN))
+
+
+def test_a_frames_feature_is_the_mean_of_its_words(drawn):
+    model, tokens = DSTSmolVLM.from_checkpoint(drawn), Tokens(load_tokenizer(drawn), 1)
+    rng = np.random.default_rng(1)
+    clips = [list_clip(rng) for _ in range(4)]
+    inputs = batch(model, tokens, clips)
+    assert (inputs["input_ids"] == tokens.image).sum() == sum(len(one.words) for one in clips)
+    colour, shape = (tokens.encode(f" {word}")[0] for word in clips[0].words[0])
+    table = model.get_input_embeddings().weight
+    torch.testing.assert_close(inputs["features"][0, 0], (table[colour] + table[shape]) / 2)
+    assert model(**inputs).counts[:4].tolist() == [
+        0,
+        sum(5 * len(one.words) for one in clips),
+        *[len([turn for one in clips for turn in one.clip.turns])] * 2,
+    ]
+
+
+def test_practice_is_learned_from_and_repeats_to_the_bit(tmp_path):
+    losses = {"words": [], "pictures": []}
+    state = torch.random.get_rng_state()
+    practise(tmp_path / "one", steps=40, seed=3, on_step=lambda what, step, loss: losses[what].append(loss))
+    assert torch.equal(state, torch.random.get_rng_state())
+    practise(tmp_path / "two", steps=40, seed=3, on_step=quiet)
+    practise(tmp_path / "other", steps=40, seed=4, on_step=quiet)
+    one, two, other = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two", "other"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    assert [len(of_kind) for of_kind in losses.values()] == [40, 8]
+    assert losses["words"][27] < losses["words"][0] - 1, "lists, before the first whole clips"
+    DSTSmolVLM.from_checkpoint(tmp_path / "one")
+
+
+def test_a_folder_that_is_there_is_refused_and_a_stop_leaves_nothing(tmp_path):
+    with pytest.raises(ProspectError, match="is there already, expected a new folder"):
+        practise(tmp_path, steps=1, on_step=quiet)
+
+    def stop(what, step, loss):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        practise(tmp_path / "out", steps=2, on_step=stop)
+    assert list(tmp_path.iterdir()) == []
