@@ -13,7 +13,7 @@ the toy's small tower and a connector to it, both drawn at random. "random" is t
 - the hard toy world, from pixels, where a step's id is its place in the prompt's list: updates of held-out combinations
   (val), the more clips were seen, each clip once. LoRA trains adapters, connector and heads; its tower stays random.
 - what was really said, in HowToDIV's sessions and ProAssist's dialogues (without their options the part is left out):
-  language alone, as frames are grey, states left out (`data.dst: false`) and decisions not learned. Perplexity of the
+  language alone, as frames are grey, states left out (`data.memory: none`) and decisions not learned. Perplexity of the
   assistant's utterances on HowToDIV's own val split, and on ProAssist's prepared dialogues, of other videos than its
   generated ones that were trained on (few: eight times in a pass). An utterance's end is a token more. By word (white
   space between them) it can be compared across tokenizers: "toy" has .8 million weights, a vocabulary of its own of
@@ -30,7 +30,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,8 +43,6 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, SmolVLMConfig
 
-from pipeline.annotations.clips import Clip
-from pipeline.annotations.dst import parse_updates
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
 from pipeline.shards.build import build_split
@@ -52,7 +50,7 @@ from pipeline.toyworld.make import DATASET, make_toy
 from prospect.commands.terminal import RunWatcher, tell
 from prospect.config import Config, DataConfig, LoraSettings, LossConfig, ModelConfig, TrainConfig
 from prospect.data.index import Split, clips_of
-from prospect.layout import Tokens, state_after
+from prospect.layout import Tokens
 from prospect.model.assemble import assemble
 from prospect.model.presets import toy_tokenizer
 from prospect.setup import make_blueprint, open_splits, texts_of
@@ -186,7 +184,9 @@ def make_checkpoints(out: Path, weights: str | None, hard: Config) -> None:
     """Write OUT/pretrained and OUT/random; `weights`: None for a stand-in, itself drawn at random."""
     if not (out / "pretrained").exists():
         if weights is None:
-            tokenizer = toy_tokenizer(text for split in open_splits(hard, "train") for text in texts_of(split.index))
+            tokenizer = toy_tokenizer(
+                text for split in open_splits(hard, "train") for text in texts_of(split.index, hard.data)
+            )
             sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
             weights = _random_text(LlamaConfig(vocab_size=384, tie_word_embeddings=True, **sizes), tokenizer, out, 1)
         tell(assemble(weights, "none", "toy", out / "pretrained", 0))
@@ -214,7 +214,7 @@ def config_of(cell: Cell, out: Path, datasets: list[str]) -> Config:
     else:
         mix = {name: PASSES[name] for name in datasets}
         splits = tuple(MEASURED[name] for name in datasets)
-        data = DataConfig(mix=mix, eval_splits=splits, dst=False, blind=True, **places, **common)
+        data = DataConfig(mix=mix, eval_splits=splits, memory="none", blind=True, **places, **common)
     every = steps if cell.world == "real" else max(1, steps // POINTS)
     model: Any = {"preset": "toy"} if cell.text == "toy" else {"checkpoint": str(out / cell.text)}
     return Config(
@@ -261,7 +261,6 @@ def measured(cell: Cell, config: Config, out: Path) -> dict[str, Any]:
         "before": {name: metrics["untrained"][name] for name in splits},
         "after": {name: metrics[name] for name in splits},
         "baselines": metrics["baselines"][splits[0]],
-        "chance_of_starts": chance_of_starts(clips_of(validated["val"][0].index)) if cell.world == "hard" else None,
         "tokens_a_word": {name: tokens_a_word(split, tokens) for name, (split,) in validated.items()},
         "hours": clock.seconds / 3600,
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads",
@@ -274,18 +273,6 @@ def tokens_a_word(split: Split, tokens: Tokens) -> float:
     turns = [turn for clip in clips_of(split.index) for turn in clip.turns if turn.role == "assistant"]
     blocks = [tokens.turn(turn) for turn in turns]
     return sum(b.target_end - b.target_start for b in blocks) / sum(len(turn.text.split()) for turn in turns)
-
-
-def chance_of_starts(clips: Iterable[Clip]) -> float:
-    """Give how often a guess among the steps that were not started yet is right where one is."""
-    chances = []
-    for clip in clips:
-        state = clip.state
-        for turn in clip.turns:
-            if turn.role == "dst_update" and any(u.transition == "start" for u in parse_updates(turn.text)):
-                chances.append(1 / sum(value == "not_started" for value in state.values()))
-            state = state_after(state, [turn])
-    return sum(chances) / len(chances)
 
 
 def tables(records: list[dict[str, Any]]) -> Iterator[Table]:
@@ -304,8 +291,7 @@ def _table_of_hard(records: list[dict[str, Any]]) -> Table:
         after = [_share(record["after"]["val"][name]) for name in (*STARTS[1:], "when_to_speak_f1_at_frame")]
         table.add_row(*_who(record), *curve, *after, f"{record['hours']:.2f}")
     table.add_section()
-    by_rule = records[0]["baselines"] | {"guess among steps left": {STARTS[0]: records[0]["chance_of_starts"]}}
-    for name, values in by_rule.items():
+    for name, values in records[0]["baselines"].items():
         shares = [_share(values.get(metric)) for metric in (*STARTS, "when_to_speak_f1_at_frame")]
         table.add_row(name, "", *[""] * (len(seen) - 1), *shares, "")
     return table

@@ -69,7 +69,7 @@ def test_the_benchmark_of_real_weights_runs_with_a_stand_in_and_does_nothing_twi
     assert toy["after"]["val"]["perplexity"] < toy["before"]["val"]["perplexity"] / 2  # it learned
     assert [point["clips"] for point in records[0]["curve"]] == [0, 2, 4]
     toys = json.loads((tmp_path / "out" / "hard-4" / "data" / "toyworld" / "val_training.json").read_text())
-    assert records[0]["chance_of_starts"] == pytest.approx(_chance(toys))
+    assert records[0]["baselines"]["chance"]["dst_gen_exact_match_start"] == pytest.approx(_chance(toys))
     before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.safetensors")}
     second = _run(tmp_path, *command)
     assert first.stdout.endswith(second.stdout) and "-- hard-pretrained-4" not in second.stdout  # no run began
