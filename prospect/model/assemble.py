@@ -34,6 +34,7 @@ from prospect.model.presets import PRESETS, SPECIAL_TOKENS, as_smolvlm, image_pr
 
 NO_VISION = "none"
 ROWS = 128  # the vocabulary is padded to a multiple of it, as SmolVLM2's is
+OF_THE_FILE = ("quantization_config", "_name_or_path")  # not the model's: the Trainer refuses what was a GGUF file
 MOST_NATIVE = 81  # tokens a frame of SmolVLM2-2.2B, the most of its sizes
 
 
@@ -124,7 +125,7 @@ def _config(words: TextPart, tokenizer: Any, vision: SmolVLMVisionConfig, scale:
         setattr(text, name, value)
     return SmolVLMConfig(
         vision_config=vision.to_dict(),
-        text_config=text.to_dict(),
+        text_config={name: value for name, value in text.to_dict().items() if name not in OF_THE_FILE},
         scale_factor=scale,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         tie_word_embeddings=tied,

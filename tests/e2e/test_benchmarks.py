@@ -1,12 +1,22 @@
 """The benchmarks that need no GPU and little time run to their end, at their smallest; two had stopped unseen."""
 
+import json
 import os
 import subprocess
 import sys
+from zipfile import ZipFile
 
 import pytest
 
 from tests.helpers.places import ROOT
+from tests.helpers.prepared import prepared
+from tests.helpers.sources import GENERATED, SESSION
+
+
+def _run(folder, *words):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "BENCH_DIR": str(folder)}
+    command = [sys.executable, ROOT / "benchmarks" / words[0], *words[1:]]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=500)
 
 
 @pytest.mark.slow
@@ -22,10 +32,61 @@ from tests.helpers.places import ROOT
     ids=lambda words: words[0],
 )
 def test_a_benchmark_runs_to_its_end(tmp_path, words):
-    script = ROOT / "benchmarks" / words[0]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "BENCH_DIR": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, script, *words[1:]], cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=500
-    )
+    done = _run(tmp_path, *words)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_real_weights_runs_with_a_stand_in_and_does_nothing_twice(tmp_path):
+    with ZipFile(tmp_path / "div.zip", "w") as archive:
+        for number, split in enumerate(("train", "val")):
+            name = f"NIV DIV/repot/repot_000{number}_dialogue.txt"
+            archive.writestr(f"HowToDIV/{name}", SESSION)
+            archive.writestr(f"HowToDIV/{split}_ids.txt", f"HowToDIV/{name}\n")
+    (tmp_path / "generated.json").write_text(json.dumps([GENERATED]))
+    (tmp_path / "prepared.jsonl").write_text(json.dumps(prepared()) + "\n")
+    sources = ("--howtodiv", "div.zip", "--generated", "generated.json", "--prepared", "prepared.jsonl")
+    command = ("pretrained.py", "--small", "--out", "out", *sources)
+    first = _run(tmp_path, *command)
+    assert first.returncode == 0, first.stderr
+    records = json.loads((tmp_path / "out" / "pretrained.json").read_text())["records"]
+    assert [(r["world"], r["text"], r["lora"], r["clips"]) for r in records] == [
+        ("hard", "pretrained", False, 4),
+        ("hard", "random", False, 4),
+        ("hard", "pretrained", True, 4),
+        ("real", "pretrained", False, 2),
+        ("real", "random", False, 2),
+        ("real", "toy", False, 40),
+        ("real", "pretrained", True, 2),
+    ]
+    for record in records:
+        when = record["before"], record["after"]
+        assert all(set(scores) == ({"val"} if record["world"] == "hard" else {"val", "test"}) for scores in when)
+        assert all(1 < scores[split]["perplexity"] < 1000 for scores in when for split in scores)
+        assert record["hours"] > 0 and all(tokens > 1 for tokens in record["tokens_a_word"].values())
+    toy = next(record for record in records if record["text"] == "toy")
+    assert toy["after"]["val"]["perplexity"] < toy["before"]["val"]["perplexity"] / 2  # it learned
+    assert [point["clips"] for point in records[0]["curve"]] == [0, 2, 4]
+    toys = json.loads((tmp_path / "out" / "hard-4" / "data" / "toyworld" / "val_training.json").read_text())
+    assert records[0]["baselines"]["chance"]["dst_gen_exact_match_start"] == pytest.approx(_chance(toys))
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.safetensors")}
+    second = _run(tmp_path, *command)
+    assert first.stdout.endswith(second.stdout) and "-- hard-pretrained-4" not in second.stdout  # no run began
+    assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.safetensors")}
+    table = _run(tmp_path, "pretrained.py", "--table", "--out", "out").stdout
+    assert table.splitlines()[:-1] == second.stdout.splitlines()[:-1]  # the last line says the command
+    wrong = _run(tmp_path, *command[:-1], "no.jsonl")
+    assert wrong.returncode == 1 and wrong.stderr.strip().splitlines()[-1].startswith("error: no.jsonl: ")
+
+
+def _chance(clips):
+    """Of a guess among the steps left: 1/3 + 1/2 + 1 over 3 for three steps; a video's second part has fewer left."""
+    chances = []
+    for clip in clips:
+        left = sum(state == "not_started" for state in clip.get("initial_dst_state", {}).values()) or len(clip["dst"])
+        for turn in clip["conversation"]:
+            if turn["role"] == "DST_UPDATE" and turn["content"][0]["transition"] == "start":
+                chances.append(1 / left)
+                left -= 1
+    return sum(chances) / len(chances)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, SiglipVisionModel
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.assemble import assemble
+from prospect.model.parts import read_text
 from prospect.model.presets import make_checkpoint
 from tests.helpers.models import TEXTS, as_pixels, load, random_frames
 from tests.helpers.parts import FAMILIES, LLAMA_TOKENIZER, own_tokenizer, save_text, save_tower
@@ -124,6 +125,22 @@ def test_a_fresh_tower_has_the_presets_sizes_and_a_smolvlms_own_tower_is_taken_a
     assemble(str(text), str(tmp_path / "toy"), None, tmp_path / "out", seed=0)
     found, expected = load(tmp_path / "out").model.vision_model, toy.model.vision_model
     assert all(map(torch.equal, found.state_dict().values(), expected.state_dict().values()))
+
+
+def test_what_was_a_gguf_file_does_not_say_that_it_is_quantised_which_no_trainer_takes(tmp_path, tower, monkeypatch):
+    def of_a_gguf_file(place):
+        words = read_text(place)
+        words.model.config.quantization_config = {"quant_method": "gguf"}
+        return words
+
+    text = save_text(tmp_path / "text", "llama", LLAMA_TOKENIZER, rows=len(LLAMA_TOKENIZER))
+    monkeypatch.setattr("prospect.model.assemble.read_text", of_a_gguf_file)
+    assemble(str(text), str(tower), None, tmp_path / "out", seed=0)
+    assert (
+        not {"quantization_config", "_name_or_path"}
+        & json.loads((tmp_path / "out" / "config.json").read_text())["text_config"].keys()
+    )
+    assert not getattr(load(tmp_path / "out"), "is_quantized", False)
 
 
 def test_normalisation_and_size_are_the_towers(tmp_path):
