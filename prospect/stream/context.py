@@ -94,6 +94,12 @@ class Context:
             self._groups = kept
             self._begin([*self._head, *(embeds for group in kept for embeds in group)])
 
+    def begin_again(self, state: dict[str, State]) -> None:
+        """Start over from a fresh prompt with `state`, whatever the policy: as if the stream began here."""
+        self._start_state, self._has_user_line = state, False
+        self._head, self._groups = [self.model.embed_block(self._prompt(state))], []
+        self._begin(self._head)
+
     def next_frame(self) -> None:
         """Let what is appended from here on stand at a new frame."""
         if self.policy == "drop_middle":

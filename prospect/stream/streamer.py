@@ -69,10 +69,27 @@ class Streamer:
         self._restraint = Restraint(self.settings.least_gap_s, self.settings.no_repeat, fps)
         self.state: dict[str, State] = dict(state) if self.settings.dst else dict.fromkeys(state, "not_started")
         self._is_first = True  # no frame yet
+        self._is_corrected = False  # since the last frame
         settings = self.settings
         self._context = Context(
             self.model, self.tokens, steps, self.state, turns, settings.context, settings.max_seq_len
         )
+
+    def correct(self, step: str, state: State) -> None:
+        """Take a person's word for the state of a step.
+
+        The context has what led to the other state: before the next frame it starts over from a fresh prompt with the
+        corrected one, as training parts begin (a restart, as where it is full), and loses the frames seen until then.
+
+        Raises:
+            ProspectError: there is no such step, or the model tracks no state.
+        """
+        if not self.settings.dst:
+            raise ProspectError("this checkpoint tracks no state, so there is none to correct: it only speaks")
+        if step not in self.state:
+            raise ProspectError(f"step {step!r}: found no such step, expected one of {', '.join(self.state) or 'none'}")
+        self.state = {**self.state, step: state}
+        self._is_corrected = True
 
     def step(
         self,
@@ -154,12 +171,14 @@ class Streamer:
         return blocks, budget
 
     def _make_room(self, frame: int) -> bool:
-        """Start the context over where it is full; whether it was."""
+        """Start the context over where it is full, or a person knew better; whether it was."""
         context, settings = self._context, self.settings
         per_frame = len(self.tokens.frame.ids)
         room = settings.max_seq_len - settings.reserve - per_frame
-        is_restart = context.used > room and not self._is_first
-        if is_restart:
+        is_restart = self._is_corrected or (context.used > room and not self._is_first)
+        if self._is_corrected:
+            context.begin_again(self.state)
+        elif is_restart:
             context.restart(self.state, room)
         if context.used > room:
             before = "the prompt and turns before it take" if self._is_first else "the prompt alone takes"
@@ -167,7 +186,7 @@ class Streamer:
                 f"frame {frame}: {before} {context.used} tokens, a frame {per_frame}, the reserve "
                 f"{settings.reserve}: more than max_seq_len {settings.max_seq_len}; raise it"
             )
-        self._is_first = False
+        self._is_first = self._is_corrected = False
         return is_restart
 
     def _write(

@@ -17,6 +17,7 @@ from tests.helpers.places import ROOT
         ("train.py", "--clips", "2", "--passes", "1", "--repeat", "1"),
         ("stream_inference.py", "--short"),
         ("build.py", "--clips", "40", "--embedded-clips", "4"),
+        ("live.py", "--minutes", "0.05", "--others", "0.05", "--rates", "2", "4"),
     ],
     ids=lambda words: words[0],
 )
