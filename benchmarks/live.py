@@ -31,8 +31,6 @@ from rich.table import Table
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from prospect.model.presets import make_checkpoint
-
 STEPS = "\n".join(f"S{number}: Do what is step {number}" for number in range(1, 7))
 TEXTS = ["Now pick up the red circle.", "DST: S1->complete, S2->start", "Well done, put it down."] * 4
 OPEN: dict[str, Any] = {"max_size": None, "ping_interval": None, "close_timeout": 1}
@@ -128,6 +126,12 @@ def _count(watcher: ClientConnection, measured: Measured) -> None:
         return
 
 
+def random_checkpoint(folder: Path) -> Path:
+    from prospect.model.presets import make_checkpoint
+
+    return make_checkpoint("toy", folder / "toy", TEXTS, 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint")
@@ -139,7 +143,7 @@ def main() -> None:
         "stream", "frames seen", "latency p50 ms", "p95 ms", "most ms", "dropped", "restarts", "late pictures"
     )
     with tempfile.TemporaryDirectory(prefix="bench-live-") as folder:
-        checkpoint = options.checkpoint or make_checkpoint("toy", Path(folder) / "toy", TEXTS, 1)
+        checkpoint = options.checkpoint or random_checkpoint(Path(folder))
         first, *others = options.rates
         runs = [(first, 60 * options.minutes, True)]
         runs += [(rate, 60 * options.others, slow) for rate in others for slow in (False, True)]
