@@ -40,9 +40,9 @@ class Draft:
             return dict(self.raw)
         return {**self.raw, self.key: [item.value for item in self.items]}
 
-    def text(self, base: str) -> str:
-        """Write the record into `base`, its text when it was taken apart."""
-        return with_value(base, self.value, {self.key: self.items})
+    def text(self, base: str, margin: str = "") -> str:
+        """Write the record into `base`, its text when it was taken apart; `margin`: of its first line."""
+        return with_value(base, self.value, {self.key: self.items}, margin)
 
 
 def draft_of(raw: Mapping[str, Any], key: str = TURNS) -> Draft:
@@ -59,7 +59,7 @@ def range_of(draft: Draft, number: int) -> tuple[int, int] | None:
         return None
     start, end, time = turn.get("start_frame"), turn.get("end_frame"), turn.get("time")
     if start is None and end is None and isinstance(time, int | float) and _is_number(time):
-        until = turn.get("end_time")
+        until = time if turn.get("end_time") is None else turn["end_time"]
         return frame_at(time, _fps(draft)), frame_at(until if _is_number(until) else time, _fps(draft))
     return (start, end) if type(start) is int and type(end) is int else None
 

@@ -66,12 +66,10 @@ def entries(text: str, is_lines: bool) -> list[Place]:
         start = _after_space(text, 0)
         return elements(text, start) if text[start] == "[" else [(start, _end(text, start))]
     found, at = [], 0
-    for line in text.splitlines(keepends=True) if "\r" not in text else text.split("\n"):
-        whole = line if line.endswith("\n") else line + "\n"
-        start = at + (len(line) - len(line.lstrip()))
+    for line in text.split("\n"):  # no other character ends a line of JSON
         if line.strip():
-            found.append((start, at + len(line.rstrip())))
-        at += len(whole)
+            found.append((at + len(line) - len(line.lstrip()), at + len(line.rstrip())))
+        at += len(line) + 1
     return found
 
 
@@ -103,22 +101,31 @@ def members(text: str, at: int) -> dict[str, Member]:
     return found
 
 
-def with_value(text: str, new: Mapping[str, Any], lists: Mapping[str, Sequence[Element]]) -> str:
+def with_value(text: str, new: Mapping[str, Any], lists: Mapping[str, Sequence[Element]], margin: str = "") -> str:
     """Give the text of an object with the members of `new`; those that stay keep their order.
 
     Args:
         text: of the object alone, as it stands in its file.
         lists: of the lists in `new` whose elements are objects: where each element is from; others are written anew.
+        margin: the space that its first line begins with.
     """
-    return _Writer(style_of(text)).object_text(text, "", DECODER.decode(text), new, lists)
+    return _Writer(style_of(text)).object_text(text, margin, DECODER.decode(text), new, lists)
 
 
 def with_entry(text: str, value: Mapping[str, Any]) -> str:
     """Give the text of an array with one more element, in the style of the others."""
-    array, rest = text.rstrip(), text[len(text.rstrip()) :]
+    array = text.strip()
+    start = text.index(array)
     old = DECODER.decode(array)
     items = [*(Element(number, one) for number, one in enumerate(old)), Element(None, value)]
-    return _Writer(style_of(array)).list_text(array, "", items, old, "") + (rest or "\n")
+    made = _Writer(style_of(array)).list_text(array, "", items, old, None)
+    return text[:start] + made + (text[start + len(array) :] or "\n")
+
+
+def margin_of(text: str, at: int) -> str:
+    """Give the space that the line of a value begins with, where the value is the first of its line."""
+    before = text[text.rfind("\n", 0, at) + 1 : at]
+    return "" if before.strip() else before
 
 
 def style_of(text: str) -> Style:

@@ -44,7 +44,7 @@ class Browser:
         )
         try:
             page = context.new_page()
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(30_000)
             errors: list[str] = []
             page.on("console", lambda told: errors.append(told.text) if told.type in ("error", "warning") else None)
             page.on("pageerror", lambda error: errors.append(str(error)))
@@ -52,7 +52,7 @@ class Browser:
             page.goto(url)
             yield page
             left = [error for error in errors if not any(part in error for part in (*expected, "net::ERR_ABORTED"))]
-            assert left == []
+            assert left == [], left
         finally:
             context.close()
 

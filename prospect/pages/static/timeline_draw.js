@@ -68,8 +68,9 @@ function drawItem(item, view, end, isChosen) {
     textLeft = mark + 10;
   }
   if (item.error) {
-    group.append(svg("circle", {class: "badge", cx: left + 2, cy: top + 1, r: 6.5}),
-      svg("text", {class: "badge-text", x: left + 2, y: top + 4.5, "text-anchor": "middle"}, "!"));
+    const badge = width < 3 * HANDLE ? left - 6 : left;
+    group.append(svg("circle", {class: "badge", cx: badge, cy: top + 3, r: 5.5}),
+      svg("text", {class: "badge-text", x: badge, y: top + 6.3, "text-anchor": "middle"}, "!"));
   }
   textLeft = Math.max(textLeft, 6);  // of an item that began before what is seen
   const inBar = !item.shape || item.shape === "bar";

@@ -20,7 +20,7 @@ from pipeline.annotations.clips import SPLITS
 from pipeline.annotations.edits import Draft, draft_of
 from pipeline.annotations.files import annotated, annotation_file
 from pipeline.annotations.json_files import DECODER, read_raw_clips
-from pipeline.annotations.json_text import Place, entries, with_entry
+from pipeline.annotations.json_text import Place, entries, margin_of, with_entry
 from pipeline.errors import ProspectError
 from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
 from pipeline.io.records import read_whole
@@ -40,7 +40,9 @@ class Entry:
 
     base: str  # its text when it was opened: what its drafts are told by
     on_disk: str  # its text in the file now
+    margin: str  # the space before its first line
     drafts: list[Draft]
+    saved: Draft  # the one that `on_disk` is
     at: int = 0  # the draft that is shown
     revision: int = 0  # grows with every change: whoever shows an older one has to look again
 
@@ -51,11 +53,11 @@ class Entry:
     @property
     def text(self) -> str:
         """The shown draft as it is to stand in the file."""
-        return self.draft.text(self.base) if self.at else self.base
+        return self.draft.text(self.base, self.margin) if self.at else self.base
 
     @property
     def is_changed(self) -> bool:
-        return self.text != self.on_disk
+        return self.draft is not self.saved
 
 
 @dataclass(slots=True)
@@ -123,7 +125,8 @@ class Documents:
                 text, raw = file.text[slice(*file.places[index])], file.raw(index)
                 if not isinstance(raw, dict):
                     raise ProspectError(f"{file.name} entry {index}: found no object, expected a clip; mend it by hand")
-                file.open[index] = Entry(text, text, [draft_of(raw) if file.kind == "clips" else spans_draft(raw)])
+                draft = draft_of(raw) if file.kind == "clips" else spans_draft(raw)
+                file.open[index] = Entry(text, text, margin_of(file.text, file.places[index][0]), [draft], draft)
             return file.open[index]
 
     @contextmanager
@@ -170,9 +173,9 @@ class Documents:
                     "here. Reload reads it again; where this entry is the same in it, your changes go on"
                 )
             start, end = file.places[index]
-            text = file.text[:start] + entry.text + file.text[end:]
-            self._write(file, text)
-            entry.on_disk = entry.text
+            written = entry.text
+            self._write(file, file.text[:start] + written + file.text[end:])
+            entry.on_disk, entry.saved = written, entry.draft
             entry.revision += 1
 
     def reload(self, file: AnnotationFile, drop: tuple[int, int] | None = None) -> None:
@@ -198,7 +201,7 @@ class Documents:
                     kept[same] = entry
                 elif entry.is_changed and (drop is None or drop[0] != index):
                     raise Conflict(
-                        f"entry {index} of {file.name} was changed here and on disk; undo its changes here, or drop them"
+                        f"entry {index} of {file.name} changed here and on disk; undo what changed here, or drop it"
                     )
             file.digest, file.text, file.places, file.open = fresh.digest, fresh.text, fresh.places, kept
 
@@ -282,7 +285,8 @@ def _with_one_more(file: AnnotationFile, raw: dict[str, Any]) -> str:
         return file.text + ending + _one_line(raw) + "\n"
     if not file.text.lstrip(BOM + " \t\r\n").startswith("["):
         raise ProspectError(f"{file.name} holds one clip, and no array that another could be added to; put it into [ ]")
-    return with_entry(file.text, raw)
+    mark = BOM if file.text.startswith(BOM) else ""
+    return mark + with_entry(file.text.removeprefix(BOM), raw)
 
 
 def _one_line(raw: dict[str, Any]) -> str:

@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.annotations.json_files import DECODER
-from pipeline.annotations.json_text import Element, entries, same, with_entry, with_value
+from pipeline.annotations.json_text import Element, entries, margin_of, same, with_entry, with_value
 
 CLIP = {
     "video_uid": "v é", "fps": 2, "score": 1.0, "odd": {"b": [1, {"c": None}], "a": True},
@@ -89,6 +89,18 @@ def test_a_file_written_by_hand_keeps_its_hand():
     assert changed_lines(BY_HAND, made) == ['+    {"role": "user", "content": "\\u00c4", "time": 2},']
 
 
+@pytest.mark.parametrize("style", STYLES)
+def test_an_entry_of_an_array_is_indented_as_the_array_is(style):
+    text = json.dumps([CLIP | {"dst": []}], **style)
+    ((start, end),) = entries(text, False)
+    new = CLIP | {"dst": [{"id": "S1", "name": "a"}], "more": {"a": [1]}}
+    turns = [Element(number, one) for number, one in enumerate(CLIP["conversation"])]
+    made = with_value(text[start:end], new, {"conversation": turns}, margin_of(text, start))
+    assert json.loads(text[:start] + made + text[end:]) == [new]
+    ordered = CLIP | {"dst": new["dst"], "more": new["more"]}
+    assert text[:start] + made + text[end:] == json.dumps([ordered], **style)
+
+
 def test_line_ends_of_windows_stay():
     text = json.dumps(CLIP, indent=1).replace("\n", "\r\n")
     new, lists = changed(CLIP, 1, dst_state={"S1": "completed", "S2": "in_progress"})
@@ -96,6 +108,7 @@ def test_line_ends_of_windows_stay():
 
 
 def test_entries_of_arrays_objects_and_lines():
+    assert entries('{"a": "\u2028\x0b"}\n\n{"b": 1}', True) == [(0, 11), (13, 21)]
     for text, is_lines in (('[ {"a": 1} ,\n{"b": 2}]', False), ('\n{"a": 1}\r\n\r\n  {"b": "\u2028"} \n', True)):
         found = [json.loads(text[slice(*place)]) for place in entries(text, is_lines)]
         assert [list(one) for one in found] == [["a"], ["b"]]
@@ -109,6 +122,7 @@ def test_an_entry_is_added_to_an_array(style):
         text = json.dumps(clips, **style)
         assert with_entry(text, CLIP).rstrip() == json.dumps([*clips, CLIP], **style)
     assert json.loads(with_entry("[]", CLIP)) == [CLIP]
+    assert with_entry("\n [1, 2]\n\n", {}) == "\n [1, 2, {}]\n\n"
 
 
 def test_numbers_and_truth_are_not_the_same():

@@ -1,11 +1,16 @@
+import socket
+
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
+from pipeline.errors import ProspectError
 from pipeline.io.frame_store import open_frames
 from prospect.web.answers import answer, body, frame, get, inside, make_app, plain, post, upload
 from prospect.web.server import Address
 from tests.helpers.fakes import write_frames
+from tests.helpers.waiting import wait_for
+from tests.helpers.web import served
 
 LOCAL = Address("127.0.0.1", 8000, None)
 
@@ -42,6 +47,30 @@ def test_an_upload_is_bounded_in_type_and_size():
     assert local.post("/upload?name=..%2fa.mp4", content=b"1").status_code == 404
     for content in (b"1" * 11, (piece for piece in [b"123456", b"789012"])):  # with a length, and without
         assert local.post("/upload?name=a.mp4", content=content).status_code == 413
+
+
+def test_an_upload_that_breaks_off_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    kept, told = [], []
+
+    async def receive(request):
+        try:
+            async with upload(request, "a.mp4", (".mp4",), 1000) as path:
+                kept.append(path)
+        except ProspectError as error:
+            told.append(str(error))
+            raise
+        return answer({})
+
+    with served(lambda address: make_app([post("/upload", receive)], address)) as url:
+        host, port = url.removeprefix("http://").rstrip("/").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(
+                f"POST /upload HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 900\r\n\r\n".encode() + b"x" * 400
+            )
+        wait_for(lambda: told)
+    assert told == ["a.mp4: broke off after 400 bytes; nothing was kept"]
+    assert kept == [] and list(tmp_path.iterdir()) == []
 
 
 def test_a_file_is_inside_its_root_links_followed(tmp_path):

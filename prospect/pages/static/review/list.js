@@ -10,7 +10,7 @@ export class List {
     this.shown = null;
     this.filter = el("input", {type: "search", placeholder: "Filter", "aria-label": "Filter clips", oninput: () => this.draw()});
     this.order = el("select", {"aria-label": "Order", onchange: () => this.draw()},
-      el("option", {value: "file"}, "In file order"), el("option", {value: "worst"}, "Worst first"));
+      el("option", {value: "file"}, "File order"), el("option", {value: "worst"}, "Worst first"));
     this.items = el("ul", {class: "plain-list entries"});
     root.replaceChildren(el("div", {class: "row"}, this.filter, this.order), this.items);
   }

@@ -14,7 +14,7 @@ import {chosenPanel, comparedPanel, problemsPanel, stepsPanel} from "./panels.js
 
 const TWO_DIGITS_MS = 600;
 const about = data("about");
-let view = null, player = null, timeline = null, line = Promise.resolve(), digits = "", digitsTimer = null;
+let view = null, player = null, timeline = null, line = Promise.resolve(), digits = "", digitsTimer = null, waiting = 0;
 let passed = new Set(), seenClips = new Set();  // disagreements, and clips, that N has left behind
 
 // --- the page ------------------------------------------------------------------------------------------------------
@@ -56,14 +56,15 @@ async function openFile(file, index = 0) {
   current = file;
   fileSelect.selectedIndex = about.files.indexOf(file);
   seenClips = new Set();
-  try {
+  list.set([], index);
+  await openEntry(file.dataset, file.name, index);
+  try {  // all entries are checked for the list: that may take longer than showing one
     const found = await get(`/api/files/${encodeURIComponent(file.dataset)}/${encodeURIComponent(file.name)}`);
-    list.set(found.entries, index);
-    if (found.entries.length) await openEntry(file.dataset, file.name, Math.min(index, found.entries.length - 1));
-    else showNothing(`${file.name} has no entries yet. Drop a video on this page to make one.`);
+    if (current !== file) return;
+    list.set(found.entries, view?.index ?? index);
+    if (!found.entries.length) showNothing(`${file.name} has no entries yet. Drop a video on this page to make one.`);
   } catch (error) {
-    list.set([], 0);
-    showNothing(error.message);
+    complain(error);
   }
 }
 
@@ -169,8 +170,14 @@ function drawPanels() {
   problemsRoot.replaceChildren(...[problemsPanel(view, goTo)].filter(Boolean));
 }
 
+// Once a frame of the screen, however fast the cursor moves.
 function drawSteps() {
-  stepsRoot.replaceChildren(stepsPanel(view, timeline.cursor, id => mark(id), editSteps));
+  cancelAnimationFrame(waiting);
+  waiting = requestAnimationFrame(drawStepsNow);
+}
+
+function drawStepsNow() {
+  if (view !== null) stepsRoot.replaceChildren(stepsPanel(view, timeline.cursor, id => mark(id), editSteps));
 }
 
 function drawChosen() {

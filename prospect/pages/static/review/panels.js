@@ -94,7 +94,7 @@ function disagreementPanel(view, one, act) {
   const place = event => event ? `${clock(event.frame / view.fps)}: ${event.text ?? updateName(view.steps, event.step, event.transition)}` : "nothing";
   return box(`Model and annotation: ${verdict(view, one).split(":")[0]}`,
     el("dl", {class: "pairs"}, el("dt", {}, "Model"), el("dd", {}, place(one.predicted)), el("dt", {}, "Annotation"), el("dd", {}, place(one.reference))),
-    el("div", {class: "row"}, ...one.actions.map((action, number) => el("button", {class: number ? "" : "primary", onclick: () => act.settle(one.number, action)}, DONE[action](one))),
+    el("div", {class: "row"}, ...one.actions.map((action, number) => el("button", {class: one.predicted === null ? "danger" : number ? "" : "primary", onclick: () => act.settle(one.number, action)}, DONE[action](one))),
       el("button", {class: "plain", onclick: act.next}, "Next ", el("kbd", {}, "N"))));
 }
 
