@@ -72,7 +72,7 @@ def test_both_thresholds_are_in_effect_from_the_next_frame_on(model, tokens):
 
 @pytest.mark.parametrize("value", [-0.1, 1.01, "0.5", None, True, float("nan")])
 def test_a_threshold_that_is_none_is_refused(model, tokens, value):
-    with pytest.raises(ProspectError, match="threshold of 'update': found .*, expected a number from 0 to 1"):
+    with pytest.raises(ProspectError, match=r"threshold of 'update': found .*, expected a number from 0 to 1"):
         Steering(streamer(model, tokens), STEPS).set_threshold("update", value)
 
 

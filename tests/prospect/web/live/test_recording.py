@@ -145,7 +145,7 @@ def test_drafts_that_are_no_array_are_left_alone_and_the_recording_waits(tmp_pat
     drafts.parent.mkdir()
     drafts.write_text("{oops")
     recording = recorded(tmp_path, close=False)
-    with pytest.raises(ProspectError, match="is no array of clips .* so the recording live-.* waits; mend it"):
+    with pytest.raises(ProspectError, match=r"is no array of clips .* so the recording live-.* waits; mend it"):
         recording.close()
     assert drafts.read_text() == "{oops"
     drafts.write_text("[]\n")
@@ -155,6 +155,8 @@ def test_drafts_that_are_no_array_are_left_alone_and_the_recording_waits(tmp_pat
 
 def test_two_that_record_at_one_place_are_kept_apart(tmp_path):
     first = Recording(tmp_path, HEADER)
-    with pytest.raises(ProspectError, match="another prospect live is writing here; wait for it, or pass another --out"):
+    with pytest.raises(
+        ProspectError, match="another prospect live is writing here; wait for it, or pass another --out"
+    ):
         Recording(tmp_path, HEADER)
     first.close()
