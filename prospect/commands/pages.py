@@ -132,5 +132,6 @@ def serve_pages(make: "Callable[[Address], Any]", host: str, port: int, open_bro
         if open_browser and not webbrowser.open(address.url):
             tell("no browser could be opened; open the address yourself")
 
-    serve(make(address), listening, started)
+    with listening:
+        serve(make(address), listening, started)
     tell(f"{what}: ended")

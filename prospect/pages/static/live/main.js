@@ -11,7 +11,7 @@ import {Transcript, checklist, figures} from "./panels.js";
 const AGAIN_MS = 1500;
 const about = data("about");
 const steps_text = steps => steps.map(step => `${step.id}: ${step.name}`).join("\n");
-let view = null, socket = null, loading = null, stream = -1, wasTold = "", complaint = 0, isEditing = true, isAsked = false, speaksFrom = Infinity, heard = 0;
+let view = null, socket = null, loading = null, stream = -1, wasTold = "", listed = "", complaint = 0, isEditing = true, isAsked = false, speaksFrom = Infinity, heard = 0;
 
 // --- the page ------------------------------------------------------------------------------------------------------
 
@@ -137,7 +137,7 @@ function showPicture(blob) {
   const url = URL.createObjectURL(blob), old = image.src;
   image.onload = image.onerror = () => { if (old.startsWith("blob:")) URL.revokeObjectURL(old); };
   image.src = url;
-  image.style.aspectRatio = view?.aspect ? String(view.aspect) : "";
+  image.style.setProperty("--aspect", String(view?.aspect ?? 1));
   image.classList.toggle("stretched", Boolean(view?.aspect));
   draw();
 }
@@ -175,9 +175,12 @@ function draw() {
   edit.hidden = !isReady || isEditing || !drives;
   if (!isEditor) {
     const steps = view?.stream ? view.steps : about.steps, may = drives && phase === "running" && about.tracks;
-    const focused = document.activeElement?.dataset?.step;
-    list.replaceChildren(...checklist(steps, view?.state ?? {}, view?.waiting ?? {}, may ? (step, state) => ask({do: "correct", step, state}) : null));
-    if (focused) for (const button of list.querySelectorAll("button")) if (button.dataset.step === focused) button.focus();
+    const now = JSON.stringify([steps, view?.state, view?.waiting, may]), focused = document.activeElement?.dataset?.step;
+    if (now !== listed) {  // else a button would go from under a finger
+      listed = now;
+      list.replaceChildren(...checklist(steps, view?.state ?? {}, view?.waiting ?? {}, may ? (step, state) => ask({do: "correct", step, state}) : null));
+      if (focused) for (const button of list.querySelectorAll("button")) if (button.dataset.step === focused) button.focus();
+    }
   }
   foot.replaceChildren(...figures(view?.foot ?? {}, view ?? {}, camera.left));
 }
