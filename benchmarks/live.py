@@ -82,7 +82,7 @@ def served(stack: ExitStack, checkpoint: str, fps: float, out: Path) -> str:
 
 def measure(checkpoint: str, fps: float, seconds: float, slow: bool, out: Path, record: bool) -> Measured:
     """Drive a stream for so many seconds."""
-    measured = Measured(f"{fps:g} frames/s, {seconds / 60:g} min{', a page that never reads' if slow else ''}")
+    measured = Measured(f"{fps:g}/s, {seconds / 60:g} min{', one never reads' if slow else ''}")
     with ExitStack() as stack:
         address = served(stack, checkpoint, fps, out)
         driver = stack.enter_context(connect(address, **OPEN))

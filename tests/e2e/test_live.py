@@ -36,11 +36,13 @@ def record_some(url, frames):
 def test_a_recording_survives_a_kill_and_is_whole_at_the_next_start(folder):
     words = ("live", "--checkpoint", "model", "--steps", "steps.txt", "--port", 0, "--fps", 10)
     killed = start(folder, *words)
-    told = killed.stdout.readline()
-    assert told.startswith("live: http://127.0.0.1:") and told.endswith("(Ctrl-C ends it)\n")
-    record_some(told.split()[1], 4)
-    killed.kill()
-    killed.communicate()
+    try:
+        told = killed.stdout.readline()
+        assert told.startswith("live: http://127.0.0.1:") and told.endswith("(Ctrl-C ends it)\n")
+        record_some(told.split()[1], 4)
+    finally:
+        killed.kill()
+        killed.communicate()
     assert len(list((folder / "live" / "live" / "frames").glob("*.arrow.partial"))) == 1
     again = start(folder, *words)
     try:

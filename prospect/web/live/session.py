@@ -134,10 +134,9 @@ class Session:
             size: int = streamer.model.config.vision_config.image_size
             frames: Iterable[SourceFrame]
             if wish.video is None:
-                self._feed = Feed(fps, size, broken=self._complain)
-                frames = self._feed
+                frames = self._feed = Feed(fps, size, broken=self._complain)
             else:
-                frames = frames_of(wish.video, fps, size, 0, None)
+                self._feed, frames = None, frames_of(wish.video, fps, size, 0, None)
             self._lines = Lines((), (), fps, 0)
             self._steering = Steering(streamer, {step.id: step.name for step in task.steps})
             for head, value in self.thresholds.items():
@@ -310,7 +309,7 @@ class Session:
         summary = self.log.summary
         figures = summary.text() if summary and (summary.silent_s or summary.acting_s) else ""
         with self._lock:
-            self._feed, self.recording, self.phase = None, "", "ready"
+            self.recording, self.phase = "", "ready"
             self.told = ("\n".join(filter(None, (told, figures, kept))), is_wrong)
         for line in self.told[0].splitlines():
             self._tell(line)
