@@ -213,7 +213,8 @@ def draft_clip(name: str, stream: Stream, last: int) -> dict[str, Any]:
             _correct(made[step], step, state, frame, places)
         for action in record["actions"]:
             if action["role"] == "assistant":
-                said.append((frame, next(places), _turn("assistant", action["text"], frame, "model")))
+                if action["text"].strip():  # a turn has words; a model may be asked to speak, and have none
+                    said.append((frame, next(places), _turn("assistant", action["text"], frame, "model")))
                 continue
             for update in parse_updates(action["text"]):
                 if _state(made[update.step]) in MOVES[update.transition][0]:  # else it changed nothing

@@ -51,7 +51,7 @@ def drafted(*played):
 
 def test_a_draft_has_what_was_said_and_done_in_its_order():
     assert drafted(
-        record(0, "Hello.", lines=["Hi", "What now?"]), record(3, "S1->start, S2->start", "Go on."), record(5, "S1->complete")
+        record(0, "Hello.", lines=["Hi", "What now?"]), record(3, "S1->start, S2->start", "Go on.", ""), record(5, "S1->complete")
     ) == [
         (0, "user", "Hi", "person"), (0, "user", "What now?", "person"), (0, "assistant", "Hello.", "model"),
         (3, "DST_UPDATE", "S1->start", "model"), (3, "DST_UPDATE", "S2->start", "model"),
