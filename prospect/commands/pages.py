@@ -1,4 +1,4 @@
-"""Commands that serve pages: review."""
+"""Commands that serve pages: review, live."""
 
 import webbrowser
 from pathlib import Path
@@ -6,7 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prospect.commands.options import Dataset, FramesRoot, Host, Open, Port
+from prospect.commands.options import (
+    Checkpoint,
+    Dataset,
+    FramesRoot,
+    Host,
+    LeastGap,
+    Legal,
+    MaxActions,
+    MaxNewTokens,
+    NoRepeat,
+    Open,
+    Port,
+    SpeakThreshold,
+    UpdateThreshold,
+)  # fmt: skip
 from prospect.commands.terminal import clear_errors, tell
 
 if TYPE_CHECKING:
@@ -49,6 +63,58 @@ def review(
             tell(f"not saved: {entry}")
 
 
+@app.command()
+def live(
+    checkpoint: Checkpoint,
+    steps: Annotated[
+        Path | None,
+        typer.Option(help="The task: a list of id and name, or lines `S1: name`; may be changed on the page."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.1, max=30, help="Frames a second; default: as it was trained, else 2.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where recordings go, if you ask for them on the page.")] = Path("live"),
+    update_threshold: UpdateThreshold = None,
+    speak_threshold: SpeakThreshold = None,
+    legal: Legal = None,
+    max_actions: MaxActions = None,
+    max_new_tokens: MaxNewTokens = None,
+    least_gap: LeastGap = None,
+    no_repeat: NoRepeat = None,
+    host: Host = HOST,
+    port: Port = PORT,
+    open_browser: Open = False,
+) -> None:
+    """Watch a camera or a video through a trained model, in the browser.
+
+    What happens is told here too, a line an event. A recording opens with: prospect review OUT --predictions
+    OUT/predictions
+    """
+    with clear_errors():
+        from prospect.stream.load import Overrides
+        from prospect.stream.task import Task, task_of_steps
+        from prospect.web.live.hub import Hub
+        from prospect.web.live.open import open_session
+        from prospect.web.live.routes import make_live
+
+        task = task_of_steps(steps) if steps else Task()
+        overrides = Overrides(
+            update_threshold=update_threshold, speak_threshold=speak_threshold, legal=legal, max_actions=max_actions,
+            max_new_tokens=max_new_tokens, least_gap_s=least_gap, no_repeat=no_repeat,
+        )  # fmt: skip
+        hubs: list[Hub] = []
+
+        def make(address: "Address") -> object:
+            hubs.append(Hub(open_session(checkpoint, overrides, fps, out, tell)))
+            return make_live(hubs[0], task, address)
+
+        try:
+            serve_pages(make, host, port, open_browser, "live")
+        finally:
+            for hub in hubs:
+                hub.close()
+
+
 def serve_pages(make: "Callable[[Address], Any]", host: str, port: int, open_browser: bool, what: str) -> None:
     """Serve what `make(address)` gives until Ctrl-C; tells the address once it is answered.
 
@@ -66,5 +132,6 @@ def serve_pages(make: "Callable[[Address], Any]", host: str, port: int, open_bro
         if open_browser and not webbrowser.open(address.url):
             tell("no browser could be opened; open the address yourself")
 
-    serve(make(address), listening, started)
+    with listening:
+        serve(make(address), listening, started)
     tell(f"{what}: ended")

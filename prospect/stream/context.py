@@ -99,6 +99,12 @@ class Context:
             self._groups = kept
             self._begin([*self._head, *(embeds for group in kept for embeds in group)])
 
+    def begin_again(self, progress: str) -> None:
+        """Start over from a fresh prompt with `progress`, whatever the policy: as if the stream began here."""
+        self._start, self._has_user_line = progress, False
+        self._head, self._groups = [self.model.embed_block(self._prompt(progress))], []
+        self._begin(self._head)
+
     def next_frame(self) -> None:
         """Let what is appended from here on stand at a new frame."""
         if self.policy == "drop_middle":

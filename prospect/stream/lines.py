@@ -71,9 +71,13 @@ class Lines:
             with suppress(OSError):  # a terminal that is gone: nothing more is typed, and the stream goes on
                 for line in stream:
                     if line.strip():
-                        self._typed.put(line.strip())
+                        self.say(line)
 
         threading.Thread(target=read, daemon=True).start()
+
+    def say(self, text: str) -> None:
+        """Let a user say something: it goes to the next frame. From any thread."""
+        self._typed.put(text.strip())
 
     @property
     def left(self) -> int:

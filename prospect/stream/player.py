@@ -8,7 +8,7 @@ for, and then counted.
 import json
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from pipeline.annotations.clips import Turn
+from pipeline.annotations.dst import State
 from prospect.data.decode import decode_frame
 from prospect.stream.lines import Lines
 from prospect.stream.newest import Arrival, newest, paced
@@ -26,6 +27,14 @@ from prospect.stream.streamer import Streamer
 from prospect.stream.task import Task
 
 FORMAT = "prospect.stream/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Steered:
+    """What a person changed before a frame."""
+
+    corrected: Mapping[str, State] = field(default_factory=dict)  # step -> the state that it has
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +48,9 @@ class Played:
     state: dict[str, str]  # of every step, after it
     latency_s: float  # from when it was there (real time) or taken up, to its last decision
     lag_s: float  # how late it was taken up
-    notes: tuple[str, ...]  # to the user, of lines that the model cannot hear
+    notes: tuple[str, ...]  # to the user, of lines that the model cannot hear, and what was changed
     dropped: int  # frames between the one before and this one
+    corrected: Mapping[str, State] = field(default_factory=dict)  # by a person, before it
 
 
 @dataclass(slots=True)
@@ -91,6 +101,7 @@ def play(
     *,
     realtime: bool = False,
     drop_late: bool = False,
+    steer: Callable[[], Steered] = Steered,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Played]:
@@ -99,6 +110,7 @@ def play(
     Args:
         realtime: pace the frames at `fps`; else they come as the source gives them.
         drop_late: take the newest frame that is there, and leave out those before it.
+        steer: is called before each frame, between which thresholds and states may be changed (`steering.py`).
 
     Raises:
         ProspectError: the source breaks off, or a frame cannot be decoded.
@@ -114,6 +126,7 @@ def play(
     for arrival, pixels in arrivals:
         taken = clock()
         number, frame = arrival.number, task.first_frame + arrival.number
+        steered = steer()
         heard = lines.heard(frame, streamer.length, streamer.settings.reserve)
         with torch.no_grad():
             features = streamer.model.encode_frames(pixels[None].to(streamer.model.device))[0]
@@ -126,8 +139,9 @@ def play(
             state=dict[str, str](streamer.state),
             latency_s=clock() - arrival.there_s,
             lag_s=max(taken - arrival.there_s, 0.0),
-            notes=heard.notes,
+            notes=(*steered.notes, *heard.notes),
             dropped=number - expected,
+            corrected=steered.corrected,
         )
         expected = number + 1
 
@@ -175,6 +189,8 @@ class RunFile:
     def add(self, played: Played) -> None:
         lines = [{"role": turn.role, "text": turn.text} for turn in played.lines]
         about = {"time_s": played.time_s, "dropped": played.dropped, "lines": lines, "notes": list(played.notes)}
+        if played.corrected:
+            about["corrected"] = dict(played.corrected)
         self._write({**about, **asdict(played.record), "state": played.state})
 
     def close(self) -> None:

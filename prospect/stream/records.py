@@ -28,7 +28,7 @@ class FrameRecord:
     p_speak_last: float
     context_tokens: int  # in the context after the frame
     computed_tokens: int  # that went through the model for this frame, restarts included
-    is_restart: bool  # the context was full, and was cut before this frame
+    is_restart: bool  # the context started over before this frame: it was full, or a person corrected the state
     seconds: float  # from the frame's features (the vision tower apart) to its last decision
     summary: str | None = None  # what was written where the context was full, and carried on; None: nothing
 

@@ -84,6 +84,7 @@ class Streamer:
         self._restraint = Restraint(settings.least_gap_s, settings.no_repeat, fps)
         self.state: dict[str, State] = dict(state) if settings.memory == "dst" else dict.fromkeys(state, "not_started")
         self._is_first = True  # no frame yet
+        self._is_corrected = False  # since the last frame
         shown = self.steps if settings.knowledge == "steps" else ()
         told = goal if settings.knowledge == "goal" else ""
         if settings.memory == "summary":
@@ -99,6 +100,22 @@ class Streamer:
             settings.context,
             settings.max_seq_len,
         )
+
+    def correct(self, step: str, state: State) -> None:
+        """Take a person's word for the state of a step.
+
+        The context has what led to the other state: before the next frame it starts over from a fresh prompt with the
+        corrected one, as training parts begin (a restart, as where it is full), and loses the frames seen until then.
+
+        Raises:
+            ProspectError: there is no such step, or the model tracks no state.
+        """
+        if self.settings.memory != "dst":
+            raise ProspectError("this checkpoint tracks no state, so there is none to correct: it only speaks")
+        if step not in self.state:
+            raise ProspectError(f"step {step!r}: found no such step, expected one of {', '.join(self.state) or 'none'}")
+        self.state = {**self.state, step: state}
+        self._is_corrected = True
 
     def step(
         self,
@@ -183,13 +200,16 @@ class Streamer:
         return blocks, budget
 
     def _make_room(self, frame: int, summary: str) -> tuple[bool, str | None]:
-        """Start the context over where it is full; whether it was, and the summary that was written."""
+        """Start the context over where it is full, or a person knew better; whether it was, and the summary that was
+        written."""
         context, settings = self._context, self.settings
         per_frame, free = len(self.tokens.frame.ids), kept_free(settings.memory, settings.reserve)
         room = settings.max_seq_len - free - per_frame
-        is_restart = context.used > room and not self._is_first
+        is_restart = self._is_corrected or (context.used > room and not self._is_first)
         written = None
-        if is_restart:
+        if self._is_corrected:
+            context.begin_again(self._told_state())
+        elif is_restart:
             if settings.memory == "summary" and settings.context == "state_carry":
                 written = self._summarize(summary, room)
             context.restart(self._told_state() if written is None else written, room)
@@ -199,7 +219,7 @@ class Streamer:
                 f"frame {frame}: {before} {context.used} tokens, a frame {per_frame}, the reserve {free}: more than "
                 f"max_seq_len {settings.max_seq_len}; raise it"
             )
-        self._is_first = False
+        self._is_first = self._is_corrected = False
         return is_restart, written
 
     def _summarize(self, text: str, room: int) -> str:

@@ -65,8 +65,24 @@ def task_of_steps(path: Path) -> Task:
     """
     try:
         text = read_whole(path, "name another with --steps", MOST_BYTES).decode("utf-8-sig")
-        if path.suffix in (".json", ".yaml", ".yml"):
-            listed = json.loads(text) if path.suffix == ".json" else read_yaml(text)
+    except UnicodeDecodeError as error:
+        raise ProspectError(f"{path}: cannot be read ({error}), expected a list of id and name") from None
+    return steps_in(text, path.suffix, str(path))
+
+
+def steps_in(text: str, suffix: str = "", where: str = "the steps") -> Task:
+    """Read a task from the text of such a file.
+
+    Args:
+        suffix: of the file's name; .json, .yaml and .yml are such, anything else has lines.
+        where: it stands, for messages.
+
+    Raises:
+        ProspectError: as `task_of_steps`.
+    """
+    try:
+        if suffix in (".json", ".yaml", ".yml"):
+            listed = json.loads(text) if suffix == ".json" else read_yaml(text)
             steps = [(_text(step["id"]), _text(step["name"] or "").strip()) for step in listed]
         else:
             pairs = [line.partition(":") for line in text.splitlines() if line.strip()]
@@ -75,7 +91,7 @@ def task_of_steps(path: Path) -> Task:
         raise
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         reason = " ".join(str(error).split())
-        raise ProspectError(f"{path}: cannot be read ({reason}), expected a list of id and name") from None
+        raise ProspectError(f"{where}: cannot be read ({reason}), expected a list of id and name") from None
     ids, times = [one for one, _ in steps], Counter(one for one, _ in steps)
     bad = next(
         (one for one, name in steps if not STEP_ID.fullmatch(one) or not ONE_LINE.fullmatch(name) or times[one] > 1),
@@ -83,7 +99,7 @@ def task_of_steps(path: Path) -> Task:
     )
     if bad is not None or not steps:
         raise ProspectError(
-            f"{path}: found step {shown(bad)}, expected unique ids with names of one line, such as `S1: Attach the "
+            f"{where}: found step {shown(bad)}, expected unique ids with names of one line, such as `S1: Attach the "
             "wheel`"
         )
     return Task(tuple(Step(*step) for step in steps), dict.fromkeys(ids, "not_started"))

@@ -28,6 +28,7 @@ def _run(folder, *words):
         ("stream_inference.py", "--short"),
         ("decide.py", "--out", "out", "--small"),
         ("build.py", "--clips", "40", "--embedded-clips", "4"),
+        ("live.py", "--minutes", "0.05", "--others", "0.05", "--rates", "2", "4"),
     ],
     ids=lambda words: words[0],
 )
