@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c co
 # Containers often set it. Packages are installed uncompiled: what is imported is compiled once, not in every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo check test fuzz docs bench lock format
+.PHONY: setup demo check test fuzz docs bench bench-learning lock format
 
 setup: .venv/.dev
 
@@ -56,6 +56,12 @@ docs: .venv/.dev  # docs/settings.md and the pictures (of the demo's run; chromi
 
 bench: .venv/.dev
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+OUT ?= /tmp/prospect-learning
+bench-learning: .venv/.dev  # what is learned, compared over seeds, under OUT: hours; what is done is not done again
+	$(BIN)/python benchmarks/learning/decide.py --out $(OUT)/decide
+	$(BIN)/python benchmarks/learning/memory.py --out $(OUT)/memory
+	$(BIN)/python benchmarks/learning/pretrained.py --out $(OUT)/pretrained
 
 lock: .venv/.created  # constraints.txt from pyproject.toml; versions stay, but that of make lock UPGRADE=PACKAGE
 	$(BIN)/pip install --quiet --disable-pip-version-check pip-tools

@@ -26,7 +26,7 @@ def _run(folder, *words):
         ("packing.py", "--clips", "4", "--repeat", "1"),
         ("train.py", "--clips", "2", "--passes", "1", "--repeat", "1"),
         ("stream_inference.py", "--short"),
-        ("decide.py", "--out", "out", "--small"),
+        ("learning/decide.py", "--out", "out", "--small"),
         ("build.py", "--clips", "40", "--embedded-clips", "4"),
         ("live.py", "--minutes", "0.05", "--others", "0.05", "--rates", "2", "4"),
     ],
@@ -48,7 +48,7 @@ def test_the_benchmark_of_real_weights_runs_with_a_stand_in_and_does_nothing_twi
     (tmp_path / "generated.json").write_text(json.dumps([GENERATED]))
     (tmp_path / "prepared.jsonl").write_text(json.dumps(prepared()) + "\n")
     sources = ("--howtodiv", "div.zip", "--generated", "generated.json", "--prepared", "prepared.jsonl")
-    command = ("pretrained.py", "--small", "--out", "out", *sources)
+    command = ("learning/pretrained.py", "--small", "--out", "out", *sources)
     first = _run(tmp_path, *command)
     assert first.returncode == 0, first.stderr
     records = json.loads((tmp_path / "out" / "pretrained.json").read_text())["records"]
@@ -75,7 +75,7 @@ def test_the_benchmark_of_real_weights_runs_with_a_stand_in_and_does_nothing_twi
     second = _run(tmp_path, *command)
     assert first.stdout.endswith(second.stdout) and "-- hard-pretrained-4" not in second.stdout  # no run began
     assert before == {file: file.stat().st_mtime_ns for file in (tmp_path / "out").rglob("*.safetensors")}
-    table = _run(tmp_path, "pretrained.py", "--table", "--out", "out").stdout
+    table = _run(tmp_path, "learning/pretrained.py", "--table", "--out", "out").stdout
     assert table.splitlines()[:-1] == second.stdout.splitlines()[:-1]  # the last line says the command
     wrong = _run(tmp_path, *command[:-1], "no.jsonl")
     assert wrong.returncode == 1 and wrong.stderr.strip().splitlines()[-1].startswith("error: no.jsonl: ")

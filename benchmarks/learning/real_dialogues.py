@@ -1,4 +1,4 @@
-"""HowToDIV's and ProAssist's dialogues as clips and shards, for benchmarks/pretrained.py: language alone.
+"""HowToDIV's and ProAssist's dialogues as clips and shards, for benchmarks/learning/pretrained.py: language alone.
 
 Their videos are not public, so a frames file has one grey picture as often as its video has frames. At half a frame a
 second few utterances fall on one frame (1% of HowToDIV's, 4% of ProAssist's), and a dialogue takes some 700 tokens.

@@ -1,6 +1,6 @@
 """Question: do heads or tokens decide better, and which loss learns rare positives, from how many negatives?
 
-    python benchmarks/decide.py --out FOLDER [--config toy] [--world standard] [--seeds 0,1,2] [--jobs 2] [--small]
+    python benchmarks/learning/decide.py --out FOLDER [--config toy] [--world standard] [--jobs 2] [--small]
 
 Each of the losses (`train.loss.binary`) with each negative rate, decided by heads; each loss once more decided by
 tokens (`model.decide`), at the default rate. Another `--config` (with `--world own`: on its own data, from its own

