@@ -30,6 +30,7 @@ from rich.table import Table
 
 from pipeline.annotations.clips import SPLITS
 from pipeline.errors import ProspectError
+from pipeline.io.engine import end_with_parent
 from pipeline.io.lock import lock_beside, sole_owner
 from pipeline.shards.build import build_split
 from pipeline.toyworld.make import DATASET, make_toy
@@ -142,7 +143,7 @@ def _do_missing(tasks: Sequence[_Task], path: Path, jobs: int) -> None:
 
 def _in_a_process(task: _Task) -> dict[str, Any]:
     """One that is killed, as where memory runs out, takes no other run with it."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+    with ProcessPoolExecutor(1, get_context("spawn"), end_with_parent) as alone:
         try:
             return alone.submit(_run, task).result()
         except BrokenProcessPool:
