@@ -120,36 +120,48 @@ def toy_hard_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
     return config
 
 
-def begin_to_look_up(model, strength=5.0, small=0.1, match=2.0, passed=0.035, out=0.05):
+def begin_to_look_up(model: SmolVLMForConditionalGeneration) -> None:
+    """Give random weights habits that large models have learned, and that a lookup in the prompt is made of (induction
+    heads: Olsson et al., arXiv 2209.11895). Without them few seeds began to look up at all (docs/results.md).
+
+    1. A token's word is in the first half of its features; the second half is room, a part of it for each head.
+    2. Head n of the first layer looks n tokens back and copies its part of the word there to its part of the room:
+       constant queries and keys, which RoPE turns.
+    3. Head n of the second looks for words like the one that was n tokens back, and copies as its own word the one
+       that was n + 1 tokens back from there: RoPE's slow frequencies, as the place does not matter.
+
+    No word is known, nor which head is of use; but that one is of use is the layout's doing: a picture stands 3 tokens
+    before the id that it decides, and in the prompt's list an id 4 tokens before its step's colour. All else that
+    attention and MLP write starts small, so that the words are not drowned.
+    """
     text = model.model.text_model
     heads, width, half = text.config.num_attention_heads, text.config.head_dim, text.config.hidden_size // 2
     part, pairs = half // heads, width // 2
     fast = text.rotary_emb.inv_freq[:6]  # these tell neighbours apart
-    slow = torch.tensor([*range(pairs - part // 2, pairs), *range(width - part // 2, width)])  # no place turns these
+    each = torch.arange(part)
+    slow = torch.cat([each[: part // 2] + pairs, each[: part // 2] + width]) - part // 2
     with torch.no_grad():
         text.embed_tokens.weight[:, half:] = 0
         model.model.connector.modality_projection.proj.weight[half:] = 0
         for layer in text.layers:
             attention = layer.self_attn
-            for weights in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, layer.mlp.down_proj):
-                weights.weight.mul_(small)
+            for linear in (attention.q_proj, attention.k_proj, attention.v_proj, layer.mlp.down_proj):
+                linear.weight.mul_(0.1)
+            attention.o_proj.weight.zero_()
         first, second = (layer.self_attn for layer in text.layers)
-        each = torch.arange(part)
         for head in range(heads):
-            at = head * width
+            at, word, next_word = head * width, head * part + each, (head + 1) % heads * part + each
             query, key = torch.zeros(2, width)
-            key[: len(fast)] = strength
-            query[: len(fast)] = strength * torch.cos((head + 1) * fast)
-            query[pairs : pairs + len(fast)] = -strength * torch.sin((head + 1) * fast)
+            key[: len(fast)] = 5.0
+            query[: len(fast)] = 5 * torch.cos((head + 1) * fast)
+            query[pairs : pairs + len(fast)] = -5 * torch.sin((head + 1) * fast)
             first.q_proj.bias[at : at + width], first.k_proj.bias[at : at + width] = query, key
-            own = head * part + each
-            first.v_proj.weight[at + each, own] = 1
-            first.o_proj.weight[half + own, at + each] = passed
-            second.q_proj.weight[at + slow, half + own] = match
-            second.k_proj.weight[at + slow, own] = match
-            other = (head + 1) % heads * part + each
-            second.v_proj.weight[at + each, half + other] = 1
-            second.o_proj.weight[other, at + each] = out
+            first.v_proj.weight[at + each, word] = 1
+            first.o_proj.weight[half + word, at + each] = 0.035  # as large as a word: embeddings are normed before
+            second.q_proj.weight[at + slow, half + word] = 2
+            second.k_proj.weight[at + slow, word] = 2
+            second.v_proj.weight[at + each, half + next_word] = 1
+            second.o_proj.weight[next_word, at + each] = 0.05
 
 
 @dataclass(frozen=True, slots=True)
