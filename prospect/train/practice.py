@@ -42,7 +42,7 @@ Told = Callable[[str, int, int, float], None]
 class Lengths:
     """How long is practised, in steps."""
 
-    lists: int = 1000  # at most; five seeds took 106 to 159
+    lists: int = 1000  # at most; some 150 are needed
     learned: float = 0.015  # loss a token at which lists are: an id, one token of five, is then found 19 times of 20
     clips: int = 200
     pictures: int = 440
