@@ -112,45 +112,56 @@ def toy_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
 
 
 def toy_hard_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
-    """Give the toy's tower under a smaller text model, .3 million parameters: two layers are what a lookup needs, and
-    practising it in words has to be quick. Biases of the attention are there for `begin_to_look_up`."""
+    """Give the toy with what a lookup needs: a vocabulary of whole words, two layers, and attention biases."""
     config = toy_config(tokenizer)
-    sizes = {"vocab_size": WHOLE_WORDS, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
-    for name, value in sizes.items():
-        setattr(config.text_config, name, value)
-    config.text_config.head_dim = 16
-    config.text_config.attention_bias = True
+    text = config.text_config
+    text.vocab_size, text.num_hidden_layers, text.attention_bias = WHOLE_WORDS, 2, True
+    text.rope_parameters = {"rope_type": "default", "rope_theta": 100_000.0}  # SmolLM2's
     return config
 
 
 def begin_to_look_up(model: SmolVLMForConditionalGeneration) -> None:
-    """Give random weights three habits that large models have learned, and that a lookup in the prompt is made of
-    (induction heads: Olsson et al., arXiv 2209.11895). None knows a word. From weights without them the lookup took
-    ten times as many examples to learn, or did not begin (docs/results.md).
+    """Give random weights habits that large models have learned, and that a lookup in the prompt is made of (induction
+    heads: Olsson et al., arXiv 2209.11895). Without them few seeds began to look up at all (docs/results.md).
 
-    1. The heads of the first layer look 1, 2, 3, ... tokens back: constant queries and keys, which RoPE turns.
-    2. A head passes on what it reads: o is the transpose of v.
-    3. The heads of later layers look for what is like: keys are the queries' projection.
+    1. A token's word is in the first half of its features; the second half is room, a part of it for each head.
+    2. Head n of the first layer looks n tokens back and copies its part of the word there to its part of the room:
+       constant queries and keys, which RoPE turns.
+    3. Head n of the second looks for words like the one that was n tokens back, and copies as its own word the one
+       that was n + 1 tokens back from there: RoPE's slow frequencies, as the place does not matter.
+
+    No word is known, nor which head is of use; but that one is of use is the layout's doing: a picture stands 3 tokens
+    before the id that it decides, and in the prompt's list an id 4 tokens before its step's colour. All else that
+    attention and MLP write starts small, so that the words are not drowned.
     """
-    strength, scale, small = 2.4, 1.5, 0.1
     text = model.model.text_model
-    heads, width = text.config.num_attention_heads, text.config.head_dim
-    frequency = text.rotary_emb.inv_freq[: 3 * width // 8]  # the fast ones, which tell neighbours apart
+    heads, width, half = text.config.num_attention_heads, text.config.head_dim, text.config.hidden_size // 2
+    part, pairs = half // heads, width // 2
+    fast = text.rotary_emb.inv_freq[:6]  # these tell neighbours apart
+    each = torch.arange(part)
+    slow = torch.cat([each[: part // 2] + pairs, each[: part // 2] + width]) - part // 2
     with torch.no_grad():
-        for place, layer in enumerate(text.layers):
+        text.embed_tokens.weight[:, half:] = 0
+        model.model.connector.modality_projection.proj.weight[half:] = 0
+        for layer in text.layers:
             attention = layer.self_attn
-            attention.o_proj.weight.copy_(attention.v_proj.weight.T)
-            attention.q_proj.weight.mul_(scale)
-            attention.k_proj.weight.copy_(attention.k_proj.weight * scale if place == 0 else attention.q_proj.weight)
-            layer.mlp.down_proj.weight.mul_(small)  # so that the words are not drowned
-        first = text.layers[0].self_attn
-        for back in range(1, heads + 1):
+            for linear in (attention.q_proj, attention.k_proj, attention.v_proj, layer.mlp.down_proj):
+                linear.weight.mul_(0.1)
+            attention.o_proj.weight.zero_()
+        first, second = (layer.self_attn for layer in text.layers)
+        for head in range(heads):
+            at, word, next_word = head * width, head * part + each, (head + 1) % heads * part + each
             query, key = torch.zeros(2, width)
-            key[: len(frequency)] = strength
-            query[: len(frequency)] = strength * torch.cos(back * frequency)
-            query[width // 2 : width // 2 + len(frequency)] = -strength * torch.sin(back * frequency)
-            at = slice((back - 1) * width, back * width)
-            first.q_proj.bias[at], first.k_proj.bias[at] = query, key
+            key[: len(fast)] = 5.0
+            query[: len(fast)] = 5 * torch.cos((head + 1) * fast)
+            query[pairs : pairs + len(fast)] = -5 * torch.sin((head + 1) * fast)
+            first.q_proj.bias[at : at + width], first.k_proj.bias[at : at + width] = query, key
+            first.v_proj.weight[at + each, word] = 1
+            first.o_proj.weight[half + word, at + each] = 0.035  # as large as a word: embeddings are normed before
+            second.q_proj.weight[at + slow, half + word] = 2
+            second.k_proj.weight[at + slow, word] = 2
+            second.v_proj.weight[at + each, half + next_word] = 1
+            second.o_proj.weight[next_word, at + each] = 0.05
 
 
 @dataclass(frozen=True, slots=True)

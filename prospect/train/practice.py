@@ -42,9 +42,9 @@ Told = Callable[[str, int, int, float], None]
 class Lengths:
     """How long is practised, in steps."""
 
-    lists: int = 6000  # at most
+    lists: int = 1000  # at most; some 150 are needed
     learned: float = 0.015  # loss a token at which lists are: an id, one token of five, is then found 19 times of 20
-    clips: int = 660
+    clips: int = 200
     pictures: int = 440
 
 
@@ -58,8 +58,7 @@ def practise(out: Path, *, lengths: Lengths = DEFAULT, seed: int = 0, on_step: T
         on_step: is told what is practised, the steps made of it and how many there are at most, and its loss.
 
     Raises:
-        ProspectError: `out` is there already, or cannot be written; or lists were not learned: with some seeds it takes
-            long until anything is.
+        ProspectError: `out` is there already, or cannot be written; or lists were not learned.
     """
     if out.exists():
         raise ProspectError(f"{out}: is there already, expected a new folder; remove it, or pass another --out")

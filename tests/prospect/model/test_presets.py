@@ -14,6 +14,7 @@ from prospect.model.checkpoint import load_image_processor
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import PRESETS, SPECIAL_TOKENS, make_checkpoint, toy_tokenizer
 
+WORDS = 40  # drawn at random for a lookup
 TEXTS = [f"Now pick up the {c} {s} and put it down." for c in ("red", "green") for s in ("circle", "square")] * 5
 TOKENIZER = toy_tokenizer(TEXTS)
 
@@ -139,3 +140,39 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatc
         make_checkpoint("toy", tmp_path / "out", TEXTS, seed=0)
     assert isinstance(error, KeyboardInterrupt) or str(told.value).startswith(f"{tmp_path}/out: cannot be written (")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module", params=range(3))
+def begun(request, tmp_path_factory):
+    folder = make_checkpoint("toy-hard", tmp_path_factory.mktemp("begun") / "drawn", TEXTS, seed=request.param)
+    return SmolVLMForConditionalGeneration.from_pretrained(folder, attn_implementation="eager")
+
+
+def attention_at_the_end(model, ids):
+    """Give what each head of the layers looks at from the last token (layers, heads, tokens)."""
+    with torch.no_grad():
+        told = model(input_ids=torch.tensor([ids]), output_attentions=True).attentions
+    return torch.stack([layer[0, :, -1] for layer in told])
+
+
+def random_words(rng):
+    return [int(word) for word in 7 + rng.permutation(256)[:WORDS]]
+
+
+def test_at_the_start_the_first_layers_heads_look_1_2_3_4_tokens_back(begun):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        first = attention_at_the_end(begun, random_words(rng))[0]
+        assert [int(head.argmax()) for head in first] == [WORDS - 2, WORDS - 3, WORDS - 4, WORDS - 5]
+        assert first.amax(1).min() > 0.75
+
+
+def test_at_the_start_a_head_of_the_second_finds_the_word_it_looks_for_among_many(begun):
+    """The word 3 tokens back is at one of four places before: which of them? A guess is right once in four."""
+    rng, right = np.random.default_rng(1), 0
+    for _ in range(200):
+        ids, places = random_words(rng), [6, 13, 20, 27]
+        wanted = places[rng.integers(4)]
+        ids[-4] = ids[wanted]
+        right += places[int(attention_at_the_end(begun, ids)[1, 2, places].argmax())] == wanted
+    assert right > 180
