@@ -94,7 +94,7 @@ def test_a_failure_leaves_no_checkpoint(tmp_path, monkeypatch) -> None:
         raise OSError("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr("prospect.model.presets._image_processor", fail)
+        patched.setattr("prospect.model.presets.image_processor", fail)
         with pytest.raises(ProspectError, match="disk full"):
             make_checkpoint("toy", tmp_path / "toy", TEXTS, seed=0)
     assert not (tmp_path / "toy").exists()

@@ -102,7 +102,7 @@ def test_a_folder_that_is_there_is_refused_and_a_stop_leaves_nothing(tmp_path):
 
 
 def test_lists_are_practised_until_they_are_learned_and_no_longer(tmp_path):
-    """With 2200 steps for all, one seed of three had not begun to look up."""
+    """A fixed number of steps left one seed of three without the lookup."""
     made = []
     lengths = replace(SHORT, lists=200, learned=2.0)
     practise(tmp_path / "out", lengths=lengths, on_step=lambda what, step, most, loss: made.append((what, loss)))
