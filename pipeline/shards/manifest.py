@@ -190,8 +190,12 @@ def _clip_record(clip: Clip) -> dict[str, Any]:
         "step_ids": [step.id for step in clip.steps],
         "step_names": [step.name for step in clip.steps],
         "initial_state": list(clip.initial_state),
-        "progress": [asdict(entry) for entry in clip.progress],
+        "progress": progress_records(clip),
     }
+
+
+def progress_records(clip: Clip) -> list[dict[str, Any]]:
+    return [asdict(entry) for entry in clip.progress]
 
 
 def covered_turns(sample: TurnSample) -> int:

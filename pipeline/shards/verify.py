@@ -154,19 +154,28 @@ def _check_samples(
     """Check each sample, its row and its frames, and the clips that they make; returns those that could be read."""
     verified.shards += 1
     clips: list[list[TurnSample]] = []
+    made: list[dict[str, Any]] = []  # the index rows that the samples make
     covered = count = 0
     for sample, members in _readable(shard, verified):
         if not clips or sample.clip.id != clips[-1][0].clip.id:
             clips.append([])
             covered = 0
         clips[-1].append(sample)
-        if rows is not None and count < len(rows):
-            _check_row(shard.name, sample, covered, members, rows[count], verified)
+        written = [m.WrittenMember(e.name, e.offset, len(e.data), zlib.crc32(e.data)) for e in members]
+        made.append(m.index_row(sample, covered, shard.name, written))
         covered, count = covered_turns(sample), count + 1
         _check_member(shard.name, sample, members[0], verified)
         _check_frames(shard.name, sample, members[1:], embedded, roots, verified)
+    first = 0
     for clip in clips:
         _check_clip(shard.name, clip, verified)
+        if made[first]["clip"]:  # whose progress texts its last sample alone has
+            made[first]["clip"]["progress"] = m.progress_records(clip[-1].clip)
+        first += len(clip)
+    for row, expected in zip(rows or (), made, strict=False):
+        for name, value in expected.items():
+            if row[name] != value:
+                verified.add(m.INDEX, row["key"], name, row[name], f"{value}, as in {shard.name}")
     if rows is not None and count != len(rows):
         verified.add(shard.name, "", "samples", count, f"{len(rows)}, the index's rows")
     verified.samples += count
@@ -184,16 +193,6 @@ def _readable(shard: ShardFile, verified: Verified) -> Iterator[tuple[TurnSample
                 verified.add(shard.name, where, "sample", str(error).removeprefix(f"{where}: "), "a readable sample")
     except ProspectError as error:
         verified.add(shard.name, "", "tar", str(error).removeprefix(f"{shard}").lstrip(": "), "readable turn samples")
-
-
-def _check_row(
-    file: str, sample: TurnSample, covered: int, members: list[Member], row: dict[str, Any], verified: Verified
-) -> None:
-    """The index row against the one that the sample makes, every column."""
-    written = [m.WrittenMember(e.name, e.offset, len(e.data), zlib.crc32(e.data)) for e in members]
-    for name, value in m.index_row(sample, covered, file, written).items():
-        if row[name] != value:
-            verified.add(m.INDEX, row["key"], name, row[name], f"{value}, as in {file}")
 
 
 def _check_member(file: str, sample: TurnSample, member: Member, verified: Verified) -> None:

@@ -50,6 +50,8 @@ MODEL_INPUTS = (
 class ProspectTrainer(Trainer):
     """Trains a `DSTSmolVLM` on a planned stream."""
 
+    _counts_ahead: Iterator[torch.Tensor] | None = None  # of each step, where its micro-batches are loaded one by one
+
     def __init__(
         self,
         model: Any,

@@ -10,7 +10,7 @@ from tests.helpers.places import ROOT
 
 @pytest.fixture(scope="module")
 def grid():
-    spec = importlib.util.spec_from_file_location("grid", ROOT / "benchmarks" / "grid.py")
+    spec = importlib.util.spec_from_file_location("grid", ROOT / "benchmarks" / "learning" / "grid.py")
     module = sys.modules["grid"] = importlib.util.module_from_spec(spec)  # dataclasses look it up
     spec.loader.exec_module(module)
     yield module

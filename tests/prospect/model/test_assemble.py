@@ -170,7 +170,7 @@ def test_half_precision_is_kept(tmp_path, tower):
             r"--preset gives the sizes of a fresh vision tower: expected with --vision none.*no --pre",
         ),
         ("TOWER", "toy", None, r"and not with a tower of its own sizes; found --vision .*--preset toy"),
-        ("none", "tyo", None, r"--preset tyo: expected one of toy, smolvlm2-256m, "),
+        ("none", "tyo", None, r"--preset tyo: expected one of toy, toy-hard, smolvlm2-256m, "),
         ("TOWER", None, 3, r"--scale-factor 3: .*siglip has 8 x 8 patches, expected one of 1, 2, 4, 8, which divide 8"),
     ],
 )
