@@ -45,6 +45,12 @@ def saved(page):
     page.wait_for_selector('.review-head .tag:text-is("Saved")')
 
 
+def asked(page, key):
+    """Press a key that asks for a text; keys that come before the question stands would be shortcuts."""
+    page.keyboard.press(key)
+    page.wait_for_selector("dialog[open] textarea:focus")
+
+
 def lines(root):
     return [(line[0], line[1:].strip().rstrip(",")) for line in diff(root)]
 
@@ -88,14 +94,15 @@ def test_utterances_and_user_lines_are_typed(browser, root):
     with served(review_of(root)) as url, browser.open(url) as page:
         ready(page)
         page.keyboard.press("Shift+ArrowRight")  # frame 12
-        page.keyboard.press("a")
+        asked(page, "a")
         page.keyboard.type("Now the 2nd, please.")
         page.keyboard.press("Enter")
         page.wait_for_selector('[data-lane="assistant"] .item >> nth=1')
-        page.keyboard.press("u")
+        asked(page, "u")
         page.keyboard.type("nothing")
         page.keyboard.press("Escape")
-        page.keyboard.press("u")
+        page.wait_for_selector("dialog", state="detached")
+        asked(page, "u")
         page.keyboard.type("What now?")
         page.keyboard.press("Enter")
         page.wait_for_selector('[data-lane="user"] .item >> nth=1')
