@@ -22,7 +22,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.images import SHOWN_AS
 from prospect.config import Config, DataConfig
 from prospect.data.decode import DRAFT_GAP
-from prospect.data.features import FEATURE_VERSION, FeatureStore, Stage
+from prospect.data.features import FEATURE_VERSION, Dtype, FeatureStore, Stage
 from prospect.data.index import Split, clips_of, read_split
 from prospect.data.sequences import learned
 from prospect.data.shard_cache import ShardCache
@@ -234,7 +234,7 @@ def open_features(config: Config, model: Any) -> FeatureStore | None:
     return FeatureStore.open(config.data.features, key)
 
 
-def feature_dtype(config: Config) -> str:
+def feature_dtype(config: Config) -> Dtype:
     return "bfloat16" if config.train.bf16 or config.model.dtype == "bfloat16" else "float32"
 
 

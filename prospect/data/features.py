@@ -32,6 +32,7 @@ ABOUT = "about.json"
 OPEN_FILES = 64
 FEATURE_VERSION = 2  # part of every key: raise it when the same weights and image give another feature
 Stage = Literal["projected", "pooled"]
+Dtype = Literal["bfloat16", "float32"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class About:
 
     tokens: Annotated[int, Field(gt=0, le=1 << 16)]
     width: Annotated[int, Field(gt=0, le=1 << 16)]
-    dtype: Literal["bfloat16", "float32"]
+    dtype: Dtype
     stage: Stage
 
 
@@ -53,7 +54,7 @@ class FeatureStore:
     folder: Path  # FEATURES/KEY
     tokens: int  # K
     width: int  # D, or pooled C
-    dtype: str  # bfloat16 (kept as uint16 by numpy, which has none) or float32
+    dtype: Dtype  # bfloat16 is kept as uint16 by numpy, which has none
     stage: Stage
 
     @classmethod
@@ -69,7 +70,7 @@ class FeatureStore:
         return cls(folder, about.tokens, about.width, about.dtype, about.stage)
 
     def save_about(self) -> None:
-        write_json(self.folder / ABOUT, asdict(About(self.tokens, self.width, self.dtype, self.stage)))  # type: ignore[arg-type]
+        write_json(self.folder / ABOUT, asdict(About(self.tokens, self.width, self.dtype, self.stage)))
 
     def path(self, dataset: str, frames_file: str) -> Path:
         digest = hashlib.sha256(f"{dataset}/{frames_file}".encode()).hexdigest()[:32]

@@ -10,8 +10,9 @@ from prospect.config import Config, accumulation_steps, warmup_steps
 from prospect.runs import CHECKPOINTS
 
 
-def training_arguments(config: Config, max_steps: int) -> TrainingArguments:
-    """Make the arguments of `max_steps` optimizer steps of this process's rank."""
+def training_arguments(config: Config, max_steps: int, layer: str = "LlamaDecoderLayer") -> TrainingArguments:
+    """Make the arguments of `max_steps` optimizer steps of this process's rank; `layer`: the class of the text model's
+    layers, which FSDP shares out."""
     train = config.train
     arguments = TrainingArguments(
         output_dir=str(config.folder / CHECKPOINTS),
@@ -39,7 +40,7 @@ def training_arguments(config: Config, max_steps: int) -> TrainingArguments:
         remove_unused_columns=False,
         disable_tqdm=True,
         log_level="error",  # else a resumed FSDP run warns of tied weights, which are no weights of their own
-        **(_fsdp() if train.fsdp else {}),
+        **(_fsdp(layer) if train.fsdp else {}),
         report_to=["wandb"] if train.wandb else "none",
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
@@ -51,9 +52,9 @@ def training_arguments(config: Config, max_steps: int) -> TrainingArguments:
     return arguments
 
 
-def _fsdp() -> dict[str, Any]:
+def _fsdp(layer: str) -> dict[str, Any]:
     """FSDP2 of the text layers; a checkpoint is whole, as one rank or many would load it."""
-    layers = {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
+    layers = {"transformer_layer_cls_to_wrap": [layer]}
     return {
         "fsdp": "full_shard auto_wrap",
         "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT", "reshard_after_forward": True, **layers},

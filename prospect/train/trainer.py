@@ -73,7 +73,9 @@ class ProspectTrainer(Trainer):
         """
         super().__init__(
             model=model,
-            args=training_arguments(config, position.max_steps),
+            args=training_arguments(
+                config, position.max_steps, type(without_adapter(model).model.text_model.layers[0]).__name__
+            ),
             train_dataset=reader,
             eval_dataset=next(iter(eval_readers.values()), None),
             callbacks=[run_log] if run_log else [],

@@ -11,12 +11,16 @@ from pipeline.errors import ProspectError
 from pipeline.shards.build import build_split
 from pipeline.shards.scan import Options
 from prospect.config_file import load_config
+from prospect.model.assemble import assemble
 from prospect.runs import checkpoints
+from prospect.train import trainer as trainer_module
+from prospect.train.arguments import _fsdp
 from prospect.train.metrics import MetricTerms
 from prospect.train.resume import DataPosition
 from prospect.train.run import train
 from prospect.train.trainer import ProspectTrainer
 from tests.helpers.fakes import raw_clip, write_root
+from tests.helpers.parts import save_text, save_tower
 from tests.helpers.places import CONFIGS
 from tests.helpers.runs import Told, config_of, logged, run
 
@@ -46,6 +50,23 @@ def test_a_step_of_many_micro_batches_is_not_in_memory_at_once(folder, monkeypat
     settings = ["train.global_batch_size=6", "train.micro_batch_size=1", "train.epochs=4", "data.num_workers=1"]
     entries = logged(run(folder, "lazy", *settings))
     assert len(most) == 6 * len(entries) and max(most) <= 2
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_what_fsdp_shares_out_are_the_layers_of_this_language_model(folder, tmp_path, monkeypatch, lora):
+    """Those of Llama were named, whatever the model."""
+    made, real = [], trainer_module.training_arguments
+
+    def watched(config, max_steps, layer):
+        made.append(layer)
+        return real(config, max_steps, layer)
+
+    monkeypatch.setattr(trainer_module, "training_arguments", watched)
+    text = save_text(tmp_path / "text", "qwen3")
+    assemble(str(text), str(save_tower(tmp_path / "tower")), None, tmp_path / "qwen3", seed=0)
+    settings = ["model.preset=null", f"model.checkpoint={tmp_path}/qwen3", "train.max_steps=1", "data.eval_splits=[]"]
+    run(folder, f"qwen3-{lora}", *settings, *(["model.lora.rank=2"] if lora else []))
+    assert made == ["Qwen3DecoderLayer"] == _fsdp(made[0])["fsdp_config"]["transformer_layer_cls_to_wrap"]
 
 
 def test_logged_losses_are_over_the_steps_that_have_such_targets(folder):
