@@ -17,7 +17,7 @@ LEVELS = (  # from the top; a module imports its own package and those of lower 
     {"prospect.model", "prospect.data"},
     {"prospect.config_file", "prospect.losses", "prospect.turn_layout"},
     {"prospect.setting_list"},
-    {"prospect.layout", "prospect.config", "prospect.runs", "prospect.pages"},
+    {"prospect.layout", "prospect.config", "prospect.runs", "prospect.revision", "prospect.pages"},
     {"prospect.carried"},
     {"pipeline.importers", "pipeline.toyworld"},
     {"pipeline.spans"},

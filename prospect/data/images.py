@@ -6,7 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from pipeline.io.frame_store import find_frames_file, open_frames, search_roots
+from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
 from prospect.config import DataConfig
 from prospect.data.index import Split
 
@@ -33,8 +33,15 @@ class StoredImages:
         """
         if self.split.manifest.options.embed_frames:
             return self._embedded(rows, frames)
+        return map(self._file(frames_file).read, frames)
+
+    def shape(self, frames_file: str) -> tuple[int, int] | None:
+        """Give the shape (height, width) in which a video is shown; None: as its frames are, or it is not told."""
+        return None if self.split.manifest.options.embed_frames else self._file(frames_file).shape
+
+    def _file(self, frames_file: str) -> FrameFile:
         roots = search_roots(self.frames_root, self.data_root, self.split.manifest.dataset)
-        return map(open_frames(find_frames_file(frames_file, roots)).read, frames)
+        return open_frames(find_frames_file(frames_file, roots))
 
     def _embedded(self, rows: tuple[int, int], frames: Sequence[int]) -> Iterator[bytes]:
         """Each row's images are read together."""

@@ -13,7 +13,7 @@ are shared, and the main process measures.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from prospect.data.shard_cache import ShardCache
 from prospect.evaluation.embeddings import Embedder, load_embedder
 from prospect.evaluation.events import predicted_speech, reference_speech
 from prospect.evaluation.judge import carry_judge, judge_there
-from prospect.evaluation.pages.html import write_report
+from prospect.evaluation.pages.html import MARK, write_report
 from prospect.evaluation.predict import (
     EvaluatedClip,
     clips_to_stream,
@@ -45,9 +45,18 @@ from prospect.evaluation.predict import (
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
 from prospect.evaluation.results import FORMAT, METRICS, PREDICTIONS, REPORT, SILENT
-from prospect.evaluation.scores import ClipScores, by_dataset, clip_metrics, measure, pooled, undefined_notes
+from prospect.evaluation.scores import (
+    ClipScores,
+    by_dataset,
+    clip_metrics,
+    measure,
+    pooled,
+    speech_pairs,
+    undefined_notes,
+)
 from prospect.evaluation.text_scores import MeteorProcess
 from prospect.model.hub import checkpoint_folder, checkpoint_name
+from prospect.revision import revision
 from prospect.stream.context import POLICIES
 from prospect.stream.load import NO_OVERRIDES, Overrides, load_streamer
 from prospect.stream.rate import rate_note, trained_rates
@@ -135,7 +144,7 @@ class ProspectEvaluator:
             self.out / REPORT,
             metrics,
             streamed["model"],
-            lambda clip, frames: images[clip.dataset, clip.id].stored(frames),
+            lambda clip, frames: images[clip.dataset, clip.id].shown(frames),
         )
         return metrics
 
@@ -173,7 +182,7 @@ class ProspectEvaluator:
             self.notes.append(note)
         record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
-        refuse_foreign(self.out, {METRICS: FORMAT, REPORT: "PROSPECT evaluation"})
+        refuse_foreign(self.out, {METRICS: FORMAT, REPORT: MARK})
         with ranks.main_process_first():
             if ranks.is_main_process and self.overwrite:
                 remove_folder(folder)
@@ -219,6 +228,7 @@ class ProspectEvaluator:
         metrics = {
             "format": FORMAT,
             "checkpoint": checkpoint_name(self.checkpoint),
+            "made": {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": revision().commit},
             "data": list(self.places.splits),
             "num_clips": len(clips),
             "num_frames": sum(len(prediction.frames) for prediction in streamed["model"]),
@@ -227,7 +237,15 @@ class ProspectEvaluator:
             "embedder": embedder.name,
             "unread": unread,
             "rows": rows,
-            "clips": [{"id": one.clip_id, "dataset": one.dataset, "metrics": clip_metrics(one)} for one in by_clip],
+            "clips": [
+                {
+                    "id": one.clip_id,
+                    "dataset": one.dataset,
+                    "metrics": clip_metrics(one),
+                    "speech_pairs": speech_pairs(one),
+                }
+                for one in by_clip
+            ],
         }
         if self.scorer == "proassist":
             from prospect.evaluation.proassist import proassist_scores

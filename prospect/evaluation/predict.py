@@ -56,6 +56,10 @@ class EvaluatedClip:
         """Give JPEG or PNG bytes of some frames."""
         return self.images.read(self.rows, self.clip.frames_file, frames)
 
+    def shown(self, frames: Sequence[int]) -> tuple[tuple[int, int] | None, Iterator[bytes]]:
+        """Give the shape (height, width) in which the video is shown, where it is told, and what `stored` gives."""
+        return self.images.shape(self.clip.frames_file), self.stored(frames)
+
     def pixels(self, size: int, blind: bool) -> Iterator[torch.Tensor]:
         """Give uint8 (3, S, S) of each frame, decoded when it is asked for."""
         frames = range(self.clip.start_frame, self.clip.end_frame + 1)

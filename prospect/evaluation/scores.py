@@ -106,6 +106,7 @@ def _metrics(scores: Sequence[ClipScores], texts: TextScores) -> Metrics:
     speech = {f"speech_{kind}": sum(one.speech_errors[kind] for one in scores) for kind in SPEECH_KINDS}
     return {
         **dst_metrics([one.dst for one in scores]),
+        **_event_counts(scores),
         **speech_metrics([one.speech for one in scores], texts),
         **benchmark_metrics([one.benchmark for one in scores]),
         **errors,
@@ -114,6 +115,20 @@ def _metrics(scores: Sequence[ClipScores], texts: TextScores) -> Metrics:
         "num_restarts": sum(one.num_restarts for one in scores),
         "frames_per_s": frames / seconds if seconds else None,
     }
+
+
+def _event_counts(scores: Sequence[ClipScores]) -> dict[str, int]:
+    """How many updates and utterances there are: annotated, predicted, and found in time."""
+    names = [f"{which}_{of}" for of in ("updates", "speech") for which in ("reference", "predicted", "found")]
+    return {f"num_{name}": sum(getattr(one.dst.counts, name) for one in scores) for name in names}
+
+
+def speech_pairs(score: ClipScores) -> list[dict[str, float]]:
+    """List a clip's matched utterances: the frame of each, and the similarity of what they say, 0 to 1."""
+    return [
+        {"predicted": pair.predicted.frame, "reference": pair.reference.frame, "score": round(pair.score, 4)}
+        for pair in score.match.pairs
+    ]
 
 
 def _of(prediction: ClipPrediction, match: SpeechMatch) -> ClipScores:

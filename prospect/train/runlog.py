@@ -5,7 +5,6 @@ On resume all of them are cut back to the checkpoint's step. A `Watcher` is told
 
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -19,6 +18,7 @@ from transformers.training_args import TrainingArguments
 
 from pipeline.io.storage import write_atomically
 from prospect.config import world_size
+from prospect.revision import revision
 from prospect.runs import METRICS_LOG, SKIPPED_LOG, TENSORBOARD
 from prospect.train.saved import Evaluation, Skipped, read_lines
 
@@ -39,21 +39,12 @@ PACKAGES = ("prospect-vlm", "torch", "transformers", "accelerate", "peft", "torc
 
 def environment() -> dict[str, Any]:
     """List what a run ran on and with, for its folder: packages, the repository's commit, hardware, command."""
-
-    def git(*arguments: str) -> str | None:
-        here = Path(__file__).parent
-        try:
-            done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=False)
-        except OSError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    changes = git("status", "--porcelain", "--untracked-files=no")
+    code = revision()
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "git_commit": git("rev-parse", "HEAD"),
-        "git_changed": None if changes is None else bool(changes),
+        "git_commit": code.commit,
+        "git_changed": code.is_changed,
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"cpu, {torch.get_num_threads()} threads",

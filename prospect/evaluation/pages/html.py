@@ -1,23 +1,21 @@
-"""report.html of an evaluation: one file that opens offline, with the metric tables and a timeline of every clip.
+"""report.html of an evaluation: one file that opens offline. It begins with a sentence and the worst clip's timeline.
 
-The page holds plotly's library, the metrics and a block of JSON for each clip; a timeline is drawn when its clip is
-chosen (`#clip=ID` in the address chooses one). Clips are written one by one, so memory does not grow with their number.
+The page (static/report/) holds the metrics, what is said of them, and a block of JSON for each clip; a timeline is
+drawn when its clip is chosen (`#clip=ID` in the address chooses one). Clips are written one by one, so memory does not
+grow with their number.
 """
 
-import base64
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+from PIL import Image
 
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip
 from pipeline.errors import ProspectError
-from pipeline.io.images import rgb_image
 from pipeline.io.storage import LocalFolder
 from prospect.evaluation.events import (
     SpeechEvent,
@@ -27,18 +25,24 @@ from prospect.evaluation.events import (
     reference_speech,
     states_by_frame,
 )
-from prospect.evaluation.judge_question import AXES
 from prospect.evaluation.judge_scores import JUDGED, read_judge
 from prospect.evaluation.matching import match_window
 from prospect.evaluation.mistakes import EventError, speech_errors, update_errors
+from prospect.evaluation.pages.sentence import sentence
 from prospect.evaluation.pages.tables import HEADLINES, SPREADS, spread
-from prospect.evaluation.pages.templates import environment, ours
 from prospect.evaluation.predictions import ClipPrediction
+from prospect.pages.html import one_file
+from prospect.pages.pictures import Shape, data_url, shown_jpeg
+from prospect.runs import run_of
 
+MARK = "PROSPECT evaluation"  # in the title
 CLIP_BEGINS = '<script type="application/json" id="clip-'  # a line of the page
-NUM_THUMBS, THUMB_HEIGHT, THUMB_QUALITY = 64, 72, 60
+NUM_THUMBS, THUMB_HEIGHT, EVENT_HEIGHT, THUMB_QUALITY = 64, 72, 144, 60  # pixels; frames with an event open larger
+STYLES = ("timeline.css", "frames.css", "desk.css", "report/report.css")
+COMMIT_DIGITS = 12
 
-Images = Callable[[Clip, Sequence[int]], Iterable[bytes]]
+# Gives the shape in which a clip's video is shown (None: its pictures' own), and frames as stored JPEG or PNG bytes.
+Images = Callable[[Clip, Sequence[int]], tuple[Shape | None, Iterable[bytes]]]
 
 
 def write_report(
@@ -48,7 +52,7 @@ def write_report(
 
     Args:
         metrics: what metrics.json holds; its "clips" are those of `predictions`, in the same order.
-        images: gives the stored JPEG or PNG bytes of some frames of a clip; None: no thumbnails.
+        images: of a clip; None: no pictures.
     """
     _write_page(path, metrics, (_clip(prediction, images) for prediction in predictions))
 
@@ -75,36 +79,40 @@ def _clips_of(page: Iterable[str], path: Path, count: int) -> Iterator[dict[str,
 
 
 def _write_page(path: Path, metrics: Mapping[str, Any], clips: Iterable[dict[str, Any]]) -> None:
-    rows = metrics["rows"]
-    tables = {"all clips": {name: row["all"] for name, row in rows.items()}}
-    datasets = rows["model"]["datasets"]
-    for dataset in datasets if len(datasets) > 1 else ():
-        tables[dataset] = {name: row["datasets"][dataset] for name, row in rows.items()}
-    names = dict.fromkeys(name for row in tables["all clips"].values() for name in row["metrics"])
-    settings = ", ".join(f"{name} {value}" for name, value in metrics["settings"].items())
-    judge = read_judge(metrics["judge"], str(path), "judge again") if "judge" in metrics else None
-    counts = f"{metrics['num_clips']} clips, {metrics['num_frames']} frames"
-    page = (
-        environment()
-        .get_template("evaluation.html.jinja")
-        .generate(
-            metrics={"notes": [], "judge": None, **metrics},
-            judge=judge,
-            axes=AXES,
-            spread=spread,
-            spreads=SPREADS,
-            about=f"{counts}; {settings}; embeddings {metrics['embedder']}",
-            tables=tables,
-            headlines=[name for name in (*HEADLINES, *JUDGED) if name in names],
-            others=[name for name in names if name not in (*HEADLINES, *JUDGED)],
-            clips=clips,
-            css=ours("evaluation.css"),
-            script=ours("evaluation.js"),
-            plotly=Markup(get_plotlyjs()),
-        )
-    )
+    about = _about(metrics, path)
+    title = " · ".join(one for one in (MARK, about["run"], about["where"], *about["facts"][:2]) if one)
+    blocks = ((f"clip-{number}", clip) for number, clip in enumerate(clips))
+    data = [("about", about), ("metrics", {"notes": [], **metrics})]
+    page = one_file(title, "report/main.js", STYLES, chain(data, blocks))
     with LocalFolder(path.parent).new_file(path.name) as partial, partial.open("w", encoding="utf-8") as file:
         file.writelines(page)
+
+
+def _about(metrics: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What is said of the metrics: of all clips, and of each."""
+    rows, checkpoint = metrics["rows"], metrics["checkpoint"]
+    run = run_of(Path(checkpoint))
+    made = metrics.get("made", {})
+    names = dict.fromkeys(name for row in rows.values() for name in row["all"]["metrics"])
+    judge = read_judge(metrics["judge"], str(path), "judge again") if "judge" in metrics else None
+    settings = ", ".join(f"{name} {value}" for name, value in metrics["settings"].items())
+    facts = [made.get("date"), made.get("commit") and f"commit {made['commit'][:COMMIT_DIGITS]}",
+             f"{metrics['num_clips']} clips, {metrics['num_frames']} frames", checkpoint if run else None, settings,
+             f"embeddings {metrics['embedder']}"]  # fmt: skip
+    return {
+        "run": run.name if run else checkpoint,
+        "where": ", ".join(" ".join(str(place).rstrip("/").split("/")[-2:]) for place in metrics.get("data", [])),
+        "facts": [fact for fact in facts if fact],
+        "sentence": sentence(rows["model"]["all"]["metrics"]),
+        "clips": [sentence(one["metrics"]) for one in metrics["clips"]],
+        "headlines": [name for name in (*HEADLINES, *JUDGED) if name in names],
+        "others": [name for name in names if name not in (*HEADLINES, *JUDGED)],
+        "whole": [name for name, value in rows["model"]["all"]["metrics"].items() if isinstance(value, int)],
+        "judge": judge and judge.title,
+        "judge_spreads": {row: {axis: spread(of_axis) for axis, of_axis in scores.all.axes.items()}
+                          for row, scores in judge.rows.items()} if judge else {},
+        "spreads": SPREADS,
+    }  # fmt: skip
 
 
 def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:
@@ -174,17 +182,16 @@ def _spans(clip: Clip, events: Sequence[UpdateEvent]) -> dict[str, list[tuple[in
 
 
 def _thumbs(clip: Clip, images: Images, events: Set[int]) -> list[dict[str, Any]]:
-    """Of the places with an event, and of others evenly between them; width in pixels of height THUMB_HEIGHT."""
+    """Of the places with an event, and of others evenly between them; width and height in pixels."""
     places = _thumb_places(clip.end_frame - clip.start_frame + 1, events)
+    shape, stored = images(clip, [clip.start_frame + place for place in places])
     thumbs = []
-    for place, data in zip(places, images(clip, [clip.start_frame + place for place in places]), strict=True):
-        image = rgb_image(data)
-        image.thumbnail((8 * THUMB_HEIGHT, THUMB_HEIGHT))
-        out = io.BytesIO()
-        image.save(out, "JPEG", quality=THUMB_QUALITY)
-        width = round(THUMB_HEIGHT * image.width / image.height)
-        source = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
-        thumbs.append({"at": place, "width": width, "event": place in events, "source": source})
+    for place, data in zip(places, stored, strict=True):
+        is_event = place in events
+        jpeg = shown_jpeg(data, shape, EVENT_HEIGHT if is_event else THUMB_HEIGHT, THUMB_QUALITY)
+        with Image.open(io.BytesIO(jpeg)) as image:
+            width, height = image.size
+        thumbs.append({"at": place, "width": width, "height": height, "event": is_event, "source": data_url(jpeg)})
     return thumbs
 
 

@@ -13,7 +13,7 @@ import {el, svg} from "./dom.js";
 import {clock} from "./text.js";
 import {drawLane, laneHeight, stacked, ticks} from "./timeline_draw.js";
 
-const LEAST_UNITS = 12, MANY = 10, STILL = 3;  // pixels: less is a click, not a drag
+const LEAST_UNITS = 12, MANY = 10, LARGE = 240, STILL = 3;  // STILL, pixels: less is a click, not a drag
 const NAMED = {ArrowLeft: -1, ArrowRight: 1};
 
 export class Timeline extends EventTarget {
@@ -43,7 +43,7 @@ export class Timeline extends EventTarget {
 
   setLanes(lanes) {
     this.lanes = lanes;
-    for (const lane of lanes) if (lane.items) lane.rows = stacked(lane.items);
+    for (const lane of lanes) if (lane.items) lane.rows = lane.numRows ?? stacked(lane.items);
     const rows = lanes.map(lane => {
       const track = svg("svg", {class: `timeline-track kind-${lane.kind}`, "data-lane": lane.id, height: laneHeight(lane)});
       const label = el("div", {class: "timeline-label", title: lane.hint ?? lane.label}, el("span", {}, lane.label));
@@ -143,7 +143,7 @@ export class Timeline extends EventTarget {
       - this.root.getBoundingClientRect().left - this.root.clientLeft;
     this.line.style.left = `${left + x}px`;
     this.line.hidden = x < -1 || x > view.width + 1;
-    const told = `${clock(this.at / this.rate)}${this.unit === "frame" ? ` · frame ${this.at}` : ""}`;
+    const told = this.placeName(this.at);
     this.line.firstChild.textContent = told;
     this.line.classList.toggle("turned", x > view.width - 120);
     this.root.setAttribute("aria-description", told);
@@ -186,7 +186,7 @@ export class Timeline extends EventTarget {
     else if (target.closest("svg")) {
       this.drag = {kind: "cursor"};
       this.choose(null, false);
-      this.setCursor(Math.floor(at / this.snap + 1e-9) * this.snap, false);
+      this.setCursor(target.dataset.at === undefined ? Math.floor(at / this.snap + 1e-9) * this.snap : Number(target.dataset.at), false);
     } else return;
     this.root.setPointerCapture(event.pointerId);
     event.preventDefault();
@@ -265,9 +265,14 @@ export class Timeline extends EventTarget {
     const item = this.itemAt(event.target), lane = this.laneAt(event.target);
     let text = item ? item.text + (item.error ? `\n${item.error}` : "") : "";
     if (!item && lane?.kind === "curve") text = this.valuesAt(lane, Math.floor(this.placeOf(event)));
+    const pictured = lane?.kind === "pictures" ? event.target.dataset.at : undefined;
+    if (pictured !== undefined) text = this.placeName(Number(pictured));
     this.tip.hidden = !text;
     if (!text) return;
-    this.tip.textContent = text;
+    if (pictured === undefined) this.tip.replaceChildren(text);
+    else if (this.tip.dataset.at !== pictured) this.tip.replaceChildren(el("img", {src: lane.source(Number(pictured), LARGE), alt: ""}), text);
+    if (pictured === undefined) delete this.tip.dataset.at;
+    else this.tip.dataset.at = pictured;
     const box = this.root.getBoundingClientRect(), wide = this.tip.offsetWidth;
     const left = Math.min(Math.max(event.clientX - box.left + 14, 4), Math.max(box.width - wide - 4, 4));
     this.tip.style.left = `${left}px`;
@@ -277,7 +282,7 @@ export class Timeline extends EventTarget {
   valuesAt(lane, at) {
     const told = lane.curves.map(curve => [curve.name, curve.values[at - (curve.from ?? 0)]]).filter(([, value]) => value !== undefined);
     if (!told.length) return "";
-    return [`${clock(at / this.rate)}${this.unit === "frame" ? ` · frame ${at}` : ""}`,
+    return [this.placeName(at),
       ...told.map(([name, value]) => `${name} ${value.toFixed(3)}`)].join("\n");
   }
 
@@ -333,6 +338,10 @@ export class Timeline extends EventTarget {
   placeOf(event) {
     const box = this.axis.getBoundingClientRect();
     return this.seen[0] + (event.clientX - box.left) / Math.max(box.width, 1) * (this.seen[1] - this.seen[0]);
+  }
+
+  placeName(at) {
+    return `${clock(at / this.rate)}${this.unit === "frame" ? ` · frame ${at}` : ""}`;
   }
 
   snapped(value) {

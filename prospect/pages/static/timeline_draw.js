@@ -6,7 +6,9 @@
 //            shape: bar, start, complete, reset, speech, user, system; label: on it, where there is room;
 //            text: said on hover; ghost: a dashed outline; error: a sentence, told by a mark
 //   curve    curves: [{name, values, from, look, threshold, drag}]: one value a unit from `from` on, 0 to 1
-//   pictures source: at => URL, aspect: width / height, prefer: [places that are shown where there is a choice]
+//            items that overlap are put into rows; with numRows of the lane each has its own `row`, from 0
+//   pictures source: (at, height) => URL, aspect: width / height, prefer: [places that are shown where there is a choice],
+//            only: [places that there are pictures of]; default: all
 
 import {svg} from "./dom.js";
 import {short} from "./text.js";
@@ -113,7 +115,7 @@ function curvePath(curve, view, y) {
     for (let other = at + 1; other < Math.min(at + each, last + 1); other++) highest = Math.max(highest, curve.values[other]);
     points.push(`${view.x(from + at + view.snap / 2).toFixed(1)},${y(highest).toFixed(1)}`);
   }
-  return points.length ? `M${points.join("L")}` : "";
+  return points.length ? `M${points.join("L")}${points.length === 1 ? "h0" : ""}` : "";
 }
 
 // Slots stand at multiples of their own length, so that moving on shows the same pictures at other places.
@@ -123,12 +125,14 @@ function drawPictures(lane, view) {
   const slot = view.snap * 2 ** Math.max(Math.ceil(Math.log2(units / view.snap)), 0), parts = [];
   for (let begin = Math.floor(view.from / slot) * slot; begin < view.to; begin += slot) {
     const middle = begin + Math.floor(slot / view.snap / 2) * view.snap;
-    const liked = (lane.prefer ?? []).filter(place => place >= begin && place < begin + slot);
-    liked.sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle));
-    const at = Math.min(Math.max(liked[0] ?? middle, lane.from ?? view.from), lane.to ?? view.to);
+    const nearest = places => (places ?? []).filter(place => place >= begin && place < begin + slot)
+      .sort((a, b) => Math.abs(a - middle) - Math.abs(b - middle))[0];
+    const wanted = nearest(lane.prefer) ?? (lane.only ? nearest(lane.only) : middle);
+    if (wanted === undefined) continue;
+    const at = Math.min(Math.max(wanted, lane.from ?? view.from), lane.to ?? view.to);
     if (at < begin || at >= begin + slot) continue;
     const x = view.x(begin), width = Math.min(view.x(begin + slot) - x - 2, wide);
-    parts.push(svg("image", {href: lane.source(at), x, y: 0, width, height, preserveAspectRatio: "xMidYMid slice", "data-at": at}));
+    parts.push(svg("image", {href: lane.source(at, height * 2), x, y: 0, width, height, preserveAspectRatio: "xMidYMid slice", "data-at": at}));
   }
   return parts;
 }

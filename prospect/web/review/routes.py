@@ -59,7 +59,10 @@ class Review:
             "most_bytes": MOST_BYTES,
         }
         return answers.page(
-            "Review", "review/main.js", ["frames.css", "timeline.css", "review/review.css"], [("about", about)]
+            "Review",
+            "review/main.js",
+            ["frames.css", "timeline.css", "desk.css", "review/review.css"],
+            [("about", about)],
         )
 
     def list_file(self, request: Request) -> Response:

@@ -1,6 +1,7 @@
 // Small questions: what is said, which steps there are, where a video goes. Each gives its answer, or null.
 
 import {el} from "../dom.js";
+import {keysDialog} from "../keys.js";
 
 // A text to be said; Enter takes it, Shift with Enter begins a line.
 export function askText(title, value = "") {
@@ -65,10 +66,5 @@ export function helpDialog() {
     ["A", "an utterance of the assistant"], ["U", "a line of the user"], ["↑ ↓", "choose in the next lane; Alt ← →: in the same"],
     ["Delete", "remove what is chosen"], ["Enter", "change its text"], ["Ctrl Z, Ctrl Y", "undo, redo"], ["Ctrl S", "save"],
     ["N", "next disagreement, worst first"], ["PgUp, PgDn", "clip before, after"], ["+ − 0", "zoom; Ctrl with the wheel"], ["Esc", "let go"]];
-  const dialog = el("dialog", {"aria-label": "Keys", onclose: () => dialog.remove()}, el("form", {method: "dialog", class: "stack"},
-    el("h2", {}, "Keys"), el("dl", {class: "pairs keys"}, ...keys.flatMap(([key, told]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, told)])),
-    el("p", {class: "faint"}, "With the mouse: drag a bar or its edges; click a lane to move the cursor; Shift and drag to move along."),
-    el("div", {class: "row"}, el("span", {class: "spread"}), el("button", {class: "primary"}, "Close"))));
-  document.body.append(dialog);
-  dialog.showModal();
+  keysDialog(keys, "With the mouse: drag a bar or its edges; click a lane to move the cursor; Shift and drag to move along.");
 }

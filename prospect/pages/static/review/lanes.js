@@ -37,7 +37,7 @@ function pictures(view, source, prefer) {
   const rate = view.kind === "clips" ? 1 : view.fps;  // frames of a unit of the timeline
   return [{id: "frames", kind: "pictures", label: "Frames", aspect: view.frames.aspect || 1, prefer,
     from: view.kind === "clips" ? view.first : 0, to: view.kind === "clips" ? view.last : view.duration,
-    source: at => source(Math.min(Math.floor(at * rate), view.frames.count - 1), 128)}];
+    source: (at, height) => source(Math.min(Math.floor(at * rate), view.frames.count - 1), height)}];
 }
 
 function barItem(view, bar, number) {

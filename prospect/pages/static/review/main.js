@@ -4,12 +4,13 @@
 import {ApiError, get, post, upload} from "../api.js";
 import {data, el, find, isTyping} from "../dom.js";
 import {Player} from "../frames.js";
+import {List} from "../list.js";
 import {complain, say} from "../notice.js";
 import {clock, count} from "../text.js";
 import {Timeline} from "../timeline.js";
 import {askPlace, askSteps, askText, confirmed, helpDialog} from "./dialogs.js";
+import {ORDERS, tags, worst} from "./entries.js";
 import {lanesOf, summary} from "./lanes.js";
-import {List} from "./list.js";
 import {chosenPanel, comparedPanel, problemsPanel, stepsPanel} from "./panels.js";
 
 const TWO_DIGITS_MS = 600;
@@ -37,13 +38,13 @@ const nothing = el("p", {class: "panel side faint", hidden: true});
 const chosenRoot = el("div", {}), stepsRoot = el("div", {}), problemsRoot = el("div", {}), comparedRoot = el("div", {});
 side.append(comparedRoot, chosenRoot, stepsRoot, problemsRoot);
 const work = el("div", {class: "work", hidden: true}, el("div", {class: "top"}, stage, side), el("div", {class: "panel lanes"}, tools, lanes));
-document.body.append(el("main", {class: "review"},
-  el("header", {class: "review-head"}, el("div", {class: "spread names"}, title, aboutLine), el("div", {class: "row"}, state, undoButton, redoButton, saveButton,
+document.body.append(el("main", {class: "desk"},
+  el("header", {class: "desk-head"}, el("div", {class: "spread names"}, title, aboutLine), el("div", {class: "row"}, state, undoButton, redoButton, saveButton,
     el("button", {onclick: helpDialog, title: "Keys (?)"}, "Keys"))),
   el("details", {class: "panel files", open: true}, el("summary", {}, "Clips"), el("div", {class: "stack"}, fileSelect, listRoot,
     el("button", {onclick: () => picker.click()}, "Add a video…"), picker)),
   el("div", {class: "stack"}, nothing, work)), el("div", {class: "drop", "aria-hidden": "true"}, "Drop a video: it becomes frames and an empty clip"));
-const list = new List(listRoot, index => openEntry(current.dataset, current.name, index));
+const list = new List(listRoot, {open: index => openEntry(current.dataset, current.name, index), orders: ORDERS, tags});
 let current = about.files[0];
 if (matchMedia("(max-width: 900px)").matches) find(".files").removeAttribute("open");
 
@@ -305,7 +306,7 @@ async function nextDisagreement() {
     return;
   }
   seenClips.add(view.index);
-  const other = list.worst(seenClips);
+  const other = worst(list.entries, seenClips);
   if (other === null) {
     say(about.has_predictions ? "No more disagreements in this file." : "Pass --predictions to see where a model disagrees.");
     seenClips = new Set();

@@ -42,7 +42,7 @@ def drag(page, item, by_frames, part="middle"):
 
 def saved(page):
     page.keyboard.press("Control+s")
-    page.wait_for_selector('.review-head .tag:text-is("Saved")')
+    page.wait_for_selector('.desk-head .tag:text-is("Saved")')
 
 
 def asked(page, key):
@@ -319,7 +319,7 @@ def test_a_read_only_folder_is_a_sentence_and_loses_nothing(browser, root, monke
         page.wait_for_selector(
             ".notice.wrong:has-text('cannot be saved (Read-only file system); nothing is lost here')"
         )
-        assert page.locator('.review-head .tag:text-is("Not saved")').count() == 1
+        assert page.locator('.desk-head .tag:text-is("Not saved")').count() == 1
         monkeypatch.undo()
         saved(page)
     wait_for(lambda: documents.unsaved == [])
