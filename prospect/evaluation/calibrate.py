@@ -18,7 +18,7 @@ from pipeline.io.storage import write_json
 from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.evaluation.dst_scores import dst_metrics, dst_terms
 from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks, refuse_foreign, sole_writer
-from prospect.evaluation.pages.reliability import write_reliability
+from prospect.evaluation.pages.reliability import MARK, write_reliability
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
 from prospect.evaluation.thresholds import (
@@ -86,7 +86,7 @@ def calibrate_checkpoint(
         return [read_prediction(predictions / row / one.file_name) for one in clips]
 
     ranks = join_ranks()
-    refuse_foreign(out, {CALIBRATION: '"num_clips"', DIAGRAM: "plotly"})
+    refuse_foreign(out, {CALIBRATION: '"num_clips"', DIAGRAM: MARK})
     with sole_writer(out, ranks):
         return _calibrated(folder, places, out, confirm, streamed, told, ranks)
 
@@ -121,7 +121,7 @@ def _calibrated(
         curves: dict[str, list[float]] = {head: list(one.f1) for head, one in sweeps.items()}
         record = about | {"checkpoint": str(folder), "grid": list(GRID), "sweep": curves, "reliability": by_head}
         write_json(out / CALIBRATION, record)
-        write_reliability(out / DIAGRAM, by_head, curves, GRID)
+        write_reliability(out / DIAGRAM, record)
     ranks.wait_for_everyone()
     ece = {head: of_head["ece"] for head, of_head in by_head.items()}
     return Calibration(folder / THRESHOLDS, tuple(records), ece, tuple(notes))

@@ -130,7 +130,7 @@ def test_thresholds_are_found_stored_and_used(model, toy):
         best["update_threshold"],
         best["speak_threshold"],
     )
-    assert "plotly" in (model / "calibration" / "val" / "reliability.html").read_text()
+    assert "PROSPECT calibration" in (model / "calibration" / "val" / "reliability.html").read_text()
     succeed(toy, "evaluate", "--checkpoint", model, "--limit", 1, "--rows", "", "--out", toy / "calibrated")
     used = json.loads((toy / "calibrated" / "metrics.json").read_text())["settings"]
     assert used["update_threshold"] == best["update_threshold"] and used["speak_threshold"] == best["speak_threshold"]

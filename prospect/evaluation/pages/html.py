@@ -97,12 +97,12 @@ def _about(metrics: Mapping[str, Any], path: Path) -> dict[str, Any]:
     judge = read_judge(metrics["judge"], str(path), "judge again") if "judge" in metrics else None
     settings = ", ".join(f"{name} {value}" for name, value in metrics["settings"].items())
     facts = [made.get("date"), made.get("commit") and f"commit {made['commit'][:COMMIT_DIGITS]}",
-             f"{metrics['num_clips']} clips, {metrics['num_frames']} frames", checkpoint if run else None, settings,
-             f"embeddings {metrics['embedder']}"]  # fmt: skip
+             f"{metrics['num_clips']} clips, {metrics['num_frames']} frames"]  # fmt: skip
     return {
         "run": run.name if run else checkpoint,
         "where": ", ".join(" ".join(str(place).rstrip("/").split("/")[-2:]) for place in metrics.get("data", [])),
         "facts": [fact for fact in facts if fact],
+        "settings": f"{checkpoint}; {settings}; embeddings {metrics['embedder']}",
         "sentence": sentence(rows["model"]["all"]["metrics"]),
         "clips": [sentence(one["metrics"]) for one in metrics["clips"]],
         "headlines": [name for name in (*HEADLINES, *JUDGED) if name in names],

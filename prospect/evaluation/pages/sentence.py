@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 
 COUNTS = ("reference", "found", "predicted")  # num_COUNT_updates and num_COUNT_speech of the metrics
-FOUND = {"early": "early", "late": "late", "wrong_step": "of the wrong step", "wrong_transition": "of the wrong kind"}
+FOUND = {
+    "early": "early",
+    "late": "late",
+    "wrong_step": "of the wrong step",
+    "wrong_transition": "with the wrong transition",
+}
 EXTRA = {"repeated": "made again", "spurious": "made up"}
 
 

@@ -88,7 +88,7 @@ def test_a_head_without_events_keeps_the_default_and_is_told(world, checkpoint, 
     for about in (record, stored):
         assert about["notes"] == notes and about["num_events"] == {"should_update_dst": 0, "when_to_speak": 2}
     assert list(record["sweep"]) == ["when_to_speak"] and record["tried"][0]["when_to_speak_f1"] is not None
-    assert "Event F1 by threshold" in (tmp_path / "out" / "reliability.html").read_text()
+    assert "PROSPECT calibration" in (tmp_path / "out" / "reliability.html").read_text()
 
 
 def test_without_any_event_nothing_is_stored(world, checkpoint, tmp_path):

@@ -46,8 +46,8 @@ if (matchMedia("(max-width: 900px)").matches) find(".files").removeAttribute("op
 
 function notes() {
   const told = [...metrics.notes, ...metrics.judge?.notes ?? []];
-  return told.length ? el("details", {class: "notes", open: told.length < 3}, el("summary", {}, count(told.length, "note")),
-    el("ul", {}, ...told.map(note => el("li", {}, note)))) : null;
+  return el("details", {class: "notes"}, el("summary", {}, ["Settings", told.length ? count(told.length, "note") : ""].filter(Boolean).join(", ")),
+    el("p", {}, about.settings), el("ul", {}, ...told.map(note => el("li", {}, note))));
 }
 
 // Worst first by each metric; clips that have no such number come last.
