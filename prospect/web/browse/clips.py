@@ -140,7 +140,7 @@ class Clips:
             "frames": told,
             "samples": _samples(samples) if samples else [],
             "shards": str(_shown(samples.split.folder)) if samples else "",
-            "command": self._command(key, samples),
+            **self._commands(draft, key, samples),
             "compared": {run: self._shown_compared(key, clip, run) for run in self._runs},
             "tokens": self.tokens.name,
         }
@@ -205,11 +205,13 @@ class Clips:
         aspect = frames.shape[1] / frames.shape[0] if frames.shape else 0
         return {"count": len(frames), "aspect": aspect, "missing": "", "embedded": False}
 
-    def _command(self, key: str, samples: Samples | None) -> str:
-        """What shows the clip's samples in a terminal; the page puts a sample's key into it."""
-        about = self.library.about(key)
-        folder = _shown(samples.split.folder) if samples else Path("shards") / about["of"]
-        return f"prospect inspect-shard {shlex.quote(str(folder))}"
+    def _commands(self, draft: Draft, key: str, samples: Samples | None) -> dict[str, str]:
+        """What shows its samples in a terminal: one, by the key that the page adds; or their list."""
+        folder = _shown(samples.split.folder) if samples else f"shards/{self.library.about(key)['of']}"
+        command = f"prospect inspect-shard {shlex.quote(str(folder))}"
+        named = str(draft.raw.get("id") or draft.raw.get("video_uid"))
+        tokens = f" --tokens --config {shlex.quote(self.tokens.name)}" if self.tokens.name else ""
+        return {"command": command, "list_command": f"{command} --clip {shlex.quote(named)}", "tokens_of": tokens}
 
 
 def storyboard(draft: Draft, first: int, last: int) -> list[dict[str, Any]]:
@@ -226,7 +228,8 @@ def storyboard(draft: Draft, first: int, last: int) -> list[dict[str, Any]]:
         if role == "assistant":
             at.append({"look": "speak", "shape": "speech", "label": text_of(item.value)[:200]})
         at += [
-            {"look": "update", "shape": name, "label": f"{step} {name}"} for step, name in transitions_of(item.value)
+            {"look": "update", "shape": name, "label": f"{step} {name}", "step": step}
+            for step, name in transitions_of(item.value)
         ]
     chosen = _evenly(sorted(events), NUM_TILES)
     others = [frame for frame in _evenly(range(first, last + 1), NUM_TILES) if frame not in chosen]

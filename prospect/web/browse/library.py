@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from pipeline.progress import Progress, unwatched
 from pipeline.shards.sample import clip_key, key_of
 from prospect.data.index import Split, clip_starts, clips_of, read_split
 from prospect.evaluation.predictions import read_prediction
+from prospect.web.browse.numbers import Numbers
 from prospect.web.browse.paths import DEFAULT_ROOT, Evaluated, Given
 from prospect.web.review.disagreements import Predictions
 from prospect.web.review.views import extent, frames_name, text_of, title_of
@@ -70,6 +72,7 @@ class Library:
     samples: dict[str, Samples] = field(default_factory=dict)
     splits: list[Split] = field(default_factory=list)
     predictions: dict[str, Predictions] = field(default_factory=dict)  # by the name of their evaluation
+    numbers: dict[str, Numbers] = field(default_factory=dict)  # by DATASET/SPLIT
     roots: list[Path] = field(init=False)
 
     def raw(self, key: str) -> Any:
@@ -109,6 +112,11 @@ class Library:
         """
         raw = self.raw(key)
         return self._open(frames_name(raw if isinstance(raw, dict) else {}), self.about(key)["dataset"])
+
+    def root_of(self, dataset: str) -> Path:
+        """Give the data root of a dataset."""
+        named = (one.data_root for one in self.given.annotations if one.dataset == dataset)
+        return next(named, next(iter(self.given.data_roots)))
 
     def _open(self, name: str, dataset: str) -> FrameFile:
         roots = [root for above in self.roots for root in (above / dataset, above)]
@@ -165,7 +173,7 @@ def _rows(library: Library, known: Mapping[str, Any], progress: Progress) -> Ite
     for split in library.splits:
         of = f"{split.manifest.dataset}/{split.manifest.split}"
         starts = clip_starts(split.index)
-        for clip, first, end in zip(clips_of(split.index), starts, starts[1:], strict=True):
+        for clip, (first, end) in zip(clips_of(split.index), pairwise(starts), strict=True):
             key = clip_key(clip)
             library.samples.setdefault(key, Samples(split, first, end))
             if key not in known:
@@ -196,6 +204,7 @@ def _row(library: Library, raw: Any, dataset: str, of: str, file: str, known: Ma
     said = [text_of(item.value) or " ".join(f"{s}->{t}" for s, t in transitions_of(item.value)) for item in draft.items]
     events = {place[1] for role, place in zip(roles, ranges, strict=True) if place and role in ACTIVE_ROLES}
     count = last - first + 1
+    library.numbers.setdefault(of, Numbers()).add(draft, ranges, count, fps)
     return {
         "key": _unique(key_of(dataset, _sound(str(own))), known),
         "title": _sound(title_of("clips", raw)),

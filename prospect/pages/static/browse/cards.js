@@ -1,7 +1,7 @@
 // A card: a storyboard of a clip, with what happens at each picture, and the clip in numbers.
 
 import {el, svg} from "../dom.js";
-import {clock, count, duration, short, words} from "../text.js";
+import {clock, count, duration, words} from "../text.js";
 import {SHAPES} from "../timeline_draw.js";
 import {link, picture} from "./source.js";
 
@@ -31,8 +31,8 @@ function storyboard(one) {
     const image = one.frames.missing ? el("span", {class: "tile-empty", "aria-hidden": "true"})
       : el("img", {src: picture(one.key, tile.frame, HEIGHT), loading: "lazy", decoding: "async", alt: said || `frame ${tile.frame}`, height: HEIGHT / 2});
     return el("li", {class: first ? `tile look-${first.look}` : "tile", title: `${clock((tile.frame - one.first) / one.fps)}${said ? ` · ${said}` : ""}`}, image,
-      el("span", {class: "tile-word"}, ...tile.what.slice(0, 3).map(what => mark(what.shape, what.look)),
-        el("span", {}, first ? short(first.look === "speak" ? "says" : first.label, 18) : clock((tile.frame - one.first) / one.fps, 0))));
+      el("span", {class: "tile-word"}, ...tile.what.slice(0, 4).flatMap(what => [mark(what.shape, what.look), what.step ? el("span", {}, what.step) : null]),
+        first ? first.look === "speak" ? el("span", {}, "says") : null : el("span", {}, clock((tile.frame - one.first) / one.fps, 0))));
   }));
 }
 

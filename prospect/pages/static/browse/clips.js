@@ -1,11 +1,11 @@
 // Clips: cards that can be filtered, and a clip's page. The filters stand in the address, so that it can be copied.
 
 import {el} from "../dom.js";
-import {count, duration, words} from "../text.js";
+import {count, words} from "../text.js";
 import {showClip} from "./clip.js";
 import {card} from "./cards.js";
 import {matching} from "./filter.js";
-import {about, ask, here, link, published} from "./source.js";
+import {about, ask, link, published} from "./source.js";
 
 const PAGE = 24, TYPING_MS = 250;
 const FILTERS = ["text", "step", "kind", "of", "run", "error"];
@@ -15,7 +15,7 @@ export const clips = {name: "clips", label: "Clips", show};
 let kept = null;  // the cards as they were left: {address, page, y}
 
 async function show(root, place, query) {
-  if (place[0]) return showClip(root, place[0]);
+  if (place[0]) return showClip(root, place[0], query);
   if (kept?.address === location.hash) {
     root.append(...kept.nodes);
     const y = kept.y;
@@ -24,11 +24,6 @@ async function show(root, place, query) {
     await list(root, query);
   }
   const nodes = [...root.children];
-  const leave = () => {
-    if (here()[0] === "clips" && !here()[1].length) return;
-    removeEventListener("hashchange", leave);
-  };
-  addEventListener("hashchange", leave);
   root.addEventListener("click", event => {
     if (event.target.closest("a.card-link")) kept = {address: location.hash, nodes, y: scrollY};
   });
