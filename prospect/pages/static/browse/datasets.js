@@ -3,7 +3,7 @@
 import {el} from "../dom.js";
 import {clock, count} from "../text.js";
 import {bar, histogram, said, table} from "./plots.js";
-import {about, ask, link} from "./source.js";
+import {about, ask, link, published} from "./source.js";
 
 export const datasets = {name: "datasets", label: "Datasets", show};
 
@@ -16,18 +16,21 @@ async function show(root, place) {
 
 async function showSplit(root, place) {
   const split = await ask("datasets", ["split", ...place]);
-  const checks = el("section", {class: "panel side"}, el("h2", {}, "Checks of clips"), el("p", {class: "faint"}, "Checking…"));
-  const audit = el("section", {class: "panel side"}, el("h2", {}, "Audit of labels"), el("p", {class: "faint"}, "Reading every label…"));
+  const checks = el("section", {class: "panel side"}, el("h2", {}, "Checks of clips"));
+  const audit = el("section", {class: "panel side"}, el("h2", {}, "Audit of labels"));
   root.append(el("header", {}, el("h1", {}, split.of), el("p", {class: "faint"}, [count(split.clips, "clip"), hours(split.seconds), count(split.updates, "update"),
     count(split.utterances, "utterance"), `${percent(split.silence)} silence`].join(" · "), " ", el("a", {href: link("clips", [], {of: split.of})}, "See its clips"))),
   el("div", {class: "plots"}, ...split.plots.map(histogram)), unseen(split), steps(split), words(split), checks, audit);
   later(checks, ["checks", ...place], told => checked(told, split));
-  later(audit, ["audit", ...place], audited);
+  const run = () => later(audit, ["audit", ...place], audited);
+  if (published) run();
+  else audit.append(el("p", {class: "faint"}, "Every label that a run would train, held against the annotations; of a large split this takes minutes."), el("button", {onclick: run}, "Audit it"));
 }
 
 // What takes longer is put in when it is there.
 async function later(section, place, draw) {
   const title = section.firstChild;
+  section.replaceChildren(title, el("p", {class: "faint"}, "Reading…"));
   try {
     section.replaceChildren(title, ...draw(await ask("datasets", place)));
   } catch (error) {
