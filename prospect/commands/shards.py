@@ -123,6 +123,7 @@ def inspect_shard(
     tokens: Annotated[
         bool, typer.Option(help="The tokens that the model will see, and what is learned (--key, --config).")
     ] = False,
+    html: Annotated[Path | None, typer.Option(help="With --tokens: write them as a page into this file.")] = None,
     stats: Annotated[bool, typer.Option(help="Counts and distributions over all samples.")] = False,
     verify: Annotated[bool, typer.Option(help="Check every checksum, count, key and frame reference.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For programs: JSON, one line a sample.")] = False,
@@ -139,6 +140,8 @@ def inspect_shard(
 
     with clear_errors():
         _check_inspect_options(key, config, frames=frames is not None, tokens=tokens, stats=stats, verify=verify)
+        if html is not None and not tokens:
+            raise ProspectError(f"--html {html}: is the page of a sample's tokens; pass --tokens too")
         shards = shards_at(path)
         if stats:
             from prospect.looking.stats import statistics, statistics_view
@@ -153,7 +156,7 @@ def inspect_shard(
         elif key is None:
             console.print(shard.sample_table(shards, clip, kind, ROWS if limit is None else limit))
         else:
-            _show_sample(shards, key, json, config if tokens else None, set_, frames, frames_root, data_root)
+            _show_sample(shards, key, json, config if tokens else None, set_, html, frames, frames_root, data_root)
 
 
 @app.command()
@@ -212,11 +215,12 @@ def _show_sample(
     json: bool,
     config: str | None,
     set_: list[str] | None,
+    html: Path | None,
     frames: Path | None,
     frames_root: Path | None,
     data_root: Path,
 ) -> None:
-    """Show one sample whole, or (`config`) as tokens; draw its frames into the file `frames`."""
+    """Show one sample whole, or (`config`) as tokens, in the file `html` or here; draw its frames into `frames`."""
     from pipeline.shards.reader import find_sample
     from prospect.looking.shard import contact_sheet, frame_roots, sample_json
 
@@ -224,14 +228,26 @@ def _show_sample(
     if config is None:
         print_json(sample_json(sample))
     else:
-        from prospect.looking.token_view import sequence_of, token_rows, token_view
+        from prospect.looking.token_view import (
+            drawn_at_first,
+            sequence_of,
+            token_data,
+            token_rows,
+            token_view,
+            write_token_page,
+        )
 
         settings, blueprint = read_blueprint(config, set_)
-        sequence = sequence_of(sample, clip, blueprint.tokens, settings.data)
+        laid = sequence_of(sample, clip, blueprint.tokens, settings.data)
+        is_trained = shards[0].name.startswith(f"{settings.data.train_split}-")
+        data = token_data(laid, blueprint, drawn_at_first(settings, sample.clip.id) if is_trained else None)
         if json:
-            print_json(token_rows(sequence, blueprint.tokenizer))
-        else:
-            console.print(token_view(sequence, blueprint.tokenizer, blueprint.tokens.image), highlight=False)
+            print_json(token_rows(laid.sequence, blueprint.tokenizer))
+        if html is not None:
+            write_token_page(html, sample.key, data)
+            (aside if json else console).print(f"{len(laid.sequence)} tokens written to {html}", soft_wrap=True)
+        elif not json:
+            console.print(token_view(data), highlight=False)
     if frames is not None:
         contact_sheet(sample, images, frames, frame_roots(shards[0], frames_root, data_root))
         note = aside if json else console
