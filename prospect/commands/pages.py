@@ -76,7 +76,7 @@ def browse(
     static: Annotated[
         Path | None, typer.Option(help="Write a folder with these pages to publish, and serve nothing.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --static: the first so many clips.")] = 200,
+    limit: Annotated[int, typer.Option(min=1, help="With --static: of each split the first so many clips.")] = 50,
     force: Annotated[bool, typer.Option(help="With --static: write over a folder that is there.")] = False,
     host: Host = HOST,
     port: Port = PORT,
@@ -89,14 +89,23 @@ def browse(
     with clear_errors():
         from prospect.web.browse.library import open_library
         from prospect.web.browse.paths import recognize
+        from prospect.web.browse.publish import INDEX, check_place, publish
         from prospect.web.browse.shell import make_browse, sections
         from prospect.web.browse.tokens import TokenViews
 
+        if static is not None:
+            check_place(static, force)
         given = recognize(paths)
         tokens = TokenViews(given, config)
         with progress_bar() as show:
             library = open_library(given, frames_root, show)
-        listed = sections(library, tokens)
+            listed = sections(library, tokens)
+            if static is not None:
+                made = publish(library, listed, static, limit, force, show)
+        if static is not None:
+            size = f"{made.num_clips} clips, {made.num_pictures} pictures, {made.size_bytes / 1e6:.1f} MB"
+            tell(f"{static / INDEX}: {size}")
+            return
         serve_pages(lambda address: make_browse(listed, address), host, port, open_browser, "browse")
 
 

@@ -162,6 +162,20 @@ class Clips:
             return shown_jpeg(samples.split.members(row, [1 + index - start])[0], None, height)
         return frame_jpeg(self.library.frames(key), index, height)
 
+    def frames_to_publish(self, key: str, most: int) -> list[int]:
+        """Choose the frames of a clip whose pictures are published: those of its card and of events, others between."""
+        if self._frames(key)["missing"]:
+            return []
+        about, (draft, _, _) = self.library.about(key), self.library.checked(key)
+        first, last = about["first"], min(about["last"], self._frames(key)["count"] - 1)
+        chosen = {tile["frame"] for tile in storyboard(draft, first, last)}
+        places = (range_of(draft, number) for number in range(len(draft.items)))
+        events = sorted({place[1] for place in places if place and first <= place[1] <= last} - chosen)
+        chosen.update(_evenly(events, most - len(chosen)))
+        others = [frame for frame in range(first, last + 1) if frame not in chosen]
+        chosen.update(_evenly(others, most - len(chosen)))
+        return sorted(chosen)
+
     @property
     def _runs(self) -> list[str]:
         return list(self.library.predictions)

@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.errors import ProspectError
 from pipeline.progress import unwatched
 from prospect.web.browse.library import Library
-from prospect.web.browse.tokens import TokenViews
+from prospect.web.browse.tokens import NO_CONFIG, TokenViews
 
 MOST_CHECKED = 3000  # clips of a split whose checks a page waits for
 MOST_TOLD = 20  # problems
@@ -66,7 +66,7 @@ class Datasets:
         dataset, _, split = of.rpartition("/")
         config = self.tokens.config
         if config is None:
-            return {"told": "Labels depend on a run's settings: name a run among the paths, or pass --config."}
+            return {"told": NO_CONFIG}
         from prospect.looking.audit import audit_record, audit_run
 
         update: dict[str, Any] = {"root": self.library.root_of(dataset)}

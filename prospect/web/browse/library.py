@@ -5,8 +5,8 @@ shards, then predictions; what else has it (samples of shards, predictions of a 
 once, at the start; problems, pictures and mistakes of a model are looked for when they are asked for.
 """
 
-import json
 import os
+import pickle
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ SCHEMA = {
     **{f"num_{kind}": pl.Int64 for kind in KINDS},
     "steps": pl.String,  # "ID name" of each, a line a step, in small letters
     "text": pl.String,  # ids, goal and all that is said, in small letters
-    "record": pl.Binary,  # the clip's JSON, packed
+    "record": pl.Binary,  # the clip as its file has it, packed
 }
 
 
@@ -81,7 +81,7 @@ class Library:
         Raises:
             ProspectError: there is no such clip.
         """
-        return json.loads(zlib.decompress(self.table.item(self.row(key), "record")))
+        return pickle.loads(zlib.decompress(self.table.item(self.row(key), "record")))  # packed here, by `_row`
 
     def row(self, key: str) -> int:
         if key not in self.places:
@@ -91,6 +91,11 @@ class Library:
     def about(self, key: str) -> dict[str, Any]:
         """Give the row of a clip, without its texts and record."""
         return self.table.row(self.row(key), named=True)
+
+    def keep_first(self, count: int) -> None:
+        """Leave out clips but the first so many of each split; its numbers stay those of all."""
+        self.table = self.table.group_by("of", maintain_order=True).head(count)
+        self.places = {key: place for place, key in enumerate(self.table["key"])}
 
     def checked(self, key: str, look: Look = "rows") -> tuple[Draft, Clip | None, list[Problem]]:
         """Check a clip as `prospect validate` does."""
@@ -220,7 +225,7 @@ def _row(library: Library, raw: Any, dataset: str, of: str, file: str, known: Ma
         **{f"num_{kind}": roles.count(role) for kind, role in KINDS.items()},
         "steps": _sound("\n".join(f"{step} {name}" for step, name in steps_of(draft))).lower(),
         "text": _sound("\n".join([str(own), str(draft.raw.get("goal") or ""), *said])).lower(),
-        "record": zlib.compress(json.dumps(raw).encode(), 1),
+        "record": zlib.compress(pickle.dumps(raw), 1),
     }
 
 

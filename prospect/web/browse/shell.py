@@ -33,7 +33,7 @@ from prospect.web.browse.tokens import TokenViews
 from prospect.web.server import Address
 
 TITLE, ENTRY = "Browse", "browse/main.js"
-STYLES = ("frames.css", "timeline.css", "browse/browse.css")
+STYLES = ("frames.css", "timeline.css", "tokens.css", "browse/browse.css")
 Place = Sequence[str]  # the parts of an address below its section's name
 
 

@@ -21,7 +21,7 @@ export function card(one, run = "") {
 }
 
 function tags(counts, before) {
-  const told = Object.entries(counts).map(([error, number]) => el("span", {class: "tag wrong"}, `${before}${number} ${words(error)}`));
+  const told = Object.entries(counts).map(([error, number]) => el("span", {class: "tag wrong"}, `${before}${words(error)} × ${number}`));
   return told.length ? told : [el("span", {class: "tag good"}, `${before}no mistake`)];
 }
 
@@ -30,9 +30,9 @@ function storyboard(one) {
     const first = tile.what[0], said = tile.what.map(what => what.label).join(", ");
     const image = one.frames.missing ? el("span", {class: "tile-empty", "aria-hidden": "true"})
       : el("img", {src: picture(one.key, tile.frame, HEIGHT), loading: "lazy", decoding: "async", alt: said || `frame ${tile.frame}`, height: HEIGHT / 2});
-    return el("li", {class: first ? `tile look-${first.look}` : "tile", title: `${clock((tile.frame - one.first) / one.fps)}${said ? ` · ${said}` : ""}`}, image,
+    return el("li", {class: first ? `tile look-${first.look}` : "tile", title: `${clock(tile.frame / one.fps)}${said ? ` · ${said}` : ""}`}, image,
       el("span", {class: "tile-word"}, ...tile.what.slice(0, 4).flatMap(what => [mark(what.shape, what.look), what.step ? el("span", {}, what.step) : null]),
-        first ? first.look === "speak" ? el("span", {}, "says") : null : el("span", {}, clock((tile.frame - one.first) / one.fps, 0))));
+        first ? first.look === "speak" ? el("span", {}, "says") : null : el("span", {}, clock(tile.frame / one.fps, 0))));
   }));
 }
 

@@ -120,7 +120,7 @@ function comparedPanel(view, run, go) {
   if (run === undefined) return null;
   if (view.told) return el("p", {class: "panel side faint"}, `${run}: ${view.told}`);
   const listed = view.disagreements.map(one => el("li", {}, el("button", {class: "plain", onclick: () => go(one)},
-    `${clock(((one.predicted ?? one.reference).frame - view.first) / view.fps)} `, el("b", {}, words(one.kind)), ` ${verdict(view, one).replace(`${words(one.kind)}: `, "")}`)));
+    `${clock((one.predicted ?? one.reference).frame / view.fps)} `, el("b", {}, words(one.kind)), ` ${verdict(view, one).replace(`${words(one.kind)}: `, "")}`)));
   const said = listed.length ? `${run} and the annotation disagree at ${count(listed.length, "place")}` : `${run} and the annotation agree everywhere`;
   return el("section", {class: "panel side compared", "aria-label": "The model"}, el("h2", {}, said), el("ol", {class: "plain-list"}, ...listed));
 }
@@ -128,7 +128,7 @@ function comparedPanel(view, run, go) {
 // The turns in a table; the rows of the frame at the cursor are marked.
 function turnsTable(view, go) {
   const rows = view.turns.map(turn => [turn, el("tr", {}, el("td", {class: "number"}, turn.end === null ? "" : el("button", {class: "plain time", onclick: () => go(turn)},
-    clock((turn.end - view.first) / view.fps))), el("td", {class: "role"}, el("span", {class: "row"}, ...marksOf(turn), ROLES[turn.role] ?? "?")),
+    clock(turn.end / view.fps))), el("td", {class: "role"}, el("span", {class: "row"}, ...marksOf(turn), ROLES[turn.role] ?? "?")),
   el("td", {}, turn.updates.length ? turn.updates.map(one => updateName(view.steps, one.step, one.transition)).join(", ") : turn.text),
   el("td", {class: "number faint frames"}, turn.end === null ? "" : turn.start === turn.end ? String(turn.end) : `${turn.start}–${turn.end}`))]);
   const table = el("table", {class: "turns"}, el("thead", {}, el("tr", {}, ...["Time", "Turn", "", "Frames"].map((name, place) =>

@@ -20,7 +20,8 @@ async function showSplit(root, place) {
   const audit = el("section", {class: "panel side"}, el("h2", {}, "Audit of labels"));
   root.append(el("header", {}, el("h1", {}, split.of), el("p", {class: "faint"}, [count(split.clips, "clip"), hours(split.seconds), count(split.updates, "update"),
     count(split.utterances, "utterance"), `${percent(split.silence)} silence`].join(" · "), " ", el("a", {href: link("clips", [], {of: split.of})}, "See its clips"))),
-  el("div", {class: "plots"}, ...split.plots.map(histogram)), unseen(split), steps(split), words(split), checks, audit);
+  el("div", {class: "plots"}, ...split.plots.map(histogram)), unseen(split),
+  el("div", {class: "pair"}, steps(split), words(split)), el("div", {class: "pair"}, checks, audit));
   later(checks, ["checks", ...place], told => checked(told, split));
   const run = () => later(audit, ["audit", ...place], audited);
   if (published) run();

@@ -4,7 +4,7 @@
 import {el, find} from "../dom.js";
 import {clips} from "./clips.js";
 import {datasets} from "./datasets.js";
-import {about, here, link} from "./source.js";
+import {about, here, link, published} from "./source.js";
 
 // Here a module adds its section.
 const SECTIONS = [clips, datasets];
@@ -13,7 +13,8 @@ const known = SECTIONS.filter(section => section.name in about);
 const root = el("div", {class: "browse-page"});
 const navigation = el("nav", {class: "row browse-nav", "aria-label": "Pages"},
   ...known.map(section => el("a", {href: link(section.name), "data-section": section.name}, section.label)));
-document.body.append(el("main", {class: "browse"}, el("header", {class: "row browse-head"}, navigation), root));
+document.body.append(el("main", {class: "browse"}, el("header", {class: "row browse-head"}, navigation,
+  published?.told ? el("p", {class: "faint"}, published.told) : null), root));
 
 let turn = 0;  // a page that comes late, after another was asked for, is not shown
 
