@@ -9,7 +9,7 @@ from pipeline.progress import unwatched
 from prospect.web.browse.library import Library
 from prospect.web.browse.tokens import NO_CONFIG, TokenViews
 
-MOST_CHECKED = 3000  # clips of a split whose checks a page waits for
+MOST_CHECKED = 1000  # clips of a split whose checks a page waits for
 MOST_TOLD = 20  # problems
 
 
