@@ -1,4 +1,4 @@
-"""Commands that serve pages: review, live."""
+"""Commands that serve pages: review, browse, live."""
 
 import webbrowser
 from pathlib import Path
@@ -21,7 +21,7 @@ from prospect.commands.options import (
     SpeakThreshold,
     UpdateThreshold,
 )  # fmt: skip
-from prospect.commands.terminal import clear_errors, tell
+from prospect.commands.terminal import clear_errors, progress_bar, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,52 @@ def review(
         serve_pages(lambda address: make_review(documents, found, address), host, port, open_browser, "review")
         for entry in documents.unsaved:
             tell(f"not saved: {entry}")
+
+
+@app.command()
+def browse(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Data roots, datasets' folders, shards, runs, evaluations: each told by what is in it."),
+    ],
+    config: Annotated[
+        str | None, typer.Option(help="Whose tokens a clip's page shows: a file, or a packaged name; default: a run's.")
+    ] = None,
+    frames_root: FramesRoot = None,
+    static: Annotated[
+        Path | None, typer.Option(help="Write a folder with these pages to publish, and serve nothing.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="With --static: of each split the first so many clips.")] = 50,
+    force: Annotated[bool, typer.Option(help="With --static: write over a folder that is there.")] = False,
+    host: Host = HOST,
+    port: Port = PORT,
+    open_browser: Open = False,
+) -> None:
+    """Find any clip by looking: clips, datasets and runs in the browser.
+
+    Writes nothing, but a folder that you ask for.
+    """
+    with clear_errors():
+        from prospect.web.browse.library import open_library
+        from prospect.web.browse.paths import recognize
+        from prospect.web.browse.publish import INDEX, check_place, publish
+        from prospect.web.browse.shell import make_browse, sections
+        from prospect.web.browse.tokens import TokenViews
+
+        if static is not None:
+            check_place(static, force)
+        given = recognize(paths)
+        tokens = TokenViews(given, config)
+        with progress_bar() as show:
+            library = open_library(given, frames_root, show)
+            listed = sections(library, tokens)
+            if static is not None:
+                made = publish(library, listed, static, limit, force, show)
+        if static is not None:
+            size = f"{made.num_clips} clips, {made.num_pictures} pictures, {made.size_bytes / 1e6:.1f} MB"
+            tell(f"{static / INDEX}: {size}")
+            return
+        serve_pages(lambda address: make_browse(listed, address), host, port, open_browser, "browse")
 
 
 @app.command()

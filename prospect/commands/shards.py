@@ -35,6 +35,9 @@ from prospect.commands.terminal import aside, clear_errors, console, print_json,
 if TYPE_CHECKING:
     from pipeline.shards.manifest import Manifest
     from pipeline.shards.reader import ShardFile
+    from pipeline.shards.sample import TurnSample
+
+    Found = tuple[TurnSample, list[bytes], list[TurnSample]]  # of `find_sample`
 
 app = typer.Typer()
 Kind = Literal["dst_update", "assistant", "silent"]
@@ -120,9 +123,13 @@ def inspect_shard(
         int | None, typer.Option(min=0, help=f"Of the list: the first so many; default {ROWS}, with --json all.")
     ] = None,
     frames: Annotated[Path | None, typer.Option(help="Draw the sample's frames into this PNG (needs --key).")] = None,
+    storyboard: Annotated[
+        Path | None, typer.Option(help="Draw the whole clip of the sample into this PNG (needs --key).")
+    ] = None,
     tokens: Annotated[
         bool, typer.Option(help="The tokens that the model will see, and what is learned (--key, --config).")
     ] = False,
+    html: Annotated[Path | None, typer.Option(help="With --tokens: write them as a page into this file.")] = None,
     stats: Annotated[bool, typer.Option(help="Counts and distributions over all samples.")] = False,
     verify: Annotated[bool, typer.Option(help="Check every checksum, count, key and frame reference.")] = False,
     json: Annotated[bool, typer.Option("--json", help="For programs: JSON, one line a sample.")] = False,
@@ -134,11 +141,14 @@ def inspect_shard(
     frames_root: FramesRoot = None,
 ) -> None:
     """Look at what is in a shard."""
-    from pipeline.shards.reader import shards_at
+    from pipeline.shards.reader import find_sample, shards_at
     from prospect.looking import shard
 
     with clear_errors():
-        _check_inspect_options(key, config, frames=frames is not None, tokens=tokens, stats=stats, verify=verify)
+        drawn = {"frames": frames is not None, "storyboard": storyboard is not None}
+        _check_inspect_options(key, config, **drawn, tokens=tokens, stats=stats, verify=verify)
+        if html is not None and not tokens:
+            raise ProspectError(f"--html {html}: is the page of a sample's tokens; pass --tokens too")
         shards = shards_at(path)
         if stats:
             from prospect.looking.stats import statistics, statistics_view
@@ -153,7 +163,10 @@ def inspect_shard(
         elif key is None:
             console.print(shard.sample_table(shards, clip, kind, ROWS if limit is None else limit))
         else:
-            _show_sample(shards, key, json, config if tokens else None, set_, frames, frames_root, data_root)
+            found = find_sample(shards, key)
+            _show_sample(found, shards[0].name, json, config if tokens else None, set_, html)
+            roots = shard.frame_roots(shards[0], frames_root, data_root)
+            _draw_sample(found, shards, frames, storyboard, roots, json)
 
 
 @app.command()
@@ -195,8 +208,8 @@ def _skip_command() -> Iterator[None]:
 
 
 def _check_inspect_options(key: str | None, config: str | None, **given: bool) -> None:
-    """One question at a time; --frames and --tokens are about one sample."""
-    for name in ("frames", "tokens"):
+    """One question at a time; --frames, --storyboard and --tokens are about one sample."""
+    for name in ("frames", "storyboard", "tokens"):
         if given[name] and key is None:
             raise ProspectError(f"--{name}: shows one sample; pass its --key too")
     if given["tokens"] and config is None:
@@ -207,35 +220,58 @@ def _check_inspect_options(key: str | None, config: str | None, **given: bool) -
 
 
 def _show_sample(
-    shards: "list[ShardFile]",
-    key: str,
-    json: bool,
-    config: str | None,
-    set_: list[str] | None,
-    frames: Path | None,
-    frames_root: Path | None,
-    data_root: Path,
+    found: "Found", shard: str, json: bool, config: str | None, set_: list[str] | None, html: Path | None
 ) -> None:
-    """Show one sample whole, or (`config`) as tokens; draw its frames into the file `frames`."""
-    from pipeline.shards.reader import find_sample
-    from prospect.looking.shard import contact_sheet, frame_roots, sample_json
+    """Show one sample whole, or (`config`) as tokens, in the file `html` or here."""
+    from prospect.looking.shard import sample_json
 
-    sample, images, clip = find_sample(shards, key)
+    sample, _, clip = found
     if config is None:
         print_json(sample_json(sample))
     else:
-        from prospect.looking.token_view import sequence_of, token_rows, token_view
+        from prospect.looking.token_view import (
+            drawn_at_first,
+            sequence_of,
+            token_data,
+            token_rows,
+            token_view,
+            write_token_page,
+        )
 
         settings, blueprint = read_blueprint(config, set_)
-        sequence = sequence_of(sample, clip, blueprint.tokens, settings.data)
+        laid = sequence_of(sample, clip, blueprint.tokens, settings.data)
+        is_trained = shard.startswith(f"{settings.data.train_split}-")
+        data = token_data(laid, blueprint, drawn_at_first(settings, sample.clip.id) if is_trained else None)
         if json:
-            print_json(token_rows(sequence, blueprint.tokenizer))
-        else:
-            console.print(token_view(sequence, blueprint.tokenizer, blueprint.tokens.image), highlight=False)
+            print_json(token_rows(laid.sequence, blueprint.tokenizer))
+        if html is not None:
+            write_token_page(html, sample.key, data)
+            (aside if json else console).print(f"{len(laid.sequence)} tokens written to {html}", soft_wrap=True)
+        elif not json:
+            console.print(token_view(data), highlight=False)
+
+
+def _draw_sample(
+    found: "Found",
+    shards: "list[ShardFile]",
+    frames: Path | None,
+    storyboard: Path | None,
+    roots: list[Path],
+    json: bool,
+) -> None:
+    """Draw a sample's frames, and its whole clip, into PNGs where they are asked for."""
+    from prospect.looking.shard import contact_sheet, storyboard_sheet
+
+    sample, images, clip = found
+    told = []
     if frames is not None:
-        contact_sheet(sample, images, frames, frame_roots(shards[0], frames_root, data_root))
-        note = aside if json else console
-        note.print(f"{len(sample.frames)} frames drawn into {frames}", soft_wrap=True)
+        note = contact_sheet(sample, images, frames, roots)
+        told += [f"{len(sample.frames)} frames drawn into {frames}", note]
+    if storyboard is not None:
+        note = storyboard_sheet(clip, shards, storyboard, roots)
+        told += [f"clip {sample.clip.id} drawn into {storyboard}", note]
+    for line in filter(None, dict.fromkeys(told)):
+        (aside if json else console).print(line, soft_wrap=True, markup=False, highlight=False)
 
 
 def _verify(shards: "list[ShardFile]", path: str, frames_root: Path | None, data_root: Path, json: bool) -> None:

@@ -1,27 +1,29 @@
-"""What is in a shard: a table of its samples, one sample whole, and a contact sheet of a sample's frames."""
+"""What is in a shard: a table of its samples, one sample whole, and sheets of its frames and of a whole clip."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.annotations.clips import Clip
+from pipeline.annotations.dst import State
 from pipeline.errors import ProspectError
-from pipeline.io.frame_store import find_frames_file, open_frames, search_roots
+from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
+from pipeline.io.images import ERRORS, open_image
 from pipeline.io.storage import LocalFolder, beginning
 from pipeline.shards.manifest import MANIFEST, read_manifest
 from pipeline.shards.reader import ShardFile, read_samples
-from pipeline.shards.sample import TurnSample, encode
-from prospect.data.decode import decode_frame
+from pipeline.shards.sample import TurnSample, encode, rebuild_clip
+from prospect.pages.sheet import draw_sheet
+from prospect.pages.storyboard import MOST_SHOTS, Shot, event_of, storyboard
 
 PNG_START = b"\x89PNG\r\n\x1a\n"
-TILE, CAPTION, COLUMNS = 160, 18, 8  # pixels, pixels, tiles in a row of the contact sheet
 
 
 def sample_rows(
@@ -99,44 +101,105 @@ def frame_roots(shard: ShardFile, frames_root: Path | None, data_root: Path | No
     return search_roots(frames_root, data_root, shard.dataset)
 
 
-def contact_sheet(sample: TurnSample, images: list[bytes], out: Path, roots: Sequence[Path]) -> None:
-    """Draw the sample's frames with their numbers and labels into a PNG.
+def contact_sheet(sample: TurnSample, images: Sequence[bytes], out: Path, roots: Sequence[Path]) -> str:
+    """Draw the sample's frames into a PNG, with what is learned there.
+
+    Args:
+        images: its embedded images; (): its frames file is read.
+
+    Returns:
+        A note of letters that no font here has ("": all were found).
 
     Raises:
         ProspectError: `out` is there and is no PNG, or a frame cannot be had.
     """
-    if out.exists() and beginning(out, 8) != PNG_START:
-        raise ProspectError(f"--frames {out}: is there already, and no PNG; name another file")
-    if not images:
-        frames = open_frames(find_frames_file(sample.clip.frames_file, roots))
-        images = [frames.read(index) for index in sample.frames]
-    font = ImageFont.load_default(12)
-    columns = min(COLUMNS, len(images))
-    rows = -(-len(images) // columns)
-    width = max(columns * TILE, 640)
-    header = (
-        f"{sample.key}  {sample.kind}  before: {_state(sample)}\n{sample.target.text if sample.target else 'silence'}"
+    shots = [_shot(sample, frame) for frame in sample.frames]
+    about = [f"{sample.kind}, frames {sample.start_frame} to {sample.end_frame} at {sample.clip.fps:g} a second"]
+    labels = f"should_update_dst {sample.labels['should_update_dst']}, when_to_speak {sample.labels['when_to_speak']}"
+    about += [f"at {f'frame {sample.end_frame}' if sample.target else 'each frame'}: {labels}"]
+    about += [f"before: {_state(sample.clip, sample.dst_state)}"]
+    embedded = dict(zip(sample.frames, images, strict=True)) if images else {}
+    return _write_sheet(out, "--frames", sample.key, about, shots, sample.clip, embedded, roots)
+
+
+def storyboard_sheet(
+    clip: Sequence[TurnSample], shards: Sequence[ShardFile], out: Path, roots: Sequence[Path], most: int = MOST_SHOTS
+) -> str:
+    """Draw a whole clip (all of its samples) into a PNG: its events, and frames between them.
+
+    Args:
+        shards: in which images may be embedded.
+
+    Returns, raises: as `contact_sheet`.
+    """
+    whole = rebuild_clip(clip)
+    frames = whole.end_frame - whole.start_frame + 1
+    about = [f"{frames} frames at {whole.fps:g} a second, {frames / whole.fps:.1f} s, {len(whole.steps)} steps"]
+    about += [f"before: {_state(whole, whole.initial_state)}"]
+    return _write_sheet(
+        out, "--storyboard", whole.id, about, storyboard(whole, most), whole, _embedded(whole, shards), roots
     )
-    sheet = Image.new("RGB", (width, 2 * CAPTION + rows * (TILE + CAPTION)), "white")
-    draw = ImageDraw.Draw(sheet)
-    draw.multiline_text((4, 2), header, "black", font)
-    for position, (index, data) in enumerate(zip(sample.frames, images, strict=True)):
-        x, y = position % columns * TILE, 2 * CAPTION + position // columns * (TILE + CAPTION)
-        pixels = decode_frame(data, TILE, f"{sample.key} frame {index}")
-        sheet.paste(Image.fromarray(pixels.transpose(1, 2, 0)), (x, y + CAPTION))
-        draw.text((x + 4, y + 2), f"frame {index}  {_label(sample, index)}", "black", font)
+
+
+def _write_sheet(
+    out: Path,
+    option: str,
+    title: str,
+    about: Sequence[str],
+    shots: Sequence[Shot],
+    clip: Clip,
+    embedded: Mapping[int, bytes],
+    roots: Sequence[Path],
+) -> str:
+    if out.is_dir() or (out.exists() and beginning(out, 8) != PNG_START):
+        raise ProspectError(f"{option} {out}: is there already, and no PNG; name another file")
+    frames = _frames_of(clip, roots, needed=not embedded)
+
+    def image_of(index: int) -> bytes:
+        data = embedded[index] if embedded else frames.read(index) if frames else b""
+        try:
+            open_image(data).close()
+        except ERRORS as error:
+            raise ProspectError(f"{title} frame {index}: no image that can be decoded ({error})") from None
+        return data
+
+    sheet, note = draw_sheet(title, about, shots, image_of, frames.shape if frames else None)
     with LocalFolder(out.parent).new_file(out.name) as partial:
         sheet.save(partial, "PNG")
+    return note
 
 
-def _label(sample: TurnSample, frame: int) -> str:
-    if sample.kind == "silent":
-        return "silent 0, 0"
-    if frame != sample.end_frame:
-        return "-"
-    return f"update {sample.labels['should_update_dst']}, speak {sample.labels['when_to_speak']}"
+def _frames_of(clip: Clip, roots: Sequence[Path], needed: bool) -> FrameFile | None:
+    """The clip's frames file; where its images are embedded it alone tells the video's shape, and may be missing."""
+    try:
+        return open_frames(find_frames_file(clip.frames_file, roots))
+    except ProspectError:
+        if needed:
+            raise
+        return None
 
 
-def _state(sample: TurnSample) -> str:
-    states = zip(sample.clip.steps, sample.dst_state, strict=True)
-    return ", ".join(f"{step.id}:{state}" for step, state in states) or "no steps"
+def _embedded(clip: Clip, shards: Sequence[ShardFile]) -> dict[int, bytes]:
+    """The images of a clip that its shard holds, by frame; none, where it was built without."""
+    images: dict[int, bytes] = {}
+    for shard in shards:
+        for sample, members in read_samples(shard):
+            if sample.clip.id == clip.id and len(members) > 1:
+                images |= zip(sample.frames, (member.data for member in members[1:]), strict=True)
+        if images:
+            break
+    return images
+
+
+def _shot(sample: TurnSample, frame: int) -> Shot:
+    """A frame of a sample, and what is said at it: update and speak, 1 or 0."""
+    is_target = sample.target is not None and frame == sample.end_frame
+    events = (event_of(sample.target, sample.clip),) if sample.target and is_target else ()
+    return Shot(frame, frame / sample.clip.fps, events)
+
+
+def _state(clip: Clip, states: Sequence[State]) -> str:
+    told = (
+        f"{step.id} {state.replace('_', ' ')} ({step.name})" for step, state in zip(clip.steps, states, strict=True)
+    )
+    return ", ".join(told) or "no steps"

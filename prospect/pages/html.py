@@ -33,17 +33,20 @@ def served_page(title: str, entry: str, styles: Sequence[str] = (), data: Data =
     return "".join([_start(title), links, script, "</head><body>", *_blocks(data), "</body></html>\n"])
 
 
-def one_file(title: str, entry: str, styles: Sequence[str] = (), data: Data = ()) -> Iterator[str]:
+def one_file(title: str, entry: str, styles: Sequence[str] = (), data: Data = (), images: str = "") -> Iterator[str]:
     """Give the pieces of a page that is one file and opens offline, one block of data after the other.
 
     Scripts that are not these very ones do not run: a policy names them by their sha256.
+
+    Args:
+        images: from where pictures may come too, as the policy has it: "'self' file:" of files beside the page.
     """
     modules = _modules(entry)
     imports = {name: _data_url(text) for name, text in modules.items()}
     import_map = json.dumps({"imports": imports}, separators=(",", ":"))
     start = f'import "{entry}";'
     allowed = " ".join(f"'sha256-{_sha256(script)}'" for script in (import_map, start))
-    policy = f"default-src 'none'; script-src data: {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
+    policy = f"default-src 'none'; script-src data: {allowed}; style-src 'unsafe-inline'; img-src data: blob: {images}"
     yield _start(title)
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
     for name in ("theme.css", *styles):

@@ -50,8 +50,8 @@ def page(title: str, entry: str, styles: Sequence[str] = (), data: Data = ()) ->
 
 
 def answer(value: Any) -> Response:
-    """Answer with JSON."""
-    return JSONResponse(value)
+    """Answer with JSON, in ASCII: texts of data may hold lone surrogates, which have no UTF-8."""
+    return Response(json.dumps(value, allow_nan=False), media_type="application/json")
 
 
 async def body(request: Request) -> dict[str, Any]:

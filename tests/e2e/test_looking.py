@@ -76,7 +76,11 @@ def test_statistics(toy):
 def test_the_tokens_of_a_sample(toy):
     arguments = ("inspect-shard", "shards/toyworld/train", "--key", "-c000-88b810cc-0000", "--tokens", *TOY)
     shown = succeed(toy, *arguments)
-    assert "Task Steps:" in shown and "](0,1)Assistant: " in shown and "](1,0)DST: S" in shown
+    assert "prompt     <|im_start|>│System" in shown and ": 1 x <image>] (0,1) speak" in shown
+    assert "\nDST        DST│:«" in shown and "(1,0) update" in shown and "\x1b" not in shown
+    told = succeed(toy, *arguments, "--html", "tokens.html")
+    assert "tokens written to tokens.html" in told and (toy / "tokens.html").read_text().startswith("<!doctype html>")
+    assert "pass --tokens too" in fail(toy, *arguments[:4], "--html", "tokens.html")
     rows = json.loads(succeed(toy, *arguments, "--json"))
     assert [row["position"] for row in rows] == list(range(len(rows))) and rows[0]["text"] == "<|im_start|>"
 

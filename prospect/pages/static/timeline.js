@@ -120,7 +120,7 @@ export class Timeline extends EventTarget {
     this.waits = true;
     requestAnimationFrame(() => {
       this.waits = false;
-      this.drawNow();
+      if (this.axis.clientWidth) this.drawNow();  // else it is not on the page; once it is, its size changes
     });
   }
 

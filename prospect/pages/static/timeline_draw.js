@@ -17,7 +17,7 @@ export const ROW = 26, BAR = 20, CURVE = 84, PICTURES = 64, LETTER = 6.7, LEAST_
 const STEPS_S = [.1, .2, .5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200];
 
 // Marks that differ by shape too, around (0, 0), 12 pixels wide.
-const SHAPES = {
+export const SHAPES = {
   start: "M-4,-6 L6,0 L-4,6 Z",
   complete: "M-6,-6 H6 V6 H-6 Z",
   reset: "M0,-6 L6,6 H-6 Z",

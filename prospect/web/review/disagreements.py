@@ -48,6 +48,11 @@ class Disagreement:
             return ["accept"]
         return ["accept", "missed"] if self.error.reference is None else ["accept", "shift"]
 
+    @property
+    def is_speech(self) -> bool:
+        """Whether it is of an utterance, not of an update."""
+        return isinstance(self.error.predicted or self.error.reference, SpeechEvent)
+
 
 class Predictions:
     """A folder of predictions, one file a clip."""
@@ -137,7 +142,7 @@ def shown(one: Disagreement, number: int) -> dict[str, Any]:
     return {
         "number": number,
         "kind": error.kind,
-        "is_speech": isinstance(error.predicted or error.reference, SpeechEvent),
+        "is_speech": one.is_speech,
         "predicted": _shown(error.predicted),
         "reference": _shown(error.reference),
         "actions": one.actions,

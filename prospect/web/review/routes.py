@@ -178,7 +178,7 @@ class Review:
         raw = entry.draft.value if entry else file.raw(index)
         about: dict[str, Any] = {
             "index": index,
-            "title": title_of(file, raw),
+            "title": title_of(file.kind, raw),
             "is_changed": entry.is_changed if entry else False,
         }
         if not isinstance(raw, dict):

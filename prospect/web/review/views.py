@@ -15,7 +15,7 @@ from pipeline.annotations.validate import Look, check_clip
 from pipeline.errors import Problem, ProspectError
 from pipeline.io.frame_store import FrameFile, open_named
 from pipeline.spans.edits import problems_of_draft
-from prospect.web.review.documents import AnnotationFile, Documents, Entry
+from prospect.web.review.documents import AnnotationFile, Documents, Entry, Kind
 
 TURN = re.compile(r"turn (\d+)\b")
 MOST_SECONDS = 24 * 3600.0
@@ -36,10 +36,14 @@ def frames_of(documents: Documents, file: AnnotationFile, raw: Mapping[str, Any]
     Raises:
         ProspectError: it names none that are there.
     """
-    if file.kind == "spans":
-        return documents.frames(file, f"frames/{raw.get('video')}.arrow")
+    name = f"frames/{raw.get('video')}.arrow" if file.kind == "spans" else frames_name(raw)
+    return documents.frames(file, name)
+
+
+def frames_name(raw: Mapping[str, Any]) -> str:
+    """Give the frames file that a clip's record names, or by default has."""
     name = raw.get("frames_file")
-    return documents.frames(file, name if isinstance(name, str) and name else f"frames/{raw.get('video_uid')}.arrow")
+    return name if isinstance(name, str) and name else f"frames/{raw.get('video_uid')}.arrow"
 
 
 def view_of(documents: Documents, file: AnnotationFile, index: int, entry: Entry) -> dict[str, Any]:
@@ -56,7 +60,7 @@ def view_of(documents: Documents, file: AnnotationFile, index: int, entry: Entry
         "file": file.name,
         "index": index,
         "kind": file.kind,
-        "title": title_of(file, raw),
+        "title": title_of(file.kind, raw),
         "steps": [{"id": step, "name": name} for step, name in _steps(file, entry.draft)],
         "frames": {"count": len(frames) if frames else 0, "aspect": aspect, "missing": missing},
         "revision": entry.revision,
@@ -66,14 +70,14 @@ def view_of(documents: Documents, file: AnnotationFile, index: int, entry: Entry
     }
     if file.kind == "spans":
         return about | _spans_view(entry.draft, frames)
-    return about | _clip_view(documents, file, entry.draft, frames)
+    return about | clip_view(entry.draft, *checked(documents, file, entry.draft), frames)
 
 
-def title_of(file: AnnotationFile, raw: Any) -> str:
+def title_of(kind: Kind, raw: Any) -> str:
     """Name an entry for people."""
     if not isinstance(raw, Mapping):
         return "no object"
-    if file.kind == "spans":
+    if kind == "spans":
         return str(raw.get("video", "a video without a name"))
     part = raw.get("clip_idx", 0)
     return str(raw.get("id") or f"{raw.get('video_uid', 'a clip without a name')}" + (f" part {part}" if part else ""))
@@ -103,16 +107,20 @@ def _steps(file: AnnotationFile, draft: Draft) -> list[tuple[str, str]]:
     )
 
 
-def _clip_view(documents: Documents, file: AnnotationFile, draft: Draft, frames: FrameFile | None) -> dict[str, Any]:
-    clip, problems = checked(documents, file, draft)
+def clip_view(draft: Draft, clip: Clip | None, problems: list[Problem], frames: FrameFile | None) -> dict[str, Any]:
+    """Give the lanes of a clip, with its problems at their turns.
+
+    Args:
+        clip: that the draft is, where it has no problems.
+    """
     of_turn, others = problems_by_turn(problems)
     ranges = [range_of(draft, number) for number in range(len(draft.items))]
-    first, last = (clip.start_frame, clip.end_frame) if clip else _extent(draft, ranges, frames)
+    first, last = (clip.start_frame, clip.end_frame) if clip else extent(draft, ranges, frames)
     turns = [
         {
             "number": number,
             "role": role_of(item.value),
-            "text": _text_of(item.value),
+            "text": text_of(item.value),
             "updates": [{"step": step, "transition": name} for step, name in transitions_of(item.value)],
             "start": None if place is None else place[0],
             "end": None if place is None else place[1],
@@ -134,8 +142,8 @@ def _clip_view(documents: Documents, file: AnnotationFile, draft: Draft, frames:
     }
 
 
-def _extent(draft: Draft, ranges: list[tuple[int, int] | None], frames: FrameFile | None) -> tuple[int, int]:
-    """The frames of a clip with mistakes, as far as they can be told."""
+def extent(draft: Draft, ranges: list[tuple[int, int] | None], frames: FrameFile | None) -> tuple[int, int]:
+    """Give the first and last frame of a clip that may have mistakes, as far as they can be told."""
     first, last = draft.raw.get("start_frame_idx"), draft.raw.get("end_frame_idx")
     first = first if type(first) is int and first >= 0 else 0
     ends = [place[1] for place in ranges if place is not None]
@@ -144,7 +152,8 @@ def _extent(draft: Draft, ranges: list[tuple[int, int] | None], frames: FrameFil
     return first, min(max(last, first), first + 1_000_000)
 
 
-def _text_of(turn: Any) -> str:
+def text_of(turn: Any) -> str:
+    """Give what a turn says; "" of an update."""
     content = turn.get("content") if isinstance(turn, dict) else turn
     return content if isinstance(content, str) else "" if transitions_of(turn) else repr(content)[:200]
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from pipeline.annotations.validate import check_clip
 from pipeline.shards.build import build_split
@@ -11,7 +12,8 @@ from pipeline.shards.scan import Options
 from prospect.config import DataConfig
 from prospect.layout import Tokens
 from prospect.looking.stats import statistics
-from prospect.looking.token_view import sequence_of, token_rows, token_view
+from prospect.looking.token_view import sequence_of, token_data, token_rows, token_view
+from prospect.setup import Blueprint
 from tests.helpers.fakes import RAW_CLIP, clip_texts, pieces, raw_clip, word_tokenizer, write_root
 
 
@@ -62,16 +64,25 @@ def test_a_shard_and_its_split_give_the_same_statistics(split):
         assert sum(part[name] for part in parts) == whole[name]
 
 
-def tokens_of(key: str, split: Path, **data):
+def laid_of(key: str, split: Path, **data):
     clip, _ = check_clip(raw_clip(), index=0, file="", dataset="x", open_frames=None)
     tokenizer = word_tokenizer([*clip_texts(clip), *(turn["content"] for turn in RAW_CLIP["conversation"][:1])])
     sample, _, samples = find_sample(shards_at(str(split)), key)
-    tokens = Tokens(tokenizer, 2)
-    return sequence_of(sample, samples, tokens, DataConfig(reserve=40, **data)), tokenizer, tokens
+    blueprint = Blueprint(tokenizer, Tokens(tokenizer, 2), None)
+    return sequence_of(sample, samples, blueprint.tokens, DataConfig(reserve=40, **data)), blueprint
+
+
+def printed(data) -> tuple[str, dict[str, str]]:
+    """What a terminal without colours shows, in one line with single spaces; and the style of each text."""
+    console = Console(width=200, no_color=True, force_terminal=False, record=False)
+    segments = [segment for line in console.render_lines(token_view(data)) for segment in line]
+    text = " ".join("".join(segment.text for segment in segments).split())
+    return text, {segment.text.strip(): str(segment.style) for segment in segments if segment.style}
 
 
 def test_the_token_view_shows_what_is_trained(split):
-    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0002", split)
+    laid, blueprint = laid_of("v0-c000-8d619e48-0002", split)
+    sequence, tokenizer = laid.sequence, blueprint.tokenizer
     assert len(sequence.frames) == 18, "the whole clip fits"
     rows = token_rows(sequence, tokenizer)
     assert [row["text"] for row in rows] == [tokenizer.decode([i]) for i in sequence.ids]
@@ -83,37 +94,57 @@ def test_the_token_view_shows_what_is_trained(split):
     assert [label[1:] for label in labelled][:5] == [(0, 0), (0, 0), (0, 0), (0, 0), (1, 0)]
     spoken = "".join(p for p, row in zip(pieces(tokenizer, sequence.ids), rows, strict=True) if row["target"] == "lm")
     assert spoken == " Well begun.<end_of_utterance>"
-    text = token_view(sequence, tokenizer, tokens.image)
-    assert "[frame 6](1,0)" in text.plain and "[frame 4](0,0)[frame 5](0,0)[frame 6](1,0)" in text.plain
-    assert f"{len(sequence)} tokens, 18 frames of 2 <image> tokens" in text.plain
-    styles = {text.plain[span.start : span.end]: str(span.style) for span in text.spans}
-    assert styles["[frame 6]"] == "white on red" and styles["[frame 4]"] == "white on blue"
-    assert styles[" begun."] == "green" and styles[" S1->start"] == "magenta"
+    data = token_data(laid, blueprint)
+    items = [item for block in data["blocks"] for item in block["items"]]
+    assert [item["text"] for item in items if "text" in item] == [
+        row["text"] for row in rows if row["text"] != "<image>"
+    ]
+    by_place = {row["position"]: row for row in rows}
+    for item in items:
+        row = by_place[item["at"]]
+        decision = [row["should_update_dst"], row["when_to_speak"]]
+        assert item["decision"] == (None if decision == [None, None] else decision)
+
+
+def test_a_terminal_shows_two_decisions_in_two_colours_and_words(split):
+    text, styles = printed(token_data(*laid_of("v0-c000-8d619e48-0002", split)))
+    assert "[frame 6: 2 x <image>] (1,0) update DST DST:« S1->start│<end_of_utterance>»⏎ (0,1) speak" in text
+    assert "assistant Assistant:« Well│ begun.│<end_of_utterance>»⏎ (0,0) silent" in text
+    assert "[frame 4: 2 x <image>] (0,0) silent [frame 5: 2 x <image>] (0,0) silent" in text
+    assert "18 frames of 2 <image> tokens the whole clip in one part" in text and "not drawn" not in text
+    assert len({styles[word] for word in ("(1,0) update", "(0,1) speak", "(0,0) silent")}) == 3
+
+
+def test_silent_frames_that_the_first_epoch_leaves_out_are_named(split):
+    laid, blueprint = laid_of("v0-c000-8d619e48-0002", split)
+    text, _ = printed(token_data(laid, blueprint, drawn=lambda frame: frame != 4))
+    assert "[frame 4: 2 x <image>] (0,0) not drawn [frame 5: 2 x <image>] (0,0) silent" in text
+    assert "[frame 6: 2 x <image>] (1,0) update" in text and "left out in the first epoch" in text
 
 
 def test_the_token_view_shows_the_margins_frames_without_a_label(split):
-    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0002", split, event_margin=1)
-    text = token_view(sequence, tokenizer, tokens.image)
-    assert "[frame 4](0,0)[frame 5][frame 6](1,0)" in text.plain
-    styles = {text.plain[span.start : span.end]: str(span.style) for span in text.spans}
-    assert styles["[frame 5]"] == "white on grey37"
+    text, _ = printed(token_data(*laid_of("v0-c000-8d619e48-0002", split, event_margin=1)))
+    assert "[frame 4: 2 x <image>] (0,0) silent [frame 5: 2 x <image>] no label [frame 6: 2 x <image>] (1,0)" in text
 
 
 def test_without_dst_the_token_view_has_no_update_blocks(split):
-    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0002", split, memory="none")
-    shown = token_view(sequence, tokenizer, tokens.image).plain
-    assert "DST:" not in shown and "[frame 6](0,1)Assistant:" in shown
+    text, _ = printed(token_data(*laid_of("v0-c000-8d619e48-0002", split, memory="none")))
+    assert "DST:«" not in text and "[frame 6: 2 x <image>] (0,1) speak assistant Assistant:«" in text
 
 
-def test_a_small_window_shows_the_part_where_the_sample_ends(split):
-    sequence, _, _ = tokens_of("v0-c000-8d619e48-0004", split, max_seq_len=90)
-    assert sequence.frames[-1] >= 12 > sequence.frames[0] > 2
+def test_a_small_window_shows_the_part_where_the_sample_ends_and_where_it_is_cut(split):
+    laid, blueprint = laid_of("v0-c000-8d619e48-0004", split, max_seq_len=90)
+    frames = laid.sequence.frames
+    assert frames[-1] >= 12 > frames[0] > 2
+    text, _ = printed(token_data(laid, blueprint))
+    assert f"part {laid.number} of {laid.count}: frames {frames[0]} to {frames[-1]}" in text and laid.number > 1
+    assert f"cut before it: part {laid.number - 1} filled the window" in text
+    assert ("cut after it" in text) == (laid.number < laid.count)
 
 
 def test_turn_packing_shows_the_samples_own_sequence(split):
-    sequence, tokenizer, tokens = tokens_of("v0-c000-8d619e48-0001", split, packing="turn")
-    assert sequence.frames == [4, 5, 6]
-    assert (
-        "[frame 4](0,0)[frame 5](0,0)[frame 6](1,0)DST: S1->start<end_of_utterance>⏎(0,1)"
-        in token_view(sequence, tokenizer, tokens.image).plain
-    )
+    laid, blueprint = laid_of("v0-c000-8d619e48-0001", split, packing="turn")
+    assert laid.sequence.frames == [4, 5, 6]
+    text, _ = printed(token_data(laid, blueprint))
+    assert "(1,0) update DST DST:« S1->start│<end_of_utterance>»⏎ (0,1) speak" in text
+    assert f"sample 2 of {laid.count}, a sequence of its own" in text
