@@ -68,7 +68,7 @@ def comparison(runs: Sequence[Path], split: str) -> Table:
         cells = ("–" if values[metric] is None else f"{values[metric]:.3f}" for metric in COLUMNS)
         shown = f"{name} *" if "unlike" in values else name
         table.add_row(Text(shown, "bold" if number < len(runs) else ""), *cells, end_section=number == len(runs) - 1)
-    if lines := _told(runs, split, rows):
+    if lines := unlike_lines(runs, split, rows):
         table.caption = Text("\n".join(lines))
         table.caption_justify = "left"
     return table
@@ -81,21 +81,21 @@ def comparison_rows(runs: Sequence[Path], split: str) -> dict[str, dict[str, Any
     """
     measured = [_read(folder, split) for folder in runs]
     first = measured[0]
-    values = {name: of_run.values for name, of_run in zip(_names(runs), measured, strict=True)}
+    values = {name: of_run.values for name, of_run in zip(run_names(runs), measured, strict=True)}
     values["untrained"] = first.untrained.get(split, {})
     values |= {name.replace("_", " "): of_rule for name, of_rule in first.baselines.get(split, {}).items()}
     rows: dict[str, dict[str, Any]] = {
         name: {metric: of_row.get(metric) for metric in COLUMNS} for name, of_row in values.items()
     }
-    for name, of_run in zip(_names(runs), measured, strict=True):
+    for name, of_run in zip(run_names(runs), measured, strict=True):
         if unlike := [what for what in ORIGINS if of_run.origin[what] != first.origin[what]]:
             rows[name]["unlike"] = unlike
     return rows
 
 
-def _told(runs: Sequence[Path], split: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A line for each thing in which a run is unlike the first."""
-    names, origins = _names(runs), [_read(folder, split).origin for folder in runs]
+def unlike_lines(runs: Sequence[Path], split: str, rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Give a line for each thing in which a run is unlike the first."""
+    names, origins = run_names(runs), [_read(folder, split).origin for folder in runs]
     return [
         f"* {name}: not of the {what} of {names[0]} ({origin[what]}, not {origins[0][what]})"
         + (f": its numbers do not compare with {names[0]}'s or the baselines'" if what == "data" else "")
@@ -104,8 +104,8 @@ def _told(runs: Sequence[Path], split: str, rows: Mapping[str, Mapping[str, Any]
     ]
 
 
-def _names(runs: Sequence[Path]) -> list[str]:
-    """The folders' names; whole paths where two are alike."""
+def run_names(runs: Sequence[Path]) -> list[str]:
+    """Give the folders' names; whole paths where two are alike."""
     names = [folder.name for folder in runs]
     return names if len({*names}) == len(names) else [str(folder) for folder in runs]
 

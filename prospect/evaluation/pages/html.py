@@ -54,7 +54,7 @@ def write_report(
         metrics: what metrics.json holds; its "clips" are those of `predictions`, in the same order.
         images: of a clip; None: no pictures.
     """
-    _write_page(path, metrics, (_clip(prediction, images) for prediction in predictions))
+    _write_page(path, metrics, (clip_block(prediction, images) for prediction in predictions))
 
 
 def renew_report(path: Path, metrics: Mapping[str, Any]) -> None:
@@ -115,8 +115,8 @@ def _about(metrics: Mapping[str, Any], path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _clip(prediction: ClipPrediction, images: Images | None) -> dict[str, Any]:
-    """What a timeline shows; places are frames of the stream, from 0."""
+def clip_block(prediction: ClipPrediction, images: Images | None = None) -> dict[str, Any]:
+    """Give what a timeline shows (static/report/lanes.js); places are frames of the stream, from 0."""
     clip, frames = prediction.clip, prediction.frames
     start, window = clip.start_frame, match_window(clip.dataset, clip.fps)
     expected, predicted = prediction.reference_updates, predicted_updates(frames)

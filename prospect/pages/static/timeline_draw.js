@@ -5,7 +5,7 @@
 //            from, to: units, `to` not part of it; at: where its mark stands; look: a colour by meaning (timeline.css);
 //            shape: bar, start, complete, reset, speech, user, system; label: on it, where there is room;
 //            text: said on hover; ghost: a dashed outline; error: a sentence, told by a mark
-//   curve    curves: [{name, values, from, look, threshold, drag}]: one value a unit from `from` on, 0 to 1
+//   curve    curves: [{name, values, from, look, dash, threshold, drag}]: one value a unit from `from` on, 0 to 1
 //            items that overlap are put into rows; with numRows of the lane each has its own `row`, from 0
 //   pictures source: (at, height) => URL, aspect: width / height, prefer: [places that are shown where there is a choice],
 //            only: [places that there are pictures of]; default: all
@@ -92,7 +92,7 @@ function drawCurves(lane, view) {
   for (const value of [0, .5, 1])
     parts.push(svg("line", {class: "grid", x1: 0, x2: view.width, y1: y(value), y2: y(value)}));
   for (const curve of lane.curves) {
-    parts.push(svg("path", {class: `curve look-${curve.look}`, d: curvePath(curve, view, y)}));
+    parts.push(svg("path", {class: `curve look-${curve.look}`, d: curvePath(curve, view, y), "stroke-dasharray": curve.dash}));
     if (curve.threshold === undefined || curve.threshold === null) continue;
     const at = y(curve.threshold);
     const line = svg("g", {class: `threshold look-${curve.look}`},

@@ -10,8 +10,7 @@ A section is a word of the navigation. What it needs is
 - its style sheet, if it has one, in STYLES.
 
 A published address has no query: what depends on one, the page works out itself. Pictures of clips have the address
-`picture(key, frame, height)` of source.js on both. To add the pages of runs: `Runs(library)` in runs.py with name
-"runs", one line in `sections`, static/browse/runs.js, one line in SECTIONS.
+`picture(key, frame, height)` of source.js on both.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,11 +28,12 @@ from prospect.web.answers import answer, get
 from prospect.web.browse.clips import Clips
 from prospect.web.browse.datasets import Datasets
 from prospect.web.browse.library import Library
+from prospect.web.browse.runs import Runs
 from prospect.web.browse.tokens import TokenViews
 from prospect.web.server import Address
 
 TITLE, ENTRY = "Browse", "browse/main.js"
-STYLES = ("frames.css", "timeline.css", "tokens.css", "browse/browse.css")
+STYLES = ("frames.css", "timeline.css", "tokens.css", "chart.css", "browse/browse.css", "browse/runs.css")
 Place = Sequence[str]  # the parts of an address below its section's name
 
 
@@ -58,7 +58,7 @@ class Section(Protocol):
 
 def sections(library: Library, tokens: TokenViews) -> list[Section]:
     """List the sections, in the order of the navigation. Here a module adds its own."""
-    return [Clips(library, tokens), Datasets(library, tokens)]
+    return [Clips(library, tokens), Datasets(library, tokens), Runs(library)]
 
 
 def about_all(listed: Sequence[Section]) -> dict[str, Any]:

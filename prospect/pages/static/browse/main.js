@@ -4,10 +4,11 @@
 import {el, find} from "../dom.js";
 import {clips} from "./clips.js";
 import {datasets} from "./datasets.js";
+import {runs} from "./runs.js";
 import {about, here, link, published} from "./source.js";
 
 // Here a module adds its section.
-const SECTIONS = [clips, datasets];
+const SECTIONS = [clips, datasets, runs];
 
 const known = SECTIONS.filter(section => section.name in about);
 const root = el("div", {class: "browse-page"});

@@ -19,23 +19,35 @@ export function similarity(clip, event, side) {
   return pair ? `similarity ${pair.score.toFixed(2)}` : "";
 }
 
-export function lanesOf(clip, settings) {
-  const {steps, fps} = clip, about = {steps, fps}, speech = {...about, isSpeech: true}, lanes = [];
-  if (clip.thumbs.length) {
-    const [{width, height = 72}] = clip.thumbs;
-    lanes.push({id: "frames", kind: "pictures", label: "Frames", aspect: width / height, only: clip.thumbs.map(thumb => thumb.at),
-      prefer: clip.thumbs.filter(thumb => thumb.event).map(thumb => thumb.at), source: at => nearest(clip, at).source});
-  }
+// One model or several on the same clip: [{...clipOf(...), name, settings}]. Of several, curves differ by their strokes too.
+export function lanesOf(models) {
+  const [clip] = models, {steps, fps} = clip, about = {steps, fps}, lanes = clip.thumbs.length ? [picturesLane(clip)] : [];
   for (const [name, label, look, threshold] of HEADS) if (steps.length || name === "p_speak")
-    lanes.push({id: name, kind: "curve", label, height: 58, curves: [{name: label, look, values: clip[name], from: clip.first, threshold: settings[threshold]}]});
-  if (steps.length) lanes.push(eventLane("updates-0", "Updates, annotated", clip.updates[0], {...about, look: "apart"}),
-    eventLane("updates-1", "Updates, model", clip.updates[1], {...about, ghost: true}));
-  lanes.push(eventLane("speech-0", "Utterances, annotated", clip.speech[0], {...speech, look: "apart", near: event => similarity(clip, event, "reference")}),
-    eventLane("speech-1", "Utterances, model", clip.speech[1], {...speech, ghost: true, near: event => similarity(clip, event, "predicted")}));
+    lanes.push({id: name, kind: "curve", label, height: 58, curves: models.map((model, place) => ({name: models.length > 1 ? model.name : label,
+      look: place ? "system" : look, dash: place ? "5 3" : null, values: model[name], from: clip.first, threshold: model.settings[threshold]}))});
+  for (const [key, label, isSpeech] of [["updates", "Updates", false], ["speech", "Utterances", true]]) if (isSpeech || steps.length) {
+    const near = (model, side) => event => isSpeech ? similarity(model, event, side) : "";
+    lanes.push(eventLane(`${key}-0`, `${label}, annotated`, annotated(models, key), {...about, isSpeech, look: "apart", near: near(clip, "reference")}),
+      ...models.map((model, place) => eventLane(`${key}-${place + 1}`, `${label}, ${model.name}`, model[key][1], {...about, isSpeech, ghost: true, near: near(model, "predicted")})));
+  }
   if (clip.lines.length) lanes.push(lineLane("lines", "User, system", clip.lines, fps));
-  if (clip.restarts.length) lanes.push(lineLane("restarts", "Context restarts", clip.restarts.map(at => ({at, role: "restart", text: "The context started over."})), fps));
-  const sides = [{name: "annotated", spans: clip.reference}, {name: "model", ghost: true, spans: clip.prediction}];
+  for (const [place, model] of models.entries()) if (model.restarts.length) lanes.push(lineLane(`restarts-${place}`,
+    `Context restarts${models.length > 1 ? `, ${model.name}` : ""}`, model.restarts.map(at => ({at, role: "restart", text: "The context started over."})), fps));
+  const sides = [{name: "annotated", spans: clip.reference}, ...models.map(model => ({name: model.name, ghost: true, spans: model.prediction}))];
   return [...lanes, ...stepLanes(steps, sides, fps)];
+}
+
+// The annotation's events. What one of several models missed, another may have found: it is said which did.
+function annotated(models, key) {
+  const [{[key]: [events]}] = models;
+  return models.length === 1 ? events : events.map((event, place) => ({...event,
+    errors: models.filter(model => model[key][0][place]?.errors.length).map(model => `missed by ${model.name}`)}));
+}
+
+function picturesLane(clip) {
+  const [{width, height = 72}] = clip.thumbs;
+  return {id: "frames", kind: "pictures", label: "Frames", aspect: width / height, only: clip.thumbs.map(thumb => thumb.at),
+    prefer: clip.thumbs.filter(thumb => thumb.event).map(thumb => thumb.at), source: at => nearest(clip, at).source};
 }
 
 // The picture at a frame, or that which is closest to it.

@@ -6,6 +6,7 @@ import {Player} from "../frames.js";
 import {keysDialog} from "../keys.js";
 import {List} from "../list.js";
 import {say} from "../notice.js";
+import {metricNames, worstFirst} from "../scores.js";
 import {clock, count, words} from "../text.js";
 import {Timeline} from "../timeline.js";
 import {exportButtons} from "../timeline_export.js";
@@ -13,13 +14,10 @@ import {clipOf, lanesOf, mistakes, nearest} from "./lanes.js";
 import {clipTable, judgedTable, judgeTable, metricTables, number} from "./tables.js";
 import {transcript} from "./transcript.js";
 
-const FIRST = ["dst_update_f1", "should_update_dst_f1", "joint_state_accuracy", "when_to_speak_f1", "F1", "judge_overall", "missed", "late", "repeated",
-  "spurious", "wrong_step", "speech_missed", "speech_repeated", "speech_spurious"];
-const HIGH_IS_BAD = /early|late|miss|mismatched|repeated|spurious|wrong|redundant|delay|time_diff|tokens|restarts/;
 const WRONG = ["missed", "repeated", "spurious", "wrong_step", "wrong_transition", "speech_missed", "speech_repeated", "speech_spurious"];
 const NOTE = "Solid: annotated. Dashed: the model. ! marks a mistake; a bar reaches from where an event was due to where it was.";
 const about = data("about"), metrics = data("metrics"), clips = metrics.clips;
-const names = [...new Set([...FIRST, ...clips.flatMap(clip => Object.keys(clip.metrics))])].filter(name => clips.some(clip => name in clip.metrics));
+const names = metricNames(clips);
 let clip = null, shown = null, wrong = [], player = null, timeline = null;
 
 // --- the page ------------------------------------------------------------------------------------------------------
@@ -50,14 +48,8 @@ function notes() {
     el("p", {}, about.settings), el("ul", {}, ...told.map(note => el("li", {}, note))));
 }
 
-// Worst first by each metric; clips that have no such number come last.
 function orders() {
-  const by = name => (a, b) => {
-    const [one, other] = [a.metrics[name] ?? null, b.metrics[name] ?? null];
-    if (one === null || other === null) return (one === null) - (other === null);
-    return HIGH_IS_BAD.test(name) ? other - one : one - other;
-  };
-  return [...names.map(name => [name, `worst ${name}`, by(name)]), ["id", "by id", (a, b) => a.title.localeCompare(b.title)]];
+  return [...names.map(name => [name, `worst ${name}`, worstFirst(name)]), ["id", "by id", (a, b) => a.title.localeCompare(b.title)]];
 }
 
 function tags(entry) {
@@ -84,7 +76,7 @@ function numbers() {
 function show(index) {
   shown = index;
   clip = clipOf(data(`clip-${index}`), clips[index].id, clips[index].speech_pairs ?? []);
-  const made = lanesOf(clip, metrics.settings), range = {from: clip.first, to: clip.last + 1, rate: clip.fps, snap: 1};
+  const made = lanesOf([{...clip, name: "model", settings: metrics.settings}]), range = {from: clip.first, to: clip.last + 1, rate: clip.fps, snap: 1};
   wrong = mistakes(made);
   title.textContent = clip.id;
   sentence.textContent = about.clips[index];
