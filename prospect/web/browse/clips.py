@@ -140,7 +140,7 @@ class Clips:
             "frames": told,
             "samples": _samples(samples) if samples else [],
             "shards": str(_shown(samples.split.folder)) if samples else "",
-            **self._commands(draft, key, samples),
+            **self._commands(key, samples),
             "compared": {run: self._shown_compared(key, clip, run) for run in self._runs},
             "tokens": self.tokens.name,
         }
@@ -219,13 +219,17 @@ class Clips:
         aspect = frames.shape[1] / frames.shape[0] if frames.shape else 0
         return {"count": len(frames), "aspect": aspect, "missing": "", "embedded": False}
 
-    def _commands(self, draft: Draft, key: str, samples: Samples | None) -> dict[str, str]:
+    def _commands(self, key: str, samples: Samples | None) -> dict[str, str]:
         """What shows its samples in a terminal: one, by the key that the page adds; or their list."""
-        folder = _shown(samples.split.folder) if samples else f"shards/{self.library.about(key)['of']}"
+        about = self.library.about(key)
+        folder = _shown(samples.split.folder) if samples else f"shards/{about['of']}"
         command = f"prospect inspect-shard {shlex.quote(str(folder))}"
-        named = str(draft.raw.get("id") or draft.raw.get("video_uid"))
         tokens = f" --tokens --config {shlex.quote(self.tokens.name)}" if self.tokens.name else ""
-        return {"command": command, "list_command": f"{command} --clip {shlex.quote(named)}", "tokens_of": tokens}
+        return {
+            "command": command,
+            "list_command": f"{command} --clip {shlex.quote(about['title'])}",
+            "tokens_of": tokens,
+        }
 
 
 def storyboard(draft: Draft, first: int, last: int) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ from typing import Any
 
 import polars as pl
 
-from pipeline.annotations.clips import ACTIVE_ROLES, Clip
+from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Turn
+from pipeline.annotations.dst import parse_updates
 from pipeline.annotations.edits import Draft, draft_of, range_of, role_of, steps_of, transitions_of
 from pipeline.annotations.json_files import read_raw_clips
 from pipeline.annotations.validate import Look, check_clip
@@ -164,10 +165,16 @@ def raw_of(clip: Clip) -> dict[str, Any]:
         "goal": clip.goal or None, "dst": [{"id": step.id, "name": step.name} for step in clip.steps],
         "initial_dst_state": clip.state,
         "conversation": [
-            {"role": turn.role, "content": turn.text, "start_frame": turn.start_frame, "end_frame": turn.end_frame}
+            {"role": turn.role, "content": _content(turn), "start_frame": turn.start_frame, "end_frame": turn.end_frame}
             for turn in clip.turns
         ],
     }  # fmt: skip
+
+
+def _content(turn: Turn) -> str | list[dict[str, str]]:
+    if turn.role != "dst_update":
+        return turn.text
+    return [{"id": update.step, "transition": update.transition} for update in parse_updates(turn.text)]
 
 
 def _rows(library: Library, known: Mapping[str, Any], progress: Progress) -> Iterator[dict[str, Any]]:
@@ -204,15 +211,14 @@ def _row(library: Library, raw: Any, dataset: str, of: str, file: str, known: Ma
     roles = [role_of(item.value) for item in draft.items]
     named = draft.raw.get("dataset")
     dataset = named if isinstance(named, str) and named else dataset
-    part = draft.raw.get("clip_idx", 0)
-    own = draft.raw.get("id") or f"{draft.raw.get('video_uid')}-c{part if type(part) is int else 0:03d}"
+    own = _sound(_id_of(draft.raw) or title_of("clips", raw))
     said = [text_of(item.value) or " ".join(f"{s}->{t}" for s, t in transitions_of(item.value)) for item in draft.items]
     events = {place[1] for role, place in zip(roles, ranges, strict=True) if place and role in ACTIVE_ROLES}
     count = last - first + 1
     library.numbers.setdefault(of, Numbers()).add(draft, ranges, count, fps)
     return {
-        "key": _unique(key_of(dataset, _sound(str(own))), known),
-        "title": _sound(title_of("clips", raw)),
+        "key": _unique(key_of(dataset, own), known),
+        "title": own,
         "of": of,
         "dataset": _sound(dataset),
         "file": file,
@@ -224,9 +230,17 @@ def _row(library: Library, raw: Any, dataset: str, of: str, file: str, known: Ma
         "num_steps": len(steps_of(draft)),
         **{f"num_{kind}": roles.count(role) for kind, role in KINDS.items()},
         "steps": _sound("\n".join(f"{step} {name}" for step, name in steps_of(draft))).lower(),
-        "text": _sound("\n".join([str(own), str(draft.raw.get("goal") or ""), *said])).lower(),
+        "text": _sound("\n".join([own, str(draft.raw.get("goal") or ""), *said])).lower(),
         "record": zlib.compress(pickle.dumps(raw), 1),
     }
+
+
+def _id_of(raw: Mapping[str, Any]) -> str:
+    """The id that a clip has, or is given; "" where it names neither itself nor its video."""
+    own, video, part = raw.get("id"), raw.get("video_uid"), raw.get("clip_idx", 0)
+    if isinstance(own, str) and own:
+        return own
+    return f"{video}-c{part if type(part) is int else 0:03d}" if isinstance(video, str) and video else ""
 
 
 def _with_frames(raw: dict[str, Any]) -> dict[str, Any]:
