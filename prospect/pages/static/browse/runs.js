@@ -66,12 +66,14 @@ async function pairPanel(evaluations, query) {
   if (a === b || !both.length) return panel(el("p", {class: "faint"}, a === b ? "Another evaluation is needed to hold this one against." : `${a} and ${b} have no clip in common.`));
   const metric = metrics.includes(query.by) ? query.by : metrics[0], scored = both.map(one => ({one, other: others.get(one.key), by: better(metric, one, others.get(one.key))}));
   const found = scored.filter(({by}) => by > 0).sort((x, y) => y.by - x.by), worse = scored.filter(({by}) => by < 0).length;
-  const rows = found.map(({one, other, by}) => [el("a", {href: link("runs", ["clip", one.key], {a, b})}, one.id), number(one.metrics[metric]), number(other.metrics[metric]), number(by)]);
+  const digits = [...ofA, ...ofB].every(one => Number.isInteger(one.metrics[metric] ?? 0)) ? 0 : 3;  // of a count, none
+  const rows = found.map(({one, other, by}) => [el("a", {href: link("runs", ["clip", one.key], {a, b})}, one.id),
+    ...[one.metrics[metric], other.metrics[metric], by].map(value => number(value, digits))]);
   head.append(select("By", "by", metrics, metric, query));
   return panel(el("p", {}, `Of ${count(both.length, "clip")} B is better in ${found.length}, A in ${worse}, and in ${both.length - found.length - worse} there is no difference.`),
     rows.length ? el("div", {class: "tall"}, table(["Clip", `A: ${a}`, `B: ${b}`, "B better by"], rows)) : null);
 }
 
-function number(value) {
-  return value === null || value === undefined ? "–" : Number.isInteger(value) ? String(value) : value.toFixed(3);
+function number(value, digits = 3) {
+  return value === null || value === undefined ? "–" : value.toFixed(digits);
 }

@@ -23,7 +23,7 @@ export async function showPair(root, key, query) {
   const zoom = [["−", .5, "Zoom out"], ["+", 2, "Zoom in"], ["Whole", 0, "See all"]].map(([text, factor, name]) => el("button", {"aria-label": name, onclick: () => timeline.zoom(factor)}, text));
   const title = `${clip.id}: ${chosen.join(" and ")}`;
   root.append(el("header", {}, el("h1", {}, clip.id), el("p", {class: "faint"}, `${chosen.join(" and ")} · `, el("a", {href: link("runs", [], query)}, "all runs"), " · ", el("a", {href: link("clips", ["clip", key])}, "the clip"))),
-    el("div", {class: "top"}, el("div", {class: "stage"}, el("div", {class: "player"}, image)), el("section", {class: "panel side compared", "aria-label": "Mistakes"}, el("h2", {}, count(listed.length, "mistake")), el("ol", {class: "plain-list"}, ...listed))),
+    el("div", {class: "top"}, el("div", {class: "stage"}, el("div", {class: "player"}, image)), el("section", {class: "panel side compared", "aria-label": "Mistakes"}, el("h2", {}, listed.length ? count(listed.length, "mistake") : "No mistakes"), el("ol", {class: "plain-list"}, ...listed))),
     el("section", {class: "panel lanes", "aria-label": "Timeline"}, el("div", {class: "row tools"}, el("span", {class: "spread"}), ...zoom, ...exportButtons(timeline, () => ({name: title, title, note: "Solid: annotated. Dashed: models."}))), lanes));
   show();
   if (keys) removeEventListener("keydown", keys);
