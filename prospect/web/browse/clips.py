@@ -120,12 +120,9 @@ class Clips:
 
     def clip(self, key: str) -> dict[str, Any]:
         """Give all that a clip's page draws."""
-        draft, clip, problems = self.library.checked(key, "first")
-        about = self.library.about(key)
-        frames = None
-        told = self._frames(key)
-        if not told["missing"] and not told["embedded"]:
-            frames = self.library.frames(key)
+        about, told = self.library.about(key), self._frames(key)
+        frames = None if told["missing"] or told["embedded"] else self.library.frames(key)
+        draft, clip, problems = self.library.checked(key, "first" if frames else "rows")  # may be looked at without
         view = clip_view(draft, clip, problems, frames)
         samples = self.library.samples.get(key)
         return view | {
