@@ -38,6 +38,7 @@ def test_what_cannot_be_shown_is_one_sentence_and_nothing_is_written(world):
     assert "error: nowhere: no such folder, expected a data root" in fail(world.folder, "browse", "nowhere")
     (world.folder / "empty").mkdir()
     assert "error: empty: found none of what can be shown" in fail(world.folder, "browse", "empty")
+    assert "pass it too" in fail(world.folder, "browse", "data", "--force")
     assert "no such file" in fail(world.folder, "browse", "data", "--config", "nowhere.yaml")
     assert "which prospect browse did not write" in fail(world.folder, "browse", "data", "--static", "shards")
     broken = world.folder / "broken" / "x"
