@@ -21,6 +21,10 @@ from prospect.looking.shard import contact_sheet, frame_roots
 from prospect.looking.token_view import sequence_of, token_view
 from prospect.setting_list import settings_markdown
 from prospect.setup import make_blueprint
+from prospect.web.browse.library import open_library
+from prospect.web.browse.paths import recognize
+from prospect.web.browse.shell import make_browse, sections
+from prospect.web.browse.tokens import TokenViews
 from prospect.web.review.disagreements import Predictions
 from prospect.web.review.documents import Documents
 from prospect.web.review.routes import make_review
@@ -54,6 +58,7 @@ def main() -> None:
     text = report.read_text(encoding="utf-8").replace("</head>", ONLY_THE_CLIP, 1)
     _screenshot(browser, text, DOCS / "report.png", (1280, 1000), f"#clip={CLIP}")
     review_picture(DOCS / "review.png", Path("data/toy"), report.parent)
+    browse_picture(DOCS / "browse.png", [Path("data/toy-hard"), Path("shards/hard"), report.parents[2]])
 
 
 def review_picture(out: Path, data_root: Path, evaluation: Path | None) -> None:
@@ -69,6 +74,20 @@ def review_picture(out: Path, data_root: Path, evaluation: Path | None) -> None:
         page.wait_for_selector(".item .bar")
         page.keyboard.press("n" if found else "ArrowDown")
         page.wait_for_selector(".chosen-panel")
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=out)
+
+
+def browse_picture(out: Path, paths: list[Path]) -> None:
+    """Take a picture of the cards of test clips, with the mistakes of a run where one is among the paths."""
+    given = recognize(paths)
+    listed = sections(open_library(given), TokenViews(given))
+    with (
+        chromium() as browser,
+        served(lambda address: make_browse(listed, address)) as url,
+        browser.open(f"{url}#clips?of=toyworld%2Ftest", (1280, 900)) as page,
+    ):
+        page.wait_for_selector(".card")
         page.wait_for_load_state("networkidle")
         page.screenshot(path=out)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.errors import ProspectError
 from prospect.commands.options import (
     Checkpoint,
     Dataset,
@@ -76,8 +77,10 @@ def browse(
     static: Annotated[
         Path | None, typer.Option(help="Write a folder with these pages to publish, and serve nothing.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="With --static: of each split the first so many clips.")] = 50,
-    force: Annotated[bool, typer.Option(help="With --static: write over a folder that is there.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="With --static: of each split the first so many clips; default 50.")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="With --static: into a folder that is not browse's too.")] = False,
     host: Host = HOST,
     port: Port = PORT,
     open_browser: Open = False,
@@ -95,13 +98,15 @@ def browse(
 
         if static is not None:
             check_place(static, force)
+        elif limit is not None or force:
+            raise ProspectError("--limit and --force are about the folder of --static; pass it too")
         given = recognize(paths)
         tokens = TokenViews(given, config)
         with progress_bar() as show:
             library = open_library(given, frames_root, show)
             listed = sections(library, tokens)
             if static is not None:
-                made = publish(library, listed, static, limit, force, show)
+                made = publish(library, listed, static, limit or 50, force, show)
         if static is not None:
             size = f"{made.num_clips} clips, {made.num_pictures} pictures, {made.size_bytes / 1e6:.1f} MB"
             tell(f"{static / INDEX}: {size}")

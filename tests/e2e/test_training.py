@@ -255,7 +255,7 @@ def test_help_names_every_command(tmp_path):
     assert {line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "} == {
         "make-toy", "validate", "extract-frames", "build-shards", "inspect-shard", "audit", "init", "settings", "plan",
         "practise", "train", "cache-features", "compare", "export", "stream", "evaluate", "calibrate", "import", "project", "annotate",
-        "annotate-report", "judge", "make-checkpoint", "review", "live",
+        "annotate-report", "judge", "make-checkpoint", "review", "browse", "live",
     }  # fmt: skip
 
 

@@ -110,22 +110,28 @@ class Clips:
         """Give what a card shows."""
         draft, _, problems = self.library.checked(key)
         about = self.library.about(key)
-        runs = {run: _errors(found) for run in self._runs if (found := self._compared(key, run)) is not None}
+        mistakes: dict[str, dict[str, int]] = {}
+        broken = []
+        for run in self._runs:
+            try:
+                found = self._compared(key, run)
+            except ProspectError as error:
+                broken.append(str(error))
+            else:
+                mistakes |= {} if found is None else {run: dict(_errors(found))}
         return {name: about[name] for name in PLAIN} | {
             "num_problems": len(problems),
             "tiles": storyboard(draft, about["first"], about["last"]),
             "frames": self._frames(key),
-            "mistakes": {run: dict(counts) for run, counts in runs.items()},
+            "mistakes": mistakes,
+            "broken": broken,
         }
 
     def clip(self, key: str) -> dict[str, Any]:
         """Give all that a clip's page draws."""
-        draft, clip, problems = self.library.checked(key, "first")
-        about = self.library.about(key)
-        frames = None
-        told = self._frames(key)
-        if not told["missing"] and not told["embedded"]:
-            frames = self.library.frames(key)
+        about, told = self.library.about(key), self._frames(key)
+        frames = None if told["missing"] or told["embedded"] else self.library.frames(key)
+        draft, clip, problems = self.library.checked(key, "first" if frames else "rows")  # may be looked at without
         view = clip_view(draft, clip, problems, frames)
         samples = self.library.samples.get(key)
         return view | {

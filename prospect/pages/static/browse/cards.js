@@ -17,6 +17,7 @@ export function card(one, run = "") {
     el("div", {class: "row tags"},
       one.num_problems ? el("span", {class: "tag wrong"}, count(one.num_problems, "problem")) : null,
       one.frames.missing ? el("span", {class: "tag", title: one.frames.missing}, "no frames here") : null,
+      ...one.broken.map(told => el("span", {class: "tag wrong", title: told}, "a prediction cannot be read")),
       ...mistakes.flatMap(([name, counts]) => tags(counts, mistakes.length > 1 ? `${name}: ` : ""))));
 }
 

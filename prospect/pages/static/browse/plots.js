@@ -2,7 +2,7 @@
 
 import {el, svg} from "../dom.js";
 
-const WIDTH = 420, HEIGHT = 190, LEFT = 46, BOTTOM = 38, TOP = 10, RIGHT = 12;
+const WIDTH = 420, HEIGHT = 190, LEFT = 46, BOTTOM = 38, TOP = 10, RIGHT = 12, WIDEST = 60;
 
 // A histogram: {title, unit, of, count, numbers, bins: [{from, to, count}]}.
 export function histogram(plot) {
@@ -14,7 +14,7 @@ export function histogram(plot) {
   const drawing = svg("svg", {viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `${plot.title}: ${summary(plot)}`},
     ...[0, .5, 1].map(share => svg("g", {}, svg("line", {class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: y(scale * share), y2: y(scale * share)}),
       Number.isInteger(scale * share) ? svg("text", {x: LEFT - 6, y: y(scale * share) + 4, "text-anchor": "end"}, said(scale * share)) : null)),
-    ...plot.bins.map((bin, number) => svg("g", {}, svg("rect", {class: "column", x: LEFT + number * wide + 1, width: Math.max(wide - 2, 1), y: y(bin.count),
+    ...plot.bins.map((bin, number) => svg("g", {}, svg("rect", {class: "column", x: LEFT + number * wide + 1, width: Math.max(Math.min(wide - 2, WIDEST), 1), y: y(bin.count),
       height: y(0) - y(bin.count)}), svg("title", {}, `${range(bin, isWhole)} ${plot.unit}: ${said(bin.count)} ${plot.of}`))),
     ...plot.bins.filter((_, number) => number % every === 0).map((bin, number) => place(LEFT + (number * every + (isWhole ? .5 : 0)) * wide, bin.from)),
     svg("text", {class: "axis", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle"}, plot.unit),
@@ -38,7 +38,7 @@ export function bar(value, most) {
 }
 
 function summary(plot) {
-  return [`${said(plot.count)} ${plot.of}`, ...Object.entries(plot.numbers).map(([name, value]) => `${name} ${said(value)}`)].join(", ");
+  return [`${plot.of}: ${said(plot.count)}`, ...Object.entries(plot.numbers).map(([name, value]) => `${name} ${said(value)}`)].join(", ");
 }
 
 function range(bin, isWhole) {

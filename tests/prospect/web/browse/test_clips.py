@@ -156,3 +156,17 @@ def test_a_model_without_states_has_no_wrong_updates(world, tmp_path):
     write_prediction(tmp_path / "v-c000-x.json", spoken)
     clips = sections_of(tmp_path)[0]
     assert [card["mistakes"] for card in clips.cards({})["cards"]] == [{}]
+
+
+def test_a_prediction_that_cannot_be_read_hides_no_clip(world, tmp_path):
+    folder = tmp_path / "predictions" / "model"
+    folder.mkdir(parents=True)
+    (folder / f"{world.key('v1')}.json").write_text("{")
+    client = asked(world.data, tmp_path)
+    cards = client.get("/api/clips/cards").json()["cards"]
+    assert [bool(card["broken"]) for card in cards] == [True, False, False]
+    assert "cannot be read as a prediction" in cards[0]["broken"][0]
+    (compared,) = client.get(f"/api/clips/clip/{world.key('v1')}").json()["compared"].values()
+    assert "remove it and evaluate again" in compared["told"]
+    answer = client.get("/api/clips/cards?error=missed_update")
+    assert answer.status_code == 400 and "remove it and evaluate again" in answer.json()["error"]
