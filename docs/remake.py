@@ -5,20 +5,19 @@
 The pictures need `make demo` before them, playwright, and Chromium (Debian: apt-get install chromium).
 """
 
-import io
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageChops
-from rich.console import Console
 
 from pipeline.shards.reader import find_sample, shards_at
 from prospect.config_file import find_config, load_config
-from prospect.looking.shard import contact_sheet, frame_roots
-from prospect.looking.token_view import sequence_of, token_view
+from prospect.looking.shard import contact_sheet, frame_roots, storyboard_sheet
+from prospect.looking.token_view import drawn_at_first, sequence_of, token_data, write_token_page
 from prospect.setting_list import settings_markdown
 from prospect.setup import make_blueprint
 from prospect.web.review.disagreements import Predictions
@@ -44,16 +43,29 @@ def main() -> None:
         sys.exit(f"docs/remake.py: settings.md is made; the pictures need {missing}")
     shards = shards_at("shards/hard/toyworld/train")
     sample, images, clip = find_sample(shards, SAMPLE)
-    contact_sheet(sample, images, DOCS / "sample.png", frame_roots(shards[0], None, Path("data/toy-hard")))
+    roots = frame_roots(shards[0], None, Path("data/toy-hard"))
+    contact_sheet(sample, images, DOCS / "sample.png", roots)
+    storyboard_sheet(clip, shards, DOCS / "storyboard.png", roots, most=15)
+    for name in ("sample.png", "storyboard.png"):
+        with Image.open(DOCS / name) as sheet:
+            sheet.quantize(128).save(DOCS / name, optimize=True)
     config = load_config(find_config("toy-hard"))
     blueprint = make_blueprint(config)
-    sequence = sequence_of(sample, clip, blueprint.tokens, config.data)
-    page = Console(record=True, width=126, file=io.StringIO())
-    page.print(token_view(sequence, blueprint.tokenizer, blueprint.tokens.image), highlight=False)
-    _screenshot(browser, page.export_html(), DOCS / "tokens.png", (1040, 420))
+    laid = sequence_of(sample, clip, blueprint.tokens, config.data)
+    token_picture(DOCS / "tokens.png", sample.key, token_data(laid, blueprint, drawn_at_first(config, clip[0].clip.id)))
     text = report.read_text(encoding="utf-8").replace("</head>", ONLY_THE_CLIP, 1)
     _screenshot(browser, text, DOCS / "report.png", (1280, 1000), f"#clip={CLIP}")
     review_picture(DOCS / "review.png", Path("data/toy"), report.parent)
+
+
+def token_picture(out: Path, key: str, data: dict[str, Any]) -> None:
+    """Take a picture of the beginning of a sample's tokens."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "tokens.html"
+        write_token_page(path, key, data)
+        with chromium() as browser, browser.open(path.as_uri(), (1100, 640)) as page:
+            page.wait_for_selector(".tokens-block")
+            page.screenshot(path=out)
 
 
 def review_picture(out: Path, data_root: Path, evaluation: Path | None) -> None:
