@@ -48,7 +48,7 @@ def main() -> None:
     storyboard_sheet(clip, shards, DOCS / "storyboard.png", roots, most=15)
     for name in ("sample.png", "storyboard.png"):
         with Image.open(DOCS / name) as sheet:
-            sheet.quantize(128).save(DOCS / name, optimize=True)
+            sheet.quantize(256, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE).save(DOCS / name, optimize=True)
     config = load_config(find_config("toy-hard"))
     blueprint = make_blueprint(config)
     laid = sequence_of(sample, clip, blueprint.tokens, config.data)
