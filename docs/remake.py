@@ -37,7 +37,6 @@ from tests.helpers.web import chromium, served
 DOCS = Path(__file__).parent
 SAMPLE = "2"  # an update of the first clip
 REVIEWED = 3  # of the test clips
-ONLY_THE_
 
 
 def main() -> None:
