@@ -68,7 +68,7 @@ SHORT_LOSSES = {"lm_loss": "lm", "dst_gen_loss": "dst", "dst_binary_loss": "upda
 
 EXTRAS = {  # packages that commands need beyond the base install
     "train": ("accelerate", "peft", "safetensors", "tensorboard", "tokenizers", "torch", "torchao", "transformers"),
-    "evaluate": ("jinja2", "markupsafe", "plotly", "pycocoevalcap", "scipy", "sentence_transformers"),
+    "evaluate": ("jinja2", "markupsafe", "pycocoevalcap", "scipy", "sentence_transformers"),
     "pages": ("starlette", "uvicorn", "websockets"),
     "ray": ("ray",),
     "remote": ("aiohttp", "fsspec", "s3fs"),
