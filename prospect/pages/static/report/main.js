@@ -124,7 +124,8 @@ function drawMistakes() {
     el("span", {}, el("strong", {}, item.error), ` · ${item.text.split("\n").slice(1).join(" · ")}`, el("small", {}, ` (${item.text.split("\n")[0].split(" · ").at(-1)})`)))));
   wrongRoot.replaceChildren(el("h2", {}, rows.length ? count(rows.length, "mistake") : "No mistakes"), el("ol", {class: "plain-list"}, ...rows));
   const current = find('[aria-current="true"]', wrongRoot);
-  if (current) wrongRoot.parentNode.scrollTop = current.offsetTop - wrongRoot.parentNode.clientHeight / 2;
+  const panel = wrongRoot.parentNode;
+  if (current) panel.scrollTop += current.getBoundingClientRect().top - panel.getBoundingClientRect().top - panel.clientHeight / 3;
 }
 
 function goTo(at) {

@@ -130,6 +130,9 @@ def test_keys_go_from_mistake_to_mistake_clip_to_clip_and_frame_to_frame(browser
             kinds.append(told.text_content().split(" · ")[-1])
         assert page.locator(".mistake").count() == 5 and shown(page) == BAD.clip.id
         assert kinds == ["wrong step", "missed", "missed", "missed", "spurious"]
+        seen = page.locator(".top > .stack").bounding_box()
+        chosen = page.locator(".mistake[aria-current]").bounding_box()
+        assert seen["y"] <= chosen["y"] < seen["y"] + seen["height"]
         page.keyboard.press("Shift+N")
         assert "missed" in told.text_content() and "frame 40" in cursor.text_content()
         page.keyboard.press("Shift+ArrowRight")
@@ -147,7 +150,7 @@ def test_keys_go_from_mistake_to_mistake_clip_to_clip_and_frame_to_frame(browser
         assert "next mistake" in page.locator("dialog").text_content()
         page.keyboard.press("Escape")
         page.keyboard.press("+")
-        page.wait_for_function("document.querySelector('.timeline-window').style.width !== '100%'")
+        page.wait_for_selector(".timeline-overview:not(.idle)")
 
 
 def test_the_address_names_a_clip(browser, url):

@@ -148,7 +148,7 @@ def test_from_the_table_to_the_clip_where_one_run_fails(browser, two, size):
         assert "late by 1.0 s updates, better/test: S1 start: Turn it" in mistakes and HOSTILE in mistakes
         assert "missed by r/test" in mistakes
         page.keyboard.press("ArrowRight")
-        page.wait_for_function("document.querySelector('.stage img').naturalWidth > 0")
+        assert page.locator(".stage img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
         assert page.title() == "v3-c000 – Browse" and overflow(page) == 0
 
 
