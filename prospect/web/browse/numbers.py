@@ -35,15 +35,15 @@ class Numbers:
     frames: int = 0
     events: int = 0  # frames at which something is updated or said
 
-    def add(self, draft: Draft, ranges: Ranges, num_frames: int, fps: float) -> None:
-        """Count a clip in."""
+    def add(self, draft: Draft, ranges: Ranges, first: int, last: int, fps: float) -> None:
+        """Count a clip in, of frames first to last (inclusive)."""
         names = {step: name or step for step, name in steps_of(draft)}
         roles = [role_of(item.value) for item in draft.items]
         placed = [place for place, role in zip(ranges, roles, strict=True) if place and role in ACTIVE_ROLES]
-        frames = sorted({place[1] for place in placed})
-        self.lengths.append(num_frames / fps)
+        frames = sorted({place[1] for place in placed if first <= place[1] <= last})
+        self.lengths.append((last - first + 1) / fps)
         self.gaps += [(after - before) / fps for before, after in pairwise(frames)]
-        self.frames += num_frames
+        self.frames += last - first + 1
         self.events += len(frames)
         started = []
         worked = set()
