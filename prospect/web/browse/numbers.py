@@ -112,7 +112,7 @@ def distribution(values: Sequence[float]) -> dict[str, Any]:
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(array.max())
     base = 0.0 if low < high / 2 else low
-    raw = max(high - base, 1e-9) / MOST_BINS
+    raw = max(high - base, high / 100, 1e-6) / MOST_BINS  # of values that are all the same too
     power = 10.0 ** np.floor(np.log10(raw))
     width = next(float(nice * power) for nice in NICE if nice * power >= raw * (1 - 1e-9))
     if all(float(value).is_integer() for value in (low, high)) and bool((array % 1 == 0).all()):
