@@ -1,4 +1,4 @@
-"""One decoded picture to a square JPEG: upright as its display matrix says, then turned and cropped as asked for."""
+"""One decoded picture, upright as its display matrix says, turned and cropped as asked for: a square JPEG or pixels."""
 
 import io
 from dataclasses import dataclass
@@ -39,15 +39,29 @@ def jpeg_of(picture: Picture, settings: Settings) -> bytes:
     Raises:
         ProspectError: it is too long and narrow to crop.
     """
-    pixels = _cropped(picture, settings.size) if settings.crop else _scaled(picture.frame, settings.size, settings.size)
+    out = io.BytesIO()
+    image = Image.fromarray(pixels_of(picture, settings, settings.size, settings.size))
+    image.save(out, "JPEG", quality=settings.quality)
+    return out.getvalue()
+
+
+def pixels_of(picture: Picture, settings: Settings, width: int, height: int) -> np.ndarray:
+    """Give a picture upright, turned and cropped, at a size of one's own: (height, width, 3).
+
+    Args:
+        width, height: where it is cropped the same.
+
+    Raises:
+        ProspectError: it is too long and narrow to crop.
+    """
     is_transposed, is_flipped_x, is_flipped_y = _matrix(picture.frame)
+    if is_transposed != bool(settings.turn % 180):
+        width, height = height, width
+    pixels = _cropped(picture, width) if settings.crop else _scaled(picture.frame, width, height)
     if is_transposed:
         pixels = pixels.transpose(1, 0, 2)
     pixels = pixels[:: -1 if is_flipped_y else 1, :: -1 if is_flipped_x else 1]
-    out = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(np.rot90(pixels, settings.turn // 90)))
-    image.save(out, "JPEG", quality=settings.quality)
-    return out.getvalue()
+    return np.ascontiguousarray(np.rot90(pixels, settings.turn // 90))
 
 
 def _matrix(frame: Any) -> tuple[bool, bool, bool]:

@@ -18,9 +18,13 @@ from pipeline.video.source import Place, opened
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    jpegs: Iterator[bytes]  # each decoded when it is asked for
+    pictures: Iterator[tuple[bytes, Picture]]  # as a square JPEG, and as decoded, once it is asked for
     shape: tuple[int, int]  # height, width in which the pictures are shown, before they are made squares
     gaps: Gaps  # as far as the rows were read
+
+    @property
+    def jpegs(self) -> Iterator[bytes]:
+        return (jpeg for jpeg, _ in self.pictures)
 
 
 @contextmanager
@@ -36,7 +40,7 @@ def rows_of(places: Sequence[Place], settings: Settings) -> Iterator[Rows]:
     rows = at_constant_rate(spans, exact_rate(settings.fps))
     try:
         first = next(rows)
-        yield Rows(_jpegs(chain([first], rows), settings), shape_of(first[1], settings), gaps)
+        yield Rows(_with_jpegs(chain([first], rows), settings), shape_of(first[1], settings), gaps)
     finally:
         rows.close()
         spans.close()
@@ -49,9 +53,9 @@ def _spans(place: Place, settings: Settings, gaps: Gaps) -> Generator[Span[Pictu
         )
 
 
-def _jpegs(rows: Iterator[tuple[int, Picture]], settings: Settings) -> Iterator[bytes]:
+def _with_jpegs(rows: Iterator[tuple[int, Picture]], settings: Settings) -> Iterator[tuple[bytes, Picture]]:
     jpeg, encoded = b"", None
     for _, picture in rows:
         if picture is not encoded:
             jpeg, encoded = jpeg_of(picture, settings), picture
-        yield jpeg
+        yield jpeg, picture

@@ -1,6 +1,6 @@
 """Which frames tell a clip, and what happens at them in words: for contact sheets, and for cards of clips on pages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,15 +44,12 @@ def storyboard(clip: Clip, most: int = MOST_SHOTS) -> list[Shot]:
 
 def event_of(turn: Turn, clip: Clip) -> Event:
     """Give a turn in words: of updates each transition with its step's name."""
-    if turn.role != "dst_update":
-        return Event(LOOKS[turn.role], turn.text)
-    return Event("update", "; ".join(update_in_words(update, clip) for update in turn.text.split(", ")))
+    return Event(LOOKS[turn.role], updates_in_words(turn.text, clip.names) if turn.role == "dst_update" else turn.text)
 
 
-def update_in_words(update: str, clip: Clip) -> str:
-    """Write `S3->complete` as `S3 complete: Attach the wheel`."""
-    (parsed,) = parse_updates(update)
-    return f"{parsed.step} {parsed.transition}: {clip.names[parsed.step]}"
+def updates_in_words(text: str, names: Mapping[str, str]) -> str:
+    """Write `S3->complete` as `S3 complete: Attach the wheel`; `names` are the steps' by their ids."""
+    return "; ".join(f"{one.step} {one.transition}: {names[one.step]}" for one in parse_updates(text))
 
 
 def spread(places: Sequence[int], most: int) -> list[int]:

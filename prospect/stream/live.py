@@ -83,7 +83,8 @@ def stream_live(
     summary = Summary(fps, realtime, drop_late)
     ending = Ending(is_endless(source, follow_s))
     stream = play(streamer, frames, task, lines, fps, realtime=realtime, drop_late=drop_late)
-    _keep(stream, task, streamer.settings, outputs, header, summary, ending)
+    if note := _keep(stream, task, streamer.settings, outputs, header, summary, ending):
+        tell(note)
     if ending.lost:
         raise ending.lost
     told = summary.text()
@@ -108,8 +109,8 @@ def _keep(
     header: dict[str, Any],
     summary: Summary,
     ending: Ending,
-) -> None:
-    """Run the stream, and give each frame to whoever looks on and to what is kept of it."""
+) -> str:
+    """Run the stream, and give each frame to whoever looks on and to what is kept of it; returns the film's note."""
     run_file = None
     with ExitStack() as stack:
         film = VideoWriter(outputs.video, task, settings, summary.fps) if outputs.video else None
@@ -128,6 +129,7 @@ def _keep(
             if video:
                 video.add(played)
             summary.seconds, ending.has_frames = time.monotonic() - began, True
+    return film.note if film else ""
 
 
 def _check_outputs(inputs: Sequence[Path], outputs: Outputs) -> None:

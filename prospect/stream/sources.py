@@ -9,11 +9,14 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import ProspectError
 from pipeline.io.frame_store import open_frames
+from pipeline.io.images import Pixels
+from pipeline.video.picture import pixels_of
 from pipeline.video.rows import rows_of
 from pipeline.video.settings import Settings
 from pipeline.video.source import Place, file_place
@@ -27,6 +30,7 @@ class SourceFrame:
     data: bytes  # JPEG or PNG
     where: str  # file (and frame), for messages
     aspect: float | None = None  # width / height as filmed, where `data` was made square; None: that of `data`
+    pixels: Callable[[int, int], Pixels] | None = None  # of a video: its own picture, at a width and a height
 
 
 def frames_of(source: Path, fps: float, size: int, first: int, last: int | None) -> Iterator[SourceFrame]:
@@ -77,12 +81,13 @@ def video_frames(
     try:
         with rows_of([place], settings) as rows:
             aspect = rows.shape[1] / rows.shape[0]
-            for number, jpeg in enumerate(rows.jpegs):
+            for number, (jpeg, picture) in enumerate(rows.pictures):
                 if last is not None and number > last:
                     return
                 count = number + 1
                 if number >= first:
-                    yield SourceFrame(jpeg, f"{source} frame {number}", aspect)
+                    pixels = partial(pixels_of, picture, settings)
+                    yield SourceFrame(jpeg, f"{source} frame {number}", aspect, pixels)
     except ProspectError as error:
         where = f"after frame {count - 1}" if count else "at its beginning"
         raise ProspectError(f"{source}: breaks off {where} ({error}), expected {end}") from None

@@ -103,6 +103,7 @@ def test_questions_that_do_not_go_together(toy):
     assert "--tokens: shows one sample; pass its --key too" in fail(
         toy, "inspect-shard", "shards/toyworld/val", "--tokens", *TOY
     )
+    assert "--storyboard: shows one" in fail(toy, "inspect-shard", "shards/toyworld/val", "--storyboard", "x.png")
     assert "--frames: shows one" in fail(toy, "inspect-shard", "shards/toyworld/val", "--frames", "x.png")
     message = fail(toy, "inspect-shard", "shards/toyworld/val", "--stats", "--verify")
     assert "--stats and --verify: pass one of them" in message
@@ -132,6 +133,20 @@ def test_a_url_works_as_a_path_does(toy, website):
     assert f"{website}/toyworld/none.tar: no such file" in fail(toy, "inspect-shard", f"{website}/toyworld/none.tar")
     assert "expected the shards of a finished build" in fail(toy, "inspect-shard", f"{website}/toyworld")
     assert "bogus://x: cannot be opened" in fail(toy, "inspect-shard", "bogus://x/y.tar")
+
+
+def test_the_storyboard_of_a_clip(toy, tmp_path):
+    """From the frames file, and, where that is gone, from images in the shard."""
+    arguments = ("--key", 2, "--data-root", "data/toy", "--storyboard")
+    told = succeed(toy, "inspect-shard", "shards/toyworld/val", *arguments, tmp_path / "a.png", "--json")
+    assert json.loads(told)["clip"]["id"] == "toy-val-0-00000-c000", "what is drawn is told on the other stream"
+    build = ("build-shards", "--split", "val", "--data-root", "data/toy", "--embed-frames")
+    succeed(toy, *build, "--out", tmp_path / "embedded")
+    arguments = ("--key", 2, "--data-root", tmp_path, "--storyboard")
+    shown = succeed(toy, "inspect-shard", tmp_path / "embedded/toyworld/val", *arguments, tmp_path / "b.png")
+    assert "clip toy-val-0-00000-c000 drawn into" in shown
+    with Image.open(tmp_path / "a.png") as first, Image.open(tmp_path / "b.png") as second:
+        assert first.size == second.size and first.size[0] > 1200 and first.tobytes() == second.tobytes()
 
 
 def test_an_s3_url_works_too(toy, s3):
