@@ -3,7 +3,6 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +144,6 @@ class Clips:
             "steps": _steps(draft),
             "frames": told,
             "samples": _samples(samples) if samples else [],
-            "shards": str(_shown(samples.split.folder)) if samples else "",
             **self._commands(key, samples),
             "compared": {run: self._shown_compared(key, clip, run) for run in self._runs},
             "tokens": self.tokens.name,
@@ -170,10 +168,10 @@ class Clips:
 
     def frames_to_publish(self, key: str, most: int) -> list[int]:
         """Choose the frames of a clip whose pictures are published: those of its card and of events, others between."""
-        if self._frames(key)["missing"]:
+        frames, about, (draft, _, _) = self._frames(key), self.library.about(key), self.library.checked(key)
+        first, last = about["first"], min(about["last"], frames["count"] - 1)
+        if last < first:
             return []
-        about, (draft, _, _) = self.library.about(key), self.library.checked(key)
-        first, last = about["first"], min(about["last"], self._frames(key)["count"] - 1)
         chosen = {tile["frame"] for tile in storyboard(draft, first, last)}
         places = (range_of(draft, number) for number in range(len(draft.items)))
         events = sorted({place[1] for place in places if place and first <= place[1] <= last} - chosen)
@@ -229,7 +227,7 @@ class Clips:
         """What shows its samples in a terminal: one, by the key that the page adds; or their list."""
         about = self.library.about(key)
         folder = _shown(samples.split.folder) if samples else f"shards/{about['of']}"
-        command = f"prospect inspect-shard {shlex.quote(str(folder))}"
+        command = f"prospect inspect-shard {shlex.quote(folder)}"
         tokens = f" --tokens --config {shlex.quote(self.tokens.name)}" if self.tokens.name else ""
         return {
             "command": command,
@@ -278,13 +276,10 @@ def _samples(samples: Samples) -> list[dict[str, Any]]:
     return list(rows.select("key", "kind", "start_frame", "end_frame").to_dicts())
 
 
-@lru_cache(maxsize=64)
-def _shown(folder: Any) -> Any:
-    """A path as one types it here: relative where that is shorter."""
-    if not isinstance(folder, Path):
-        return folder
+def _shown(folder: object) -> str:
+    """A folder as one types it here: relative where it lies below."""
     here = Path.cwd()
-    return folder.relative_to(here) if folder.is_relative_to(here) else folder
+    return str(folder.relative_to(here) if isinstance(folder, Path) and folder.is_relative_to(here) else folder)
 
 
 def _evenly(places: Sequence[int], most: int) -> list[int]:

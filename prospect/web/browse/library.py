@@ -34,11 +34,12 @@ from prospect.web.review.disagreements import Predictions
 from prospect.web.review.views import extent, frames_name, text_of, title_of
 
 KINDS = {"update": "dst_update", "assistant": "assistant", "user": "user", "system": "system"}  # of a filter -> role
+MAX_FRAME, LEAST_FPS = 2**31 - 1, 0.001  # beyond which a clip's frames, or rate, are taken for a mistake
 SCHEMA = {
     "key": pl.String,
     "title": pl.String,
     "of": pl.String,  # DATASET/SPLIT; of predictions alone the evaluation's name
-    "dataset": pl.String,
+    "dataset": pl.String,  # the folder's name, where its frames may be; a clip may name another
     "file": pl.String,  # where it was found, for sentences
     "fps": pl.Float64,
     "first": pl.Int64,  # frames, both inclusive
@@ -108,7 +109,7 @@ class Library:
         clip, problems = check_clip(
             raw, index=0, file=about["file"], dataset=about["dataset"], open_frames=opener, look=look
         )
-        return draft_of(raw), clip, problems
+        return draft_of(_with_frames(raw)), clip, problems
 
     def frames(self, key: str) -> FrameFile:
         """Open the frames of a clip.
@@ -206,18 +207,18 @@ def _row(library: Library, raw: Any, dataset: str, of: str, file: str, known: Ma
     draft = draft_of(_with_frames(raw) if isinstance(raw, dict) else {})
     ranges = [range_of(draft, number) for number in range(len(draft.items))]
     first, last = extent(draft, ranges, _frames_if_needed(library, draft, dataset))
+    first, last = (first, last) if first <= MAX_FRAME else (0, 0)
     fps = draft.raw.get("fps", 2)
-    fps = float(fps) if isinstance(fps, int | float) and 0 < fps <= 1000 else 2.0
+    fps = float(fps) if isinstance(fps, int | float) and LEAST_FPS <= fps <= 1000 else 2.0
     roles = [role_of(item.value) for item in draft.items]
     named = draft.raw.get("dataset")
-    dataset = named if isinstance(named, str) and named else dataset
+    named = _sound(named if isinstance(named, str) and named else dataset)
     own = _sound(_id_of(draft.raw) or title_of("clips", raw))
     said = [text_of(item.value) or " ".join(f"{s}->{t}" for s, t in transitions_of(item.value)) for item in draft.items]
     events = {place[1] for role, place in zip(roles, ranges, strict=True) if place and role in ACTIVE_ROLES}
-    count = last - first + 1
-    library.numbers.setdefault(of, Numbers()).add(draft, ranges, count, fps)
+    library.numbers.setdefault(of, Numbers()).add(draft, ranges, first, last, fps)
     return {
-        "key": _unique(key_of(dataset, own), known),
+        "key": _unique(key_of(named, own), known),
         "title": own,
         "of": of,
         "dataset": _sound(dataset),
@@ -225,8 +226,8 @@ def _row(library: Library, raw: Any, dataset: str, of: str, file: str, known: Ma
         "fps": fps,
         "first": first,
         "last": last,
-        "seconds": count / fps,
-        "silence": 1 - len([frame for frame in events if first <= frame <= last]) / count,
+        "seconds": (last - first + 1) / fps,
+        "silence": 1 - len([frame for frame in events if first <= frame <= last]) / (last - first + 1),
         "num_steps": len(steps_of(draft)),
         **{f"num_{kind}": roles.count(role) for kind, role in KINDS.items()},
         "steps": _sound("\n".join(f"{step} {name}" for step, name in steps_of(draft))).lower(),

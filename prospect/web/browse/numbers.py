@@ -35,15 +35,15 @@ class Numbers:
     frames: int = 0
     events: int = 0  # frames at which something is updated or said
 
-    def add(self, draft: Draft, ranges: Ranges, num_frames: int, fps: float) -> None:
-        """Count a clip in."""
+    def add(self, draft: Draft, ranges: Ranges, first: int, last: int, fps: float) -> None:
+        """Count a clip in, of frames first to last (inclusive)."""
         names = {step: name or step for step, name in steps_of(draft)}
         roles = [role_of(item.value) for item in draft.items]
         placed = [place for place, role in zip(ranges, roles, strict=True) if place and role in ACTIVE_ROLES]
-        frames = sorted({place[1] for place in placed})
-        self.lengths.append(num_frames / fps)
+        frames = sorted({place[1] for place in placed if first <= place[1] <= last})
+        self.lengths.append((last - first + 1) / fps)
         self.gaps += [(after - before) / fps for before, after in pairwise(frames)]
-        self.frames += num_frames
+        self.frames += last - first + 1
         self.events += len(frames)
         started = []
         worked = set()
@@ -112,7 +112,7 @@ def distribution(values: Sequence[float]) -> dict[str, Any]:
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(array.max())
     base = 0.0 if low < high / 2 else low
-    raw = max(high - base, 1e-9) / MOST_BINS
+    raw = max(high - base, high / 100, 1e-6) / MOST_BINS  # of values that are all the same too
     power = 10.0 ** np.floor(np.log10(raw))
     width = next(float(nice * power) for nice in NICE if nice * power >= raw * (1 - 1e-9))
     if all(float(value).is_integer() for value in (low, high)) and bool((array % 1 == 0).all()):

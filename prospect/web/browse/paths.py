@@ -62,7 +62,7 @@ class Given:
     def data_roots(self) -> list[Path]:
         """Where frames files may lie: the data roots given, and those of the runs; else ./data."""
         given = [one.data_root for one in self.annotations]
-        for run in self.runs:
+        for run in [*self.runs, *(one.run for one in self.evaluations if one.run)]:
             settings = load_config(run / runs.CONFIG).data
             given += [settings.root, *([settings.frames_root] if settings.frames_root else [])]
         return list(dict.fromkeys(given or [DEFAULT_ROOT]))
@@ -123,7 +123,9 @@ def _add_evaluation(folder: Path, given: Given) -> None:
     if any(one.folder == folder for one in given.evaluations):
         return
     above = folder.absolute().parents
-    run = folder.parent.parent if above[0].name == runs.EVALUATION and _is_run(above[1]) else None
+    run = None
+    if above[0].name == runs.EVALUATION and _is_run(above[1]):
+        run = folder.parent.parent if len(folder.parts) > 2 else above[1]
     parts = [above[1].name, folder.absolute().name] if run else folder.absolute().parts[-2:]
     name, taken = "/".join(parts), {one.name for one in given.evaluations}
     unique = next(one for one in _numbered(name) if one not in taken)

@@ -10,7 +10,7 @@ const HEIGHT = 144;  // pixels of a picture, for sharp ones at twice the size
 export function card(one, run = "") {
   const mistakes = Object.entries(one.mistakes).filter(([name]) => !run || name === run);
   return el("article", {class: "panel card"},
-    el("h2", {}, el("a", {class: "card-link", href: link("clips", [one.key])}, one.title)),
+    el("h2", {}, el("a", {class: "card-link", href: link("clips", [one.key], {run})}, one.title)),
     storyboard(one),
     el("p", {class: "faint"}, [one.of, duration(one.seconds), count(one.num_steps, "step"), count(one.num_update, "update"),
       count(one.num_assistant, "utterance"), `${Math.round(100 * one.silence)}% silence`].join(" · ")),

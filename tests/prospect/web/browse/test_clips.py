@@ -5,7 +5,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from pipeline.errors import ProspectError
+from pipeline.shards.sample import key_of
 from prospect.evaluation.predictions import write_prediction
+from prospect.web.browse.publish import publish
 from prospect.web.browse.shell import make_browse
 from prospect.web.server import Address
 from tests.helpers.browse import library_of, sections_of
@@ -108,6 +110,39 @@ def test_clips_with_mistakes_open_marked(tmp_path):
             card["num_problems"], abs=2
         )
     assert client.get("/api/datasets/checks/x/train").json()["with_problems"] == 4
+
+
+HUGE = 10**30
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"start_frame_idx": HUGE}, {"end_frame_idx": HUGE}, {"fps": 5e-324}, {"fps": float("nan")}, {"fps": "2"},
+        {"fps": True}, {"dataset": "\ud800"}, {"dataset": "../.."}, {"dst": 5}, {"dst": [None, {"id": 5}]},
+        {"clip_idx": HUGE}, {"video_uid": None}, {"id": ["x"]}, {"conversation": None}, {"conversation": [None, [1], "x"]},
+        {"conversation": [{"role": "assistant", "content": "x", "start_frame": HUGE, "end_frame": HUGE}]},
+        {"conversation": [{"role": "assistant", "content": "x", "start_frame": -HUGE, "end_frame": -1}]},
+        {"conversation": [{"role": "assistant", "content": {"a": float("inf")}, "time": HUGE}]},
+        {"conversation": [{"role": "DST_UPDATE", "content": [{"id": None}, 3, {}], "start_frame": 3, "end_frame": 4}]},
+        {"frames_file": "x" * 5000}, {"frames_file": "a\0b"}, {"frames_file": ""}, {"goal": [3]},
+    ],
+)  # fmt: skip
+def test_whatever_stands_in_a_clip_it_opens_and_is_published(tmp_path, changes):
+    write_frames(tmp_path / "data" / "x" / "frames" / "v1.arrow", 20)
+    (tmp_path / "data" / "x" / "train_training.json").write_text(json.dumps([raw_clip() | changes]))
+    client = asked(tmp_path / "data")
+    (card,) = client.get("/api/clips/cards").json()["cards"]
+    assert client.get(f"/api/clips/clip/{card['key']}").status_code == 200
+    assert client.get("/").status_code == client.get("/api/datasets/split/x/train").status_code == 200
+    listed = sections_of(tmp_path / "data")
+    assert publish(listed[0].library, listed, tmp_path / "out", 5).num_clips == 1
+
+
+def test_frames_of_a_dataset_are_found_whatever_its_clips_call_it(world, tmp_path):
+    write_root(tmp_path, [raw_clip(dataset="another", frames_file="frames/v1.arrow")])
+    (card,) = sections_of(tmp_path)[0].cards({})["cards"]
+    assert card["frames"]["missing"] == "" and card["key"] == key_of("another", "v1-c000")
 
 
 def test_frames_come_from_the_roots_alone(world, tmp_path):

@@ -28,7 +28,8 @@ def test_what_training_never_shows(world):
 
 
 @pytest.mark.parametrize(
-    "values", [[1.0], [0.5, 0.5], [3, 4, 4, 9], [0.1 * n for n in range(100)], [1e6, 1e6 + 1], [0.0]]
+    "values",
+    [[1.0], [0.5, 0.5], [3, 4, 4, 9], [0.1 * n for n in range(100)], [1e6, 1e6 + 1], [0.0], [1e9 / 3] * 2, [129.5]],
 )
 def test_every_value_is_in_one_bin(values):
     plot = distribution(values)
