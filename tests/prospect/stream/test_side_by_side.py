@@ -74,7 +74,7 @@ def lively(model):
     [
         (2, "model", {}),
         (16, "model", {"context": "drop_middle"}),
-        (3, "model", {"memory": "summary", "no_repeat": 2}),
+        (3, "model", {"memory": "summary", "no_repeat": 2, "max_seq_len": 360}),
         (3, "forced", {"context": "drop_all"}),
         (4, "text_only", {}),
     ],
