@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from prospect.data.images import StoredImages
 from prospect.data.index import clips_of
 from prospect.evaluation.predict import EvaluatedClip, clips_to_stream, open_place, stream_clips, stream_record
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
-from prospect.evaluation.replay import encoded
+from prospect.evaluation.replay import Row, encoded
 from prospect.model.presets import make_checkpoint
 from prospect.stream.load import load_streamer
 
@@ -73,18 +74,17 @@ def main() -> None:
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 4, 16, 1])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        place, root, row = options.data, options.data_root, options.row or "model"
-        checkpoint = options.checkpoint
+        checkpoint, place, root = options.checkpoint, options.data, options.data_root
         if not checkpoint:
             checkpoint, place, root = made_toy(Path(folder))
-            row = options.row or "forced"
+        row: Row = options.row or ("model" if options.checkpoint else "forced")
         split = open_place(place, root, None)
         images = StoredImages(split, None, root)
         clips = clips_to_stream([split], lambda _: images, limit=options.clips)
         measure(str(checkpoint), clips, row, options.streams, Path(folder))
 
 
-def measure(checkpoint: str, clips: Sequence[EvaluatedClip], row: str, streams: Sequence[int], folder: Path) -> None:
+def measure(checkpoint: str, clips: Sequence[EvaluatedClip], row: Row, streams: Sequence[int], folder: Path) -> None:
     streamer = load_streamer(checkpoint)
     record, model = stream_record(checkpoint, streamer), streamer.model
     size: int = model.config.vision_config.image_size
@@ -104,7 +104,7 @@ def measure(checkpoint: str, clips: Sequence[EvaluatedClip], row: str, streams: 
     runs, found = [], []
     for number, count in enumerate(streams):
         out = folder / f"run-{number}"
-        runs.append((count, *timed(lambda count=count, out=out: streamed(count, out)), os.getloadavg()[0]))
+        runs.append((count, *timed(partial(streamed, count, out)), os.getloadavg()[0]))
         found.append([read_prediction(out / one.file_name) for one in clips])
     vision = timed(seen)
     alone = [run for run in runs if run[0] == 1] or runs[:1]

@@ -185,7 +185,7 @@ def stream_clips(
         streams: how many clips are streamed side by side.
 
     Raises:
-        ProspectError: a frame is broken, or a prediction file.
+        ProspectError: a frame is broken, or a prediction file, or memory is too little for so many streams.
     """
     mine = clips[rank::ranks]
     size: int = streamer.model.config.vision_config.image_size
@@ -217,10 +217,17 @@ def stream_clips(
         streamed = ((one, tuple(stream_clip(streamer, one.clip, features(one), row))) for one in missing())
     else:
         streamed = together(streamer.model, (partial(beside, one) for one in missing()), min(streams, len(mine)))
-    for one, frames in streamed:
-        write_prediction(folder / one.file_name, ClipPrediction(one.clip, frames, settings))
-        done += 1
-        progress(f"streaming ({row})", done, len(mine))
+    try:
+        for one, frames in streamed:
+            write_prediction(folder / one.file_name, ClipPrediction(one.clip, frames, settings))
+            done += 1
+            progress(f"streaming ({row})", done, len(mine))
+    except torch.OutOfMemoryError:
+        if streams == 1:
+            raise
+        raise ProspectError(
+            f"--streams {streams}: found too little memory on {streamer.model.device} for so many contexts; pass fewer"
+        ) from None
     progress(f"streaming ({row})", len(mine), len(mine))
     return again
 

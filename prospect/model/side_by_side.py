@@ -59,7 +59,12 @@ class Slots:
     """The keys and values of N slots, one tensor of each a layer."""
 
     def __init__(self, model: DSTSmolVLM, count: int) -> None:
+        """
+        Raises:
+            ProspectError: a layer of the text model attends in a way of its own.
+        """
         self._model, self.slots = model, [Slot() for _ in range(count)]
+        self._windows = windows(model.model.text_model.config)
         self._kept: list[tuple[Tensor, Tensor]] = []  # a layer: keys, values (N, heads, capacity, width)
         self._rows, self._places, self._longest = slice(0), torch.empty(0), 0  # of the forward under way
 
@@ -98,7 +103,7 @@ class Slots:
         text: Any = model.model.text_model
         hidden = model.embed_rows(torch.tensor(ids, device=device), torch.cat(frames) if frames else None)  # (N, T, D)
         position_embeddings = text.rotary_emb(hidden, places)
-        for layer, window in zip(text.layers, windows(text.config), strict=True):
+        for layer, window in zip(text.layers, self._windows, strict=True):
             mask = seen if window is None else seen & (at > places[..., None] - window)
             hidden = layer(
                 hidden,

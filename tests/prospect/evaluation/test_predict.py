@@ -5,6 +5,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 from huggingface_hub import constants
 
 from pipeline.errors import ProspectError
@@ -13,6 +14,7 @@ from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks
 from prospect.evaluation.predict import prepare_folder, remove_folder, stream_record
 from prospect.evaluation.predictions import read_prediction
 from prospect.model.presets import make_checkpoint
+from prospect.model.side_by_side import Slots
 from prospect.stream.load import Overrides, Thresholds, load_streamer
 from prospect.stream.streamer import StreamSettings
 from tests.helpers.hub import put_in_cache
@@ -68,6 +70,16 @@ def test_clips_streamed_side_by_side_are_kept_and_gone_on_with(world, tmp_path, 
         for mine, theirs in zip(found.frames, expected.frames, strict=True):
             assert [(a.role, a.text) for a in mine.actions] == [(a.role, a.text) for a in theirs.actions]
             assert (mine.p_update, mine.p_speak) == pytest.approx((theirs.p_update, theirs.p_speak), abs=1e-5)
+
+
+def test_too_many_streams_for_a_gpus_memory_are_told_in_one_line(world, tmp_path, monkeypatch):
+    def full(slots, like, before):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Slots, "_room", full)
+    with pytest.raises(ProspectError, match=r"^--streams 2: found too little memory on cpu for so many contexts; pass"):
+        streamed(world, tmp_path / "out", streams=2)
+    assert files(tmp_path / "out") == []
 
 
 def test_a_prediction_of_other_settings_or_another_row_is_made_again(world, tmp_path):
