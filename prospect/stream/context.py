@@ -96,9 +96,8 @@ class Context:
                 self._head.pop()  # the user's line, which alone may be too long for the beginning
                 self._has_user_line = False
             kept: list[list[Block]] = []
-            left = min(
-                KEEP_TOKENS, (room - _length(self._head)) // 2
-            )  # half the room at most, or it would be full again at once
+            half = (room - _length(self._head)) // 2  # at most, or it would be full again at once
+            left = min(KEEP_TOKENS, half)
             for group in reversed(self._groups):
                 left -= _length(group)
                 if left < 0:

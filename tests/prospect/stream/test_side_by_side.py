@@ -13,11 +13,14 @@ from prospect.evaluation.replay import clip_steps, encoded, stream_clip
 from prospect.model.constrain import UpdateConstraint
 from prospect.model.side_by_side import Slots, together
 from prospect.model.steps import Append
+from prospect.model.vision import SmolVLMWithFrames
 from prospect.model.writing import write_update
 from tests.helpers.fakes import make_clip
 from tests.helpers.models import random_frames
 from tests.helpers.streams import TURNS, streamer, with_bias
+from tests.helpers.waits import HostWaits
 
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 NARROW = {"max_seq_len": 300, "reserve": 80, "max_new_tokens": 5}
 CLIPS = [
     make_clip(TURNS, frames=(0, 19)),
@@ -110,9 +113,25 @@ def test_silent_streams_of_one_length_take_the_forwards_of_one(model, tokens, mo
     assert counts == [4] * 11  # the prompts, then a frame each
 
 
-def test_slots_hold_what_is_given_back_and_grow(model, monkeypatch):
+def test_a_frame_of_many_streams_waits_for_the_gpu_once(model, monkeypatch):
+    """For the probabilities of all, which decide what each does next."""
+    monkeypatch.setattr(SmolVLMWithFrames, "_check", lambda *args: None)  # asserted on a GPU in its own time
+    slots, copied = Slots(model, 4), []
+    decisions = type(model).decisions
+    monkeypatch.setattr(type(model), "decisions", lambda self, hidden: copied.append(1) or decisions(self, hidden))
+    with torch.no_grad():
+        features = model.encode_frames(random_frames(4))  # (4, K, D)
+    with HostWaits() as waits:
+        answers = slots.append({n: Append(slots.slots[n], [4] * 4, features[n]) for n in range(4)})
+    assert waits.found == []
+    assert len({seen.decide() for seen in answers.values()}) == 4 and len(copied) == 1
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_slots_hold_what_is_given_back_and_grow(model, monkeypatch, device):
     """Slots used again by another stream, rows that are left out, and tokens taken back, against caches of their own."""
     monkeypatch.setattr("prospect.model.side_by_side.GROWTH", 16)
+    model = copy.deepcopy(model).to(device)
     slots, caches = Slots(model, 3), [model.new_cache() for _ in range(3)]
     draw = torch.Generator().manual_seed(0)
     for turn in range(12):
@@ -120,7 +139,7 @@ def test_slots_hold_what_is_given_back_and_grow(model, monkeypatch):
         wanted = {n: torch.randint(7, 263, (1 + (turn * 5 + n * 7) % 13,), generator=draw).tolist() for n in some}
         answers = slots.append({n: Append(slots.slots[n], ids) for n, ids in wanted.items()})
         for n, ids in wanted.items():
-            hidden = model.extend(torch.tensor([ids]), None, caches[n])[0, -1]
+            hidden = model.extend(torch.tensor([ids], device=device), None, caches[n])[0, -1]
             torch.testing.assert_close(answers[n].hidden, hidden, rtol=1e-5, atol=1e-5)
             assert slots.slots[n].get_seq_length() == caches[n].get_seq_length()
         if turn % 4 == 1:
