@@ -28,8 +28,10 @@ from rich.table import Table
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Step, Turn, in_sequence_order, prompt_text
 from prospect.layout import Tokens, frame_groups
 from prospect.model.checkpoint import with_tokens
-from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
+from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import PRESETS, toy_tokenizer
+from prospect.model.steps import Steps
+from prospect.model.writing import Generated, write
 from prospect.stream.records import FrameRecord
 from prospect.stream.streamer import ActiveRole, Streamer, StreamSettings
 
@@ -44,16 +46,16 @@ class Forcing(Streamer):
 
     def _write(
         self, frame: int, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int
-    ) -> tuple[ActiveRole, Generated] | None:
+    ) -> Steps[tuple[ActiveRole, Generated] | None]:
         if not self.queue:
             return None
         turn = self.queue.pop(0)
         block = self.tokens.turn(turn)
         header, body = self.tokens.header(turn.role), block.ids[block.target_start : block.target_end]
         # Two equal choices: the token is predicted, as where there is a real choice.
-        ids, hidden = self.model._continue(self._context.cache, self.tokens, header, lambda ids: [body[len(ids)]] * 2)
+        ids, seen = yield from write(self._context.cache, self.tokens, header, lambda ids: [body[len(ids)]] * 2)
         assert turn.role == "dst_update" or turn.role == "assistant"
-        return turn.role, Generated(turn.text, self.tokens.closed(header, ids), hidden)
+        return turn.role, Generated(turn.text, self.tokens.closed(header, ids), seen)
 
 
 def make_clip(frames: int) -> Clip:

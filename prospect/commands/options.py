@@ -68,6 +68,7 @@ ShardFolders = Annotated[
 RunDataRoot = Annotated[Path | None, typer.Option(help="Where frames files are looked for; default: the run's.")]
 VideoIds = Annotated[list[str] | None, typer.Option(help="Of these videos (or clips) alone; may be repeated.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The first so many clips.")]
+Streams = Annotated[int, typer.Option(min=1, help="Clips that each process streams side by side, in one batch.")]
 Overwrite = Annotated[bool, typer.Option(help="Stream again over another evaluation's predictions.")]
 
 

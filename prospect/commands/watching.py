@@ -25,6 +25,7 @@ from prospect.commands.options import (
     ShardFolders,
     SpeakThreshold,
     SplitName,
+    Streams,
     UpdateThreshold,
     VideoIds,
     places_of,
@@ -162,6 +163,7 @@ def evaluate(
     embedding: Annotated[
         str | None, typer.Option(help="Sentence embedding model; all-minilm is the packaged one.")
     ] = None,
+    streams: Streams = 1,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -182,7 +184,7 @@ def evaluate(
         with progress_bar() as show:
             common: dict[str, Any] = {
                 "video_ids": video_ids, "limit": limit, "scorer": scorer, "embedding": embedding,
-                "overwrite": overwrite, "tell": tell, "progress": show, "overrides": overrides,
+                "overwrite": overwrite, "streams": streams, "tell": tell, "progress": show, "overrides": overrides,
             }  # fmt: skip
             if context == "all":
                 compared = evaluate_contexts(checkpoint, places, folder, **common)
@@ -234,6 +236,7 @@ def calibrate(
     video_ids: VideoIds = None,
     limit: Limit = None,
     confirm: Annotated[int, typer.Option(min=1, help="How many of the best pairs are streamed.")] = 5,
+    streams: Streams = 1,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the thresholds of both heads on a split.
@@ -247,7 +250,7 @@ def calibrate(
         with progress_bar() as show:
             calibration = calibrate_checkpoint(
                 checkpoint, places, folder, video_ids=video_ids, limit=limit, confirm=confirm, overwrite=overwrite,
-                progress=show, tell=tell,
+                streams=streams, progress=show, tell=tell,
             )  # fmt: skip
         console.print(calibration_table(calibration))
         for note in calibration.notes:

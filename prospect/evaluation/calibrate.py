@@ -57,10 +57,15 @@ def calibrate_checkpoint(
     limit: int | None = None,
     confirm: int = 5,
     overwrite: bool = False,
+    streams: int = 1,
     progress: Progress = unwatched,
     tell: Tell = untold,
 ) -> Calibration:
     """Find and store the thresholds of a checkpoint's folder (or a run's last checkpoint).
+
+    Args:
+        confirm: how many of the best pairs are streamed.
+        streams: how many clips each process streams side by side.
 
     Raises:
         ProspectError: the checkpoint is no folder here, there is no event of any head, or as `ProspectEvaluator`.
@@ -77,8 +82,8 @@ def calibrate_checkpoint(
     def streamed(name: str, row: Row, update: float, speak: float) -> list[ClipPrediction]:
         overrides = Overrides(update_threshold=update, speak_threshold=speak)
         evaluator = ProspectEvaluator(
-            str(folder), places, video_ids, out=out / name, limit=limit, overwrite=overwrite, progress=progress,
-            tell=tell, overrides=overrides,
+            str(folder), places, video_ids, out=out / name, limit=limit, overwrite=overwrite, streams=streams,
+            progress=progress, tell=tell, overrides=overrides,
         )  # fmt: skip
         clips = evaluator.clips()
         predictions = evaluator.stream(clips, [row], ranks)

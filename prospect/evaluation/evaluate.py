@@ -93,6 +93,7 @@ class ProspectEvaluator:
         scorer: Scorer = "prospect",
         embedding: str | None = None,
         overwrite: bool = False,
+        streams: int = 1,
         overrides: Overrides = NO_OVERRIDES,
         progress: Progress = unwatched,
         tell: Tell = untold,
@@ -108,6 +109,7 @@ class ProspectEvaluator:
             scorer: "proassist" computes ProAssist's metrics by its own package too.
             embedding: sentence embedding model; None: ProAssist's, or a packaged one where it cannot be had.
             overwrite: stream again over another evaluation's predictions; its results are removed first.
+            streams: how many clips each process streams side by side; the results are the same but for rounding.
             overrides: settings of the stream that are not those of the checkpoint.
             tell: takes a line about what was there already, for whoever looks on.
         """
@@ -115,7 +117,7 @@ class ProspectEvaluator:
         self.checkpoint = model_path  # `stream` finds its folder, once
         self.video_ids, self.limit, self.out, self.overwrite = video_ids, limit, out, overwrite
         self.rows: tuple[Row, ...] = ("model", *(row for row in rows if row != "model"))
-        self.scorer, self.embedding, self.overrides = scorer, embedding, overrides
+        self.scorer, self.embedding, self.streams, self.overrides = scorer, embedding, streams, overrides
         self.progress, self.tell = progress, tell
         self.notes: list[str] = []
 
@@ -193,7 +195,7 @@ class ProspectEvaluator:
         for row in rows:
             (folder / row).mkdir(exist_ok=True)
             rank, count = ranks.process_index, ranks.num_processes
-            again += stream_clips(streamer, clips, row, folder / row, record, self.progress, rank, count)
+            again += stream_clips(streamer, clips, row, folder / row, record, self.progress, rank, count, self.streams)
         ranks.wait_for_everyone()
         if (total := sum(gather_object([again]))) and ranks.is_main_process:
             self.tell(f"note: {folder}: predictions of other annotations, which were streamed again: {total}")

@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -26,10 +27,13 @@ from prospect.data.images import StoredImages
 from prospect.data.index import Split, clip_starts, clips_of, read_split
 from prospect.data.shard_cache import ShardCache
 from prospect.evaluation.predictions import ClipPrediction, read_prediction, write_prediction
-from prospect.evaluation.replay import Row, encoded, stream_clip
+from prospect.evaluation.replay import Row, clip_steps, encoded, stream_clip
 from prospect.layout import LAYOUT_VERSION
 from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.lora import base_of, is_adapter
+from prospect.model.side_by_side import Slot, together
+from prospect.model.steps import Steps
+from prospect.stream.records import FrameRecord
 from prospect.stream.streamer import Streamer
 
 SETTINGS = "settings.json"  # in the output folder: what the predictions there depend on
@@ -176,27 +180,58 @@ def stream_clips(
     progress: Progress,
     rank: int = 0,
     ranks: int = 1,
+    streams: int = 1,
 ) -> int:
-    """Write a prediction file in `folder` for each of this rank's share of `clips`; gives how many were there, of other
-    annotations (or settings), and were made again.
+    """Write a prediction file in `folder` for each of this rank's share of `clips`, as they end; gives how many were
+    there, of other annotations (or settings), and were made again.
+
+    Args:
+        streams: how many clips are streamed side by side.
 
     Raises:
-        ProspectError: a frame is broken, or a prediction file.
+        ProspectError: a frame is broken, or a prediction file, or memory is too little for so many streams.
     """
     mine = clips[rank::ranks]
     size: int = streamer.model.config.vision_config.image_size
     chunk = streamer.model.prospect_settings.vision_chunk
     settings = settings | {"row": row}
-    again = 0
-    for number, one in enumerate(mine):
-        progress(f"streaming ({row})", number, len(mine))
-        path = folder / one.file_name
-        there = read_prediction(path) if path.is_file() else None
-        if there is None or there.clip != one.clip or there.settings != settings:
-            again += there is not None
-            features = encoded(streamer, one.pixels(size, row == "blind"), row, chunk)
-            frames = tuple(stream_clip(streamer, one.clip, features, row))
-            write_prediction(path, ClipPrediction(one.clip, frames, settings))
+    again = done = 0
+
+    def missing() -> Iterator[EvaluatedClip]:
+        nonlocal again, done
+        for one in mine:
+            path = folder / one.file_name
+            there = read_prediction(path) if path.is_file() else None
+            if there is None or there.clip != one.clip or there.settings != settings:
+                again += there is not None
+                yield one
+            else:
+                done += 1
+
+    def features(one: EvaluatedClip) -> Iterator[torch.Tensor]:
+        return encoded(streamer, one.pixels(size, row == "blind"), row, chunk)
+
+    def beside(one: EvaluatedClip, slot: Slot) -> Steps[tuple[EvaluatedClip, tuple[FrameRecord, ...]]]:
+        stream = streamer.beside(slot.emptied, slot.clock)
+        return one, (yield from clip_steps(stream, one.clip, features(one), row))
+
+    progress(f"streaming ({row})", 0, len(mine))
+    streamed: Iterator[tuple[EvaluatedClip, tuple[FrameRecord, ...]]]
+    if streams == 1:
+        streamed = ((one, tuple(stream_clip(streamer, one.clip, features(one), row))) for one in missing())
+    else:
+        streamed = together(streamer.model, (partial(beside, one) for one in missing()), min(streams, len(mine)))
+    try:
+        for one, frames in streamed:
+            write_prediction(folder / one.file_name, ClipPrediction(one.clip, frames, settings))
+            done += 1
+            progress(f"streaming ({row})", done, len(mine))
+    except torch.OutOfMemoryError:
+        if streams == 1:
+            raise
+        raise ProspectError(
+            f"--streams {streams}: found too little memory on {streamer.model.device} for so many contexts; pass fewer"
+        ) from None
     progress(f"streaming ({row})", len(mine), len(mine))
     return again
 

@@ -7,15 +7,17 @@ training).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from contextlib import contextmanager
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pipeline.annotations.clips import Clip
+from pipeline.annotations.clips import Clip, Turn
 from pipeline.errors import ProspectError
 from prospect.carried import as_learned, summary_before
 from prospect.layout import frame_groups, turns_before_first_frame
+from prospect.model.steps import Steps, alone
 from prospect.stream.records import FrameRecord
 from prospect.stream.streamer import ROLES, ActiveRole, Streamer
 
@@ -35,20 +37,60 @@ def stream_clip(
     Raises:
         ProspectError: the turns of a frame take more than the reserve, or the window is too small; names the clip.
     """
+    alone(streamer.model, _started(streamer, clip))
+    for given in _given(streamer, clip, features, row):
+        with _named(clip):
+            record = streamer.step(*given)
+        yield record
+
+
+def clip_steps(
+    streamer: Streamer, clip: Clip, features: Iterable[Tensor], row: Row = "model"
+) -> Steps[tuple[FrameRecord, ...]]:
+    """`stream_clip` as steps, which give all records at the end."""
+    records = []
+    yield from _started(streamer, clip)
+    for given in _given(streamer, clip, features, row):
+        with _named(clip):
+            records.append((yield from streamer.stepping(*given)))
+    return tuple(records)
+
+
+class Given(NamedTuple):
+    """What a streamer is given at a frame."""
+
+    frame: int
+    features: Tensor
+    lines: Sequence[Turn]
+    forced: Sequence[Turn]
+    free: Sequence[ActiveRole]
+    summary: str
+
+
+def _started(streamer: Streamer, clip: Clip) -> Steps[None]:
     seen = as_learned(clip, streamer.settings.memory, streamer.settings.knowledge)
     before = seen.progress[0].text if seen.progress else ""
     turns = turns_before_first_frame(clip)
-    streamer.start(clip.steps, clip.state, turns, fps=clip.fps, goal=clip.goal, progress=before)
+    yield from streamer.starting(clip.steps, clip.state, turns, fps=clip.fps, goal=clip.goal, progress=before)
+
+
+def _given(streamer: Streamer, clip: Clip, features: Iterable[Tensor], row: Row) -> Iterator[Given]:
+    seen = as_learned(clip, streamer.settings.memory, streamer.settings.knowledge)
     forced_roles: Sequence[ActiveRole] = {"oracle_state": ("dst_update",), "forced": ROLES}.get(row, ())
     free = [role for role in ROLES if role not in forced_roles]
     for group, of_frame in zip(frame_groups(seen), features, strict=True):
         forced = [turn for turn in group.after if turn.role in forced_roles]
         summary = summary_before(seen, group.frame) if seen.progress and forced_roles else ""
-        try:
-            record = streamer.step(group.frame, of_frame, group.before, forced, free, summary)
-        except ProspectError as error:
-            raise ProspectError(f"clip {clip.id!r} {error}") from None
-        yield record
+        yield Given(group.frame, of_frame, group.before, forced, free, summary)
+
+
+@contextmanager
+def _named(clip: Clip) -> Iterator[None]:
+    """Let an error name the clip."""
+    try:
+        yield
+    except ProspectError as error:
+        raise ProspectError(f"clip {clip.id!r} {error}") from None
 
 
 def encoded(streamer: Streamer, frames: Iterable[Tensor], row: Row, chunk: int) -> Iterator[Tensor]:

@@ -3,18 +3,17 @@ of our own, or by the LM head's logits of three tokens, without a layer more.
 
 Training: embed the ids, put frame features at the <image> tokens, run the text model once, apply the LM head at target
 positions and what decides at decision positions only. Streaming: `extend` a KV cache block by block, `decide`, and
-`continue_dst_update` or `continue_utterance`, which close their block: the cache then stands at the next decision.
+write a block (`writing.py`), which closes it: the cache then stands at the next decision.
 Without `target_kind`, `forward` is the parent's. A checkpoint is SmolVLM's, with two more layers where heads decide;
 what ours has to remember (tokens a frame, normalisation, tokens that decide) stands in config.json under "prospect".
 
 B batch, T tokens, F frames, K tokens a frame, S pixels a side, D hidden, V vocabulary, N decisions, M targets.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +26,13 @@ from prospect.layout import IGNORE, Tokens
 from prospect.losses import count_targets, label_places, loss_sums
 from prospect.model.checkpoint import ProspectSettings, check_finite, loading_errors, read_config
 from prospect.model.constrain import UpdateConstraint
+from prospect.model.decisions import binary_logits, checked
 from prospect.model.hub import checkpoint_folder
 from prospect.model.lora import base_of, is_adapter, merged
+from prospect.model.steps import alone
 from prospect.model.text import last_hidden
 from prospect.model.vision import SmolVLMWithFrames
+from prospect.model.writing import write_update
 
 
 @dataclass
@@ -41,27 +43,6 @@ class DSTOutput(ModelOutput):
     counts: Tensor | None = None  # float32 (6,)
     decision_logits: Tensor | None = None  # (N, 2, 2): decision in row-major order, head (update, speak), class
     target_argmax: Tensor | None = None  # int64 (M,) in row-major order; only in eval mode
-
-
-def binary_logits(logits: Tensor) -> Tensor:
-    """Give two decisions (..., 2, 2) of logits (..., 3) of three tokens (update, speak, silence): softmax over the
-    classes (0, 1) of a decision has at 1 the probability that softmax over the three gives its token.
-
-    Of two tokens (speak, silence), as without DST, an update has probability 0.
-    """
-    *update, speak, silence = logits.unbind(-1)
-    never = torch.full_like(silence, -torch.inf)
-    one = update[0] if update else never
-    no_update, no_speech = torch.logaddexp(speak, silence), torch.logaddexp(one, silence)
-    return torch.stack([torch.stack([no_update, one], -1), torch.stack([no_speech, speak], -1)], -2)
-
-
-class Generated(NamedTuple):
-    """A generated block."""
-
-    text: str
-    ids: list[int]  # of the whole block, header and end included
-    hidden_last: Tensor  # (1, D) at the block's last token: the next decision position
 
 
 class DSTSmolVLM(SmolVLMWithFrames):
@@ -262,59 +243,30 @@ class DSTSmolVLM(SmolVLMWithFrames):
         hidden: Tensor = self.model.text_model(inputs_embeds=embeds, past_key_values=cache, use_cache=True)[0]
         return hidden
 
-    @torch.no_grad()
     def embed_block(self, ids: Sequence[int], features: Tensor | None = None) -> Tensor:
-        """Embed a block, (1, T, D); `features` (K, D), of a frame block: what its <image> tokens stand for."""
-        input_ids = torch.tensor([ids], device=self.device)
+        """Embed a block, (1, T, D); `features` as in `embed_rows`."""
+        return self.embed_rows(torch.tensor([ids], device=self.device), features)
+
+    @torch.no_grad()
+    def embed_rows(self, input_ids: Tensor, features: Tensor | None = None) -> Tensor:
+        """Embed ids (B, T), (B, T, D); `features` (frames * K, D), row-major: what <image> tokens stand for."""
         embeds: Tensor = self.get_input_embeddings()(input_ids)
         if features is None:
             return embeds
         return self._with_features(embeds, input_ids == self.config.image_token_id, features[None])
 
     @torch.no_grad()
+    def decisions(self, hidden: Tensor) -> list[tuple[float, float]]:
+        """Give probabilities that a dst_update block and an assistant block come next, of each of `hidden` (N, D)."""
+        return [(update, speak) for update, speak in self._decision_logits(hidden).float().softmax(-1)[..., 1].tolist()]
+
     def decide(self, hidden_last: Tensor) -> tuple[float, float]:
-        """Give probabilities that a dst_update block and an assistant block come next; `hidden_last` is D numbers.
+        """Give both probabilities of one position; `hidden_last` is D numbers.
 
         Raises:
             ProspectError: they are no numbers, which no threshold would tell from silence.
         """
-        p_update, p_speak = self._decision_logits(hidden_last.reshape(-1)).float().softmax(-1)[:, 1].tolist()
-        if not isfinite(p_update + p_speak):
-            raise ProspectError(
-                f"the model's decision: found probabilities {p_update} and {p_speak}, expected numbers: its hidden "
-                "states overflow; use an earlier checkpoint, or model.dtype float32"
-            )
-        return p_update, p_speak
-
-    def continue_dst_update(self, cache: Cache, tokens: Tokens, constraint: UpdateConstraint) -> Generated:
-        """Append a whole dst_update block, greedily within the constraint; check `constraint.possible` first."""
-        header = tokens.header("dst_update")
-        ids, hidden_last = self._continue(cache, tokens, header, constraint.allowed)
-        return Generated(constraint.text(ids), tokens.closed(header, ids), hidden_last)
-
-    def continue_utterance(self, cache: Cache, tokens: Tokens, tokenizer: Any, max_new_tokens: int = 128) -> Generated:
-        """Append a whole assistant block of 1 to `max_new_tokens` greedy tokens, none of them special."""
-        return self.continue_text(cache, tokens, tokenizer, tokens.header("assistant"), max_new_tokens)
-
-    def continue_text(
-        self, cache: Cache, tokens: Tokens, tokenizer: Any, header: Sequence[int], max_new_tokens: int
-    ) -> Generated:
-        """Append a whole block of `header` and 1 to `max_new_tokens` greedy tokens, none of them special."""
-        special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-        unusual = {*special, *range(len(tokenizer), self.vocab_size)}
-        never = torch.tensor(sorted(unusual - {tokens.end_of_utterance}), device=self.device)
-
-        def allowed(ids: list[int]) -> list[int] | None:
-            return [tokens.end_of_utterance] if len(ids) == max_new_tokens else None
-
-        def discourage(ids: list[int], logits: Tensor) -> None:
-            logits[never] = -torch.inf
-            if not ids:
-                logits[tokens.end_of_utterance] = -torch.inf
-
-        ids, hidden_last = self._continue(cache, tokens, header, allowed, discourage)
-        text = tokenizer.decode(ids, clean_up_tokenization_spaces=False).removeprefix(" ")
-        return Generated(text, tokens.closed(header, ids), hidden_last)
+        return checked(*self.decisions(hidden_last.reshape(1, -1))[0])
 
     def generate_dst_update(
         self,
@@ -336,40 +288,4 @@ class DSTSmolVLM(SmolVLMWithFrames):
             raise ProspectError(f"no dst_update can follow: no transition is legal in the state {dict(state)}")
         cache = self.new_cache()
         self.extend(input_ids, frames, cache)
-        return self.continue_dst_update(cache, tokens, constraint).text
-
-    @torch.no_grad()
-    def _continue(
-        self,
-        cache: Cache,
-        tokens: Tokens,
-        header: Sequence[int],
-        allowed: Callable[[list[int]], Sequence[int] | None],
-        discourage: Callable[[list[int], Tensor], None] = lambda ids, logits: None,
-    ) -> tuple[list[int], Tensor]:
-        """Append header, greedy tokens, <end_of_utterance>, newline. The ids between, hidden (1, D).
-
-        Tokens are of those `allowed` after the ids so far (None: any, as `discourage` leaves the logits (V,)). Where
-        one alone is allowed it is not predicted, and goes through the model together with the next.
-        """
-        ids: list[int] = []
-        waiting = list(header)  # not in the cache yet
-        while True:
-            choice = allowed(ids)
-            if choice is not None and len(choice) == 1:
-                token = choice[0]
-            else:
-                hidden = self.extend(torch.tensor([waiting], device=self.device), None, cache)[0, -1]
-                waiting = []
-                logits = self.lm_head(hidden)  # (V,)
-                discourage(ids, logits)
-                if choice is None:
-                    token = int(logits.argmax())
-                else:
-                    token = choice[int(logits[torch.tensor(choice, device=self.device)].argmax())]
-            waiting.append(token)
-            if token == tokens.end_of_utterance:
-                break
-            ids.append(token)
-        waiting += tokens.newline
-        return ids, self.extend(torch.tensor([waiting], device=self.device), None, cache)[:, -1]
+        return alone(self, write_update(cache, tokens, constraint)).text

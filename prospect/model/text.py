@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, arange
 
+from pipeline.errors import ProspectError
+
 
 def last_hidden(text: Any, embeds: Tensor) -> Tensor:
     """Give the last hidden states (B, T, D) of embedded tokens (B, T, D), each of which sees those before it.
@@ -24,6 +26,23 @@ def last_hidden(text: Any, embeds: Tensor) -> Tensor:
         hidden = layer(hidden, attention_mask=None, position_ids=position_ids, position_embeddings=position_embeddings)
     normed: Tensor = text.norm(hidden)
     return normed
+
+
+def windows(config: Any) -> list[int | None]:
+    """List how many tokens a token sees in each layer, itself and those before it; None: all.
+
+    Raises:
+        ProspectError: a layer attends in another way.
+    """
+    kinds = getattr(config, "layer_types", None)
+    if kinds is None:  # Mistral says it for all
+        return [getattr(config, "sliding_window", None)] * config.num_hidden_layers
+    if other := set(kinds) - {"full_attention", "sliding_attention"}:
+        raise ProspectError(
+            f"the text model: found layers of {', '.join(sorted(other))}, expected full or sliding attention; stream "
+            "one clip at a time (--streams 1)"
+        )
+    return [None if kind == "full_attention" else config.sliding_window for kind in kinds]
 
 
 def _slides(config: Any) -> bool:

@@ -10,11 +10,11 @@ clip into parts (`layout.cut_parts`). Then it starts over, by policy, from
   whole frames with all that stands at them: up to 512 tokens as in ProAssist, half the room at most. They are run
   through the model again, so positions follow each other, which ProAssist's joined caches do not.
 
-Only `drop_middle` remembers embeddings; the others hold nothing but the cache. D hidden, K tokens a frame, T tokens.
+Only `drop_middle` remembers features; the others hold nothing but the cache. D hidden, K tokens a frame.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,19 +22,28 @@ from torch import Tensor
 from pipeline.annotations.clips import Turn
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
-from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
+from prospect.model.steps import Append, Seen, Steps, StreamCache
+from prospect.model.writing import Generated
 
 Policy = Literal["state_carry", "drop_middle", "drop_all"]
 POLICIES: tuple[Policy, ...] = ("state_carry", "drop_middle", "drop_all")
 KEEP_TOKENS = 512
 
 
+class Block(NamedTuple):
+    ids: Sequence[int]
+    features: Tensor | None = None  # (K, D), of a frame
+
+
 class Context:
-    """A KV cache of one stream; `append` and the generations of the model put whole blocks into it."""
+    """A KV cache of one stream; whole blocks come into it by `append`, and as the model writes them.
+
+    What is appended waits until the model is asked for something: it goes through it in one forward.
+    """
 
     def __init__(
         self,
-        model: DSTSmolVLM,
+        new_cache: Callable[[], StreamCache],
         tokens: Tokens,
         prompt: Callable[[str], str],
         progress: str,
@@ -44,6 +53,7 @@ class Context:
     ) -> None:
         """
         Args:
+            new_cache: gives an empty cache, in place of the one before.
             prompt: text of the prompt with a text of Current Progress, "" for none.
             progress: of the first prompt.
             turns: from before the first frame.
@@ -52,7 +62,7 @@ class Context:
             ProspectError: prompt and turns are longer than the window; the model has not run over them then, whose time
                 and memory grow with them.
         """
-        self.model, self.tokens, self.policy = model, tokens, policy
+        self._new_cache, self.tokens, self.policy = new_cache, tokens, policy
         self._prompt_text, self._start = prompt, progress
         first, before = self._prompt(progress), [tokens.turn(turn).ids for turn in turns]
         if (used := len(first) + sum(map(len, before))) > max_seq_len:
@@ -60,19 +70,16 @@ class Context:
                 f"the task: its steps and the turns before the first frame take {used} tokens, more than max_seq_len "
                 f"{max_seq_len}; shorten it, or raise max_seq_len"
             )
-        self._head = [model.embed_block(first)]  # drop_middle starts over from these
+        self._head = [Block(first), *map(Block, before)]  # drop_middle starts over from these
         self._has_user_line = False
-        self._groups: list[list[Tensor]] = []  # drop_middle: embeddings of the blocks of each frame
+        self._groups: list[list[Block]] = []  # drop_middle: the blocks of each frame
         self.computed_tokens = 0  # that went through the model since `take_computed`
+        self._waiting: list[Block] = []
         self._begin(self._head)
-        for ids in before:
-            embeds = model.embed_block(ids)
-            self._head.append(embeds)
-            self._run(embeds)
 
     @property
     def used(self) -> int:
-        return int(self.cache.get_seq_length())
+        return self.cache.get_seq_length() + _length(self._waiting)
 
     def restart(self, progress: str, room: int) -> None:
         """Start over by the policy; at most `room` tokens are kept (a frame and the reserve have to fit after them).
@@ -81,28 +88,28 @@ class Context:
             progress: what `state_carry` carries.
         """
         if self.policy == "state_carry":
-            self._begin([self.model.embed_block(self._prompt(progress))])
+            self._begin([Block(self._prompt(progress))])
         elif self.policy == "drop_all":
-            self._begin([self.model.embed_block(self._prompt(self._start))])
+            self._begin([Block(self._prompt(self._start))])
         else:
-            if sum(embeds.shape[1] for embeds in self._head) > room and self._has_user_line:
+            if _length(self._head) > room and self._has_user_line:
                 self._head.pop()  # the user's line, which alone may be too long for the beginning
                 self._has_user_line = False
-            head = sum(embeds.shape[1] for embeds in self._head)
-            kept: list[list[Tensor]] = []
-            left = min(KEEP_TOKENS, (room - head) // 2)  # half the room at most, or it would be full again at once
+            kept: list[list[Block]] = []
+            half = (room - _length(self._head)) // 2  # at most, or it would be full again at once
+            left = min(KEEP_TOKENS, half)
             for group in reversed(self._groups):
-                left -= sum(embeds.shape[1] for embeds in group)
+                left -= _length(group)
                 if left < 0:
                     break
                 kept.insert(0, group)
             self._groups = kept
-            self._begin([*self._head, *(embeds for group in kept for embeds in group)])
+            self._begin([*self._head, *(block for group in kept for block in group)])
 
     def begin_again(self, progress: str) -> None:
         """Start over from a fresh prompt with `progress`, whatever the policy: as if the stream began here."""
         self._start, self._has_user_line = progress, False
-        self._head, self._groups = [self.model.embed_block(self._prompt(progress))], []
+        self._head, self._groups = [Block(self._prompt(progress))], []
         self._begin(self._head)
 
     def next_frame(self) -> None:
@@ -112,29 +119,38 @@ class Context:
 
     def append(self, ids: Sequence[int], features: Tensor | None = None, *, is_user_line: bool = False) -> None:
         """Append a block; `features` (K, D) of a frame block."""
-        embeds = self.model.embed_block(ids, features)
-        self._remember(embeds)
+        block = Block(ids, features)
+        self._waiting.append(block)
         if is_user_line and not self._has_user_line:
             self._has_user_line = True
-            if self.policy == "drop_middle":
-                self._head.append(self._groups[-1].pop())
-        self._run(embeds)
+            self._head.append(block)
+        else:
+            self._remember(block)
 
-    def appended(self, block: Generated) -> None:
+    def run(self) -> Steps[None]:
+        """Put what waits through the model."""
+        if self._waiting:
+            frames = [block.features for block in self._waiting if block.features is not None]
+            ids = [token for block in self._waiting for token in block.ids]
+            self._waiting = []
+            self.computed_tokens += len(ids)
+            self._seen: Seen = yield Append(self.cache, ids, torch.cat(frames) if frames else None)
+
+    def written(self, block: Generated) -> None:
         """Note that the model has put `block` into the cache itself."""
-        if self.policy == "drop_middle":
-            self._remember(self.model.embed_block(block.ids))
+        self._remember(Block(block.ids))
         self.computed_tokens += len(block.ids)
-        self.hidden_last = block.hidden_last[0]
+        self._seen = block.seen
 
     def take_back(self, block: Generated) -> None:
         """Remove `block`, which the model has just put into the cache: it was never said."""
         self.cache.crop(-len(block.ids))
         self.computed_tokens += len(block.ids)
 
-    def decide(self) -> tuple[float, float]:
+    def decide(self) -> Steps[tuple[float, float]]:
         """Give the probabilities that a dst_update block and an assistant block come next."""
-        return self.model.decide(self.hidden_last)
+        yield from self.run()
+        return self._seen.decide()
 
     def take_computed(self) -> int:
         """Count the tokens that went through the model since the last call."""
@@ -148,14 +164,14 @@ class Context:
     def _prompt(self, progress: str) -> list[int]:
         return self.tokens.prompt(self._prompt_text(progress)).ids
 
-    def _begin(self, blocks: Sequence[Tensor]) -> None:
-        self.cache = self.model.new_cache()
-        self._run(torch.cat(list(blocks), 1))
+    def _begin(self, blocks: Sequence[Block]) -> None:
+        self.cache, self._waiting = self._new_cache(), [*blocks]
 
-    def _run(self, embeds: Tensor) -> None:
-        self.computed_tokens += embeds.shape[1]
-        self.hidden_last = self.model.extend_embeds(embeds, self.cache)[0, -1]  # (D,)
-
-    def _remember(self, embeds: Tensor) -> None:
+    def _remember(self, block: Block) -> None:
         if self.policy == "drop_middle":
-            self._groups[-1].append(embeds)
+            self._groups[-1].append(block)
+
+
+def _length(blocks: Sequence[Block]) -> int:
+    """In tokens."""
+    return sum(len(block.ids) for block in blocks)

@@ -6,8 +6,9 @@ both fire. Texts of one frame never take more than the reserve, and no summary d
 free, so the context never outgrows max_seq_len, and memory and time a frame are bounded for a stream of any length.
 """
 
+import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +20,9 @@ from pipeline.errors import ProspectError
 from prospect.carried import Knowledge, Memory, kept_free
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint
-from prospect.model.dst_smolvlm import DSTSmolVLM, Generated
+from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.steps import Steps, StreamCache, alone
+from prospect.model.writing import Generated, write_text, write_update
 from prospect.stream.context import Context, Policy
 from prospect.stream.records import Action, FrameRecord, tracked
 from prospect.stream.restraint import Restraint
@@ -47,7 +50,10 @@ class StreamSettings:
 
 
 class Streamer:
-    """A stream through one model; `start` begins another."""
+    """A stream through one model; `start` begins another.
+
+    `start` and `step` run at once. `starting` and `stepping` are the same as steps, for whoever runs several streams.
+    """
 
     def __init__(
         self,
@@ -60,6 +66,14 @@ class Streamer:
         """`transitions`: those that the model was trained on, and may write."""
         self.model, self.tokenizer, self.tokens, self.settings = model, tokenizer, tokens, settings
         self.transitions = tuple(transitions)
+        self._new_cache: Callable[[], StreamCache] = model.new_cache
+        self._clock: Callable[[], float] = time.perf_counter
+
+    def beside(self, new_cache: Callable[[], StreamCache], clock: Callable[[], float]) -> "Streamer":
+        """Give another stream of the same settings, not begun, with a cache and time (in seconds) of its own."""
+        other = copy.copy(self)
+        other._new_cache, other._clock = new_cache, clock
+        return other
 
     def start(
         self,
@@ -80,6 +94,19 @@ class Streamer:
             goal: of the task.
             progress: summary of what was done before; "": the states, in words.
         """
+        alone(self.model, self.starting(steps, state, turns, fps=fps, goal=goal, progress=progress))
+
+    def starting(
+        self,
+        steps: Sequence[Step],
+        state: dict[str, State],
+        turns: Sequence[Turn] = (),
+        *,
+        fps: float,
+        goal: str = "",
+        progress: str = "",
+    ) -> Steps[None]:
+        """`start`, as steps."""
         settings, self.steps = self.settings, tuple(steps)
         self._restraint = Restraint(settings.least_gap_s, settings.no_repeat, fps)
         self.state: dict[str, State] = dict(state) if settings.memory == "dst" else dict.fromkeys(state, "not_started")
@@ -92,7 +119,7 @@ class Streamer:
         else:
             first = self._told_state()
         self._context = Context(
-            self.model,
+            self._new_cache,
             self.tokens,
             lambda progress: task_prompt(shown, progress, told),
             first,
@@ -100,6 +127,7 @@ class Streamer:
             settings.context,
             settings.max_seq_len,
         )
+        yield from self._context.run()
 
     def correct(self, step: str, state: State) -> None:
         """Take a person's word for the state of a step.
@@ -140,31 +168,45 @@ class Streamer:
             ProspectError: lines and forced blocks take more than the reserve (nothing has changed then: the frame may
                 be given again with fewer), or what stands before the frame leaves no room for it.
         """
-        began = time.perf_counter()
+        return alone(self.model, self.stepping(frame, features, lines, forced, free, summary))
+
+    def stepping(
+        self,
+        frame: int,
+        features: Tensor,
+        lines: Sequence[Turn] = (),
+        forced: Sequence[Turn] = (),
+        free: Sequence[ActiveRole] = ROLES,
+        summary: str = "",
+    ) -> Steps[FrameRecord]:
+        """`step`, as steps."""
+        began = self._clock()
         context, settings = self._context, self.settings
         frame_ids = self.tokens.frame.ids if len(features) else []
         blocks, budget = self._heard(frame, lines, forced)
-        is_restart, written_summary = self._make_room(frame, summary)
+        is_restart, written_summary = yield from self._make_room(frame, summary)
         context.next_frame()
         for ids, is_user_line in blocks:
             context.append(ids, is_user_line=is_user_line)
         if frame_ids:
             context.append(frame_ids, features)
-        first = decision = context.decide()
+        first = decision = yield from context.decide()
         actions: list[Action] = []
         for turn in forced:
             assert turn.role == "dst_update" or turn.role == "assistant"
             context.append(self.tokens.turn(turn).ids)
             actions.append(Action(turn.role, turn.text, *decision))
             self._track(frame, actions[-1])
-            decision = context.decide()
-        while len(actions) < settings.max_actions and (written := self._write(frame, decision, free, budget)):
+            decision = yield from context.decide()
+        while len(actions) < settings.max_actions and (
+            written := (yield from self._write(frame, decision, free, budget))
+        ):
             role, generated = written
-            context.appended(generated)
+            context.written(generated)
             budget -= len(generated.ids)
             actions.append(Action(role, generated.text, *decision))
             self._track(frame, actions[-1])
-            decision = context.decide()
+            decision = yield from context.decide()
         return FrameRecord(
             frame=frame,
             p_update=first[0],
@@ -175,7 +217,7 @@ class Streamer:
             context_tokens=context.used,
             computed_tokens=context.take_computed(),
             is_restart=is_restart,
-            seconds=time.perf_counter() - began,
+            seconds=self._clock() - began,
             summary=written_summary,
         )
 
@@ -199,7 +241,7 @@ class Streamer:
             )
         return blocks, budget
 
-    def _make_room(self, frame: int, summary: str) -> tuple[bool, str | None]:
+    def _make_room(self, frame: int, summary: str) -> Steps[tuple[bool, str | None]]:
         """Start the context over where it is full, or a person knew better; whether it was, and the summary that was
         written."""
         context, settings = self._context, self.settings
@@ -211,7 +253,7 @@ class Streamer:
             context.begin_again(self._told_state())
         elif is_restart:
             if settings.memory == "summary" and settings.context == "state_carry":
-                written = self._summarize(summary, room)
+                written = yield from self._summarize(summary, room)
             context.restart(self._told_state() if written is None else written, room)
         if context.used > room:
             before = "the prompt and turns before it take" if self._is_first else "the prompt alone takes"
@@ -222,17 +264,18 @@ class Streamer:
         self._is_first = self._is_corrected = False
         return is_restart, written
 
-    def _summarize(self, text: str, room: int) -> str:
+    def _summarize(self, text: str, room: int) -> Steps[str]:
         """Write `text`, or else the model's own summary, into the context that is full; give it, cut where the next
         prompt with it would take more than `room` tokens."""
         context, tokens = self._context, self.tokens
         if text:
             context.append(tokens.summary(text).ids)
+            yield from context.run()
         else:
             header = tokens.summary_header
             most = max(self.settings.reserve - len(tokens.closed(header, [])), 0)
-            written = self.model.continue_text(context.cache, tokens, self.tokenizer, header, most)
-            context.appended(written)
+            written = yield from write_text(self.model, context.cache, tokens, self.tokenizer, header, most)
+            context.written(written)
             text = written.text.strip()
         while text and context.prompt_length(text) > room:
             text = text[: len(text) * 3 // 4].strip()
@@ -244,7 +287,7 @@ class Streamer:
 
     def _write(
         self, frame: int, decision: tuple[float, float], free: Sequence[ActiveRole], budget: int
-    ) -> tuple[ActiveRole, Generated] | None:
+    ) -> Steps[tuple[ActiveRole, Generated] | None]:
         """The block that a decision calls for, written into the cache, within `budget` tokens; None: silence."""
         settings, cache = self.settings, self._context.cache
         if settings.memory == "dst" and "dst_update" in free and decision[0] >= settings.update_threshold:
@@ -258,12 +301,13 @@ class Streamer:
                 self.transitions,
             )
             if constraint.possible:
-                return "dst_update", self.model.continue_dst_update(cache, self.tokens, constraint)
+                return "dst_update", (yield from write_update(cache, self.tokens, constraint))
         if "assistant" in free and decision[1] >= settings.speak_threshold and self._restraint.may_speak(frame):
-            room = budget - len(self.tokens.closed(self.tokens.header("assistant"), []))
+            header = self.tokens.header("assistant")
+            room = budget - len(self.tokens.closed(header, []))
             if room > 0:
                 most = min(room, settings.max_new_tokens)
-                utterance = self.model.continue_utterance(cache, self.tokens, self.tokenizer, most)
+                utterance = yield from write_text(self.model, cache, self.tokens, self.tokenizer, header, most)
                 if not self._restraint.is_repeat(utterance.text):
                     return "assistant", utterance
                 self._context.take_back(utterance)

@@ -82,8 +82,8 @@ def test_other_settings_are_not_mixed_in(evaluated, model, toy):
     assert "update_threshold: 0.2 there, 0.3 now" in message and "pass --overwrite, or another --out" in message
 
 
-def test_two_processes_share_the_clips(model, toy):
-    common = ("evaluate", "--checkpoint", model, "--limit", 3, "--rows", "", "--out", toy / "shared")
+def test_two_processes_share_the_clips_and_stream_two_at_a_time(model, toy):
+    common = ("evaluate", "--checkpoint", model, "--limit", 3, "--streams", 2, "--rows", "", "--out", toy / "shared")
     done = torchrun(toy, *common, *ACTS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("clips, ") == 1, "the main process alone prints"
@@ -120,7 +120,7 @@ def test_overflow_policies_are_compared_on_the_same_clips(model, toy):
 
 
 def test_thresholds_are_found_stored_and_used(model, toy):
-    out = succeed(toy, "calibrate", "--checkpoint", model, "--limit", 3, "--confirm", 2)
+    out = succeed(toy, "calibrate", "--checkpoint", model, "--limit", 3, "--confirm", 2, "--streams", 3)
     stored = json.loads((model / "checkpoints" / "checkpoint-6" / "thresholds.json").read_text())
     assert "note: should_update_dst: found on " in out and "are the least that say something of others" in out
     assert "thresholds.json" in out and len(stored["calibrated_on"]["tried"]) == 2

@@ -25,6 +25,8 @@ from prospect.layout import IGNORE, Tokens, clip_sequence, cut_parts
 from prospect.losses import count_targets, loss_sums, total_loss
 from prospect.model.assemble import assemble
 from prospect.model.presets import PRESETS, make_checkpoint
+from prospect.model.side_by_side import Slots
+from prospect.model.steps import Append
 from prospect.model.text import last_hidden
 from prospect.train.trainer import MODEL_INPUTS, ProspectTrainer
 from tests.helpers.fakes import jpeg, make_clip
@@ -351,6 +353,27 @@ def test_a_stream_block_by_block_has_the_states_of_the_whole_pass(model):
         whole = last_hidden(model.model.text_model, model._embed(torch.tensor([ids[: ends[-1]]]), frames))
     assert len(ends) > 10 and ends[-1] > 100
     assert_close(torch.cat(streamed, 1), whole)
+
+
+def test_streams_side_by_side_have_the_states_of_the_whole_pass(model):
+    """Three of them in the same clip, each some blocks behind the one before."""
+    item = clip_items()[0]
+    ids, frames = item.sequence.ids, stack_items([item], TOKENIZER.pad_token_id, 64)["frames"]
+    ends = [t + 1 for t, label in enumerate(item.sequence.update_labels) if label != IGNORE]
+    blocks = list(itertools.pairwise([0, *ends]))
+    with torch.no_grad():
+        features = model.encode_frames(frames)  # (F, K, D)
+        whole = last_hidden(model.model.text_model, model._embed(torch.tensor([ids[: ends[-1]]]), frames))[0]
+    slots = Slots(model, 3)
+    for turn in range(len(blocks) + 4):
+        due = {n: blocks[turn - 2 * n] for n in range(3) if 0 <= turn - 2 * n < len(blocks)}
+        wishes = {}
+        for number, (start, end) in due.items():
+            given = features[ids[:start].count(4) // 4 : ids[:end].count(4) // 4].flatten(0, 1)
+            wishes[number] = Append(slots.slots[number], ids[start:end], given if len(given) else None)
+        for number, seen in slots.append(wishes).items():
+            assert_close(seen.hidden, whole[due[number][1] - 1])
+    assert [slot.length for slot in slots.slots] == [ends[-1]] * 3
 
 
 @pytest.mark.parametrize("order", [[0, 1], [1, 0], [1, 1, 0]])

@@ -5,6 +5,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 from huggingface_hub import constants
 
 from pipeline.errors import ProspectError
@@ -13,7 +14,8 @@ from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks
 from prospect.evaluation.predict import prepare_folder, remove_folder, stream_record
 from prospect.evaluation.predictions import read_prediction
 from prospect.model.presets import make_checkpoint
-from prospect.stream.load import Overrides, Thresholds
+from prospect.model.side_by_side import Slots
+from prospect.stream.load import Overrides, Thresholds, load_streamer
 from prospect.stream.streamer import StreamSettings
 from tests.helpers.hub import put_in_cache
 from tests.helpers.models import TEXTS
@@ -47,6 +49,37 @@ def test_a_prediction_of_other_annotations_is_made_again(world, tmp_path):
     ]
     assert [time == old for time, old in zip(times(out), before, strict=True)] == [False, False, True]
     assert read_prediction(files(out)[0]).clip.steps[1].name == "Put it there"
+
+
+def test_clips_streamed_side_by_side_are_kept_and_gone_on_with(world, tmp_path, monkeypatch):
+    """One clip there already, of two that are left each has a file once it ends; the files are those of one by one."""
+    streamer = load_streamer(str(world.checkpoint), Overrides(max_new_tokens=4))  # its heads are drawn: once
+    monkeypatch.setattr(evaluate, "load_streamer", lambda *arguments: streamer)
+    one_by_one, out = tmp_path / "one", tmp_path / "out"
+    streamed(world, one_by_one)
+    streamed(world, out, streams=2, limit=1)
+    (kept,) = times(out)
+    told = []
+    evaluator = world.evaluator(out, streams=8, progress=lambda *step: told.append(step))
+    evaluator.stream(evaluator.clips(), ["model"], join_ranks())
+    assert [step[1:] for step in told] == [(0, 3), (2, 3), (3, 3), (3, 3)]
+    assert [path.name for path in files(out)] == [path.name for path in files(one_by_one)] and times(out)[0] == kept
+    for path, other in zip(files(out), files(one_by_one), strict=True):
+        found, expected = read_prediction(path), read_prediction(other)
+        assert (found.clip, found.settings) == (expected.clip, expected.settings)
+        for mine, theirs in zip(found.frames, expected.frames, strict=True):
+            assert [(a.role, a.text) for a in mine.actions] == [(a.role, a.text) for a in theirs.actions]
+            assert (mine.p_update, mine.p_speak) == pytest.approx((theirs.p_update, theirs.p_speak), abs=1e-5)
+
+
+def test_too_many_streams_for_a_gpus_memory_are_told_in_one_line(world, tmp_path, monkeypatch):
+    def full(slots, like, before):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(Slots, "_room", full)
+    with pytest.raises(ProspectError, match=r"^--streams 2: found too little memory on cpu for so many contexts; pass"):
+        streamed(world, tmp_path / "out", streams=2)
+    assert files(tmp_path / "out") == []
 
 
 def test_a_prediction_of_other_settings_or_another_row_is_made_again(world, tmp_path):

@@ -13,7 +13,8 @@ from pipeline.errors import ProspectError
 from prospect.config import LoraSettings
 from prospect.losses import TERMS, count_targets, losses_from
 from prospect.model.assemble import assemble
-from prospect.model.dst_smolvlm import DSTSmolVLM, binary_logits
+from prospect.model.decisions import binary_logits
+from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.export import export
 from prospect.model.lora import add_lora
 from tests.helpers.models import BY_TOKENS, load, make_batch, random_frames, row_of

@@ -8,6 +8,8 @@ from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint
+from prospect.model.steps import alone
+from prospect.model.writing import write_text, write_update
 from tests.helpers.models import TOKENIZER, load, make_batch
 
 STATE = {"S1": "in_progress", "S2": "not_started", "S12": "not_started"}
@@ -40,7 +42,7 @@ def test_generated_updates_parse_and_close_their_block(toy, seed) -> None:
     rules = UpdateConstraint(tokens.encode, tokens.end_of_utterance, list(STATE), STATE)
     cache = model.new_cache()
     model.extend(batch["input_ids"], batch["frames"], cache)
-    text, ids, hidden_last = model.continue_dst_update(cache, tokens, rules)
+    text, ids, seen = alone(model, write_update(cache, tokens, rules))
     apply_updates(STATE, parse_updates(text))
     one_shot = model.generate_dst_update(batch["input_ids"], batch["frames"], TOKENIZER, list(STATE), STATE)
     assert one_shot == text
@@ -48,7 +50,7 @@ def test_generated_updates_parse_and_close_their_block(toy, seed) -> None:
     assert ids == tokens.turn(Turn("dst_update", text, 0, 0)).ids  # what training would have seen
     block = torch.tensor([ids])
     one_pass = model.extend(torch.cat([batch["input_ids"], block], 1), batch["frames"], model.new_cache())
-    torch.testing.assert_close(hidden_last, one_pass[:, -1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(seen.hidden, one_pass[0, -1], rtol=1e-4, atol=1e-4)
     assert cache.get_seq_length() == one_pass.shape[1]
 
 
@@ -83,10 +85,10 @@ def test_utterances_hold_no_special_token_and_are_always_closed(toy, favourite) 
         model.lm_head = head
     cache = model.new_cache()
     model.extend(torch.tensor([[9, 10]]), None, cache)
-    text, ids, hidden_last = model.continue_utterance(cache, tokens, TOKENIZER, max_new_tokens=6)
+    text, ids, seen = alone(model, write_text(model, cache, tokens, TOKENIZER, tokens.header("assistant"), 6))
     assert len(ids) == cache.get_seq_length() - 2 and ids[-2:] == [tokens.end_of_utterance, *tokens.newline]
     assert not any(token in text for token in TOKENIZER.all_special_tokens)
-    assert hidden_last.shape == (1, 128)
+    assert seen.hidden.shape == (128,)
     overhead = 2 + len(tokens.header("assistant")) + 1 + len(tokens.newline)
     generated = cache.get_seq_length() - overhead
     assert generated == (1 if favourite == "<end_of_utterance>" else 6)

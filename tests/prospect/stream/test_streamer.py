@@ -1,4 +1,3 @@
-import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -10,6 +9,7 @@ from pipeline.annotations.dst import apply_updates, parse_updates
 from pipeline.errors import ProspectError
 from prospect.evaluation.replay import encoded, stream_clip
 from prospect.layout import cut_parts
+from prospect.model.writing import write_text
 from prospect.stream.streamer import Streamer, StreamSettings
 from tests.helpers.fakes import make_clip
 from tests.helpers.models import TOKENIZER, random_frames
@@ -246,12 +246,15 @@ def test_what_was_said_is_not_said_again_and_leaves_nothing_in_the_context(model
     assert silent[0].p_update == once[0].p_update
 
 
-def test_after_what_was_taken_back_the_stream_decides_as_if_it_was_never_begun(model, tokens):
+def test_after_what_was_taken_back_the_stream_decides_as_if_it_was_never_begun(model, tokens, monkeypatch):
     """The utterance of frame 0 is forced; with the guard the head's are taken back, without a threshold it has none."""
     said = Turn("assistant", "Go on.", 0, 0)
 
+    def go_on(*given):
+        return (yield from write_text(*given))._replace(text="Go on.")
+
     def decided(**settings):
-        stream = streamer(talker, tokens, max_new_tokens=4, max_actions=1, **settings)
+        stream = streamer(model, tokens, max_new_tokens=4, max_actions=1, **settings)
         stream.start((), {}, fps=2)
         with torch.no_grad():
             encodings = stream.model.encode_frames(random_frames(4))
@@ -260,8 +263,7 @@ def test_after_what_was_taken_back_the_stream_decides_as_if_it_was_never_begun(m
         assert [len(record.actions) for record in records] == [1, 0, 0, 0]
         return [(record.p_update, record.p_speak) for record in records]
 
-    talker = copy.deepcopy(model)
-    talker.continue_utterance = lambda *given: model.continue_utterance(*given)._replace(text="Go on.")
+    monkeypatch.setattr("prospect.stream.streamer.write_text", go_on)
     held_back, silent = decided(no_repeat=1, speak_threshold=0.0), decided(speak_threshold=1.0)
     for one, other in zip(held_back, silent, strict=True):
         assert one == pytest.approx(other, abs=1e-6)

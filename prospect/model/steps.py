@@ -1,0 +1,95 @@
+"""What a stream asks of the model: a generator that yields what is to be appended to its cache, and is sent what the
+model says there. So a stream is written once, and run alone (`alone`) or beside others (`side_by_side.py`).
+
+N rows of one forward, D hidden, K tokens a frame, V vocabulary.
+"""
+
+from collections.abc import Generator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from prospect.model.decisions import checked
+
+if TYPE_CHECKING:
+    from prospect.model.dst_smolvlm import DSTSmolVLM
+
+T = TypeVar("T")
+
+
+class StreamCache(Protocol):
+    """What a stream sees of its KV cache."""
+
+    def get_seq_length(self) -> int: ...
+
+    def crop(self, max_length: int, /) -> None:
+        """Remove the last -max_length tokens."""
+
+
+class Append(NamedTuple):
+    """A wish: tokens to append to a stream's cache."""
+
+    cache: StreamCache
+    ids: Sequence[int]
+    features: Tensor | None = None  # (frames * K, D): what the <image> tokens stand for
+
+
+class Ends:
+    """What the model says at the last token of each row of a forward; computed for all once one asks."""
+
+    def __init__(self, model: "DSTSmolVLM", hidden: Tensor) -> None:
+        """`hidden`: (N, D)."""
+        self._model, self.hidden = model, hidden
+
+    @cached_property
+    def decisions(self) -> list[tuple[float, float]]:
+        return self._model.decisions(self.hidden)
+
+    @cached_property
+    @torch.no_grad()
+    def logits(self) -> Tensor:
+        """(N, V)"""
+        logits: Tensor = self._model.lm_head(self.hidden)
+        return logits
+
+
+class Seen(NamedTuple):
+    """The answer to an `Append`: what the model says at its last token."""
+
+    ends: Ends
+    row: int
+
+    @property
+    def hidden(self) -> Tensor:
+        """(D,)"""
+        return self.ends.hidden[self.row]
+
+    @property
+    def logits(self) -> Tensor:
+        """(V,), of the next token."""
+        return self.ends.logits[self.row]
+
+    def decide(self) -> tuple[float, float]:
+        """Give the probabilities that a dst_update block and an assistant block come next.
+
+        Raises:
+            ProspectError: they are no numbers.
+        """
+        return checked(*self.ends.decisions[self.row])
+
+
+Steps = Generator[Append, Seen, T]
+
+
+def alone(model: "DSTSmolVLM", steps: Steps[T]) -> T:
+    """Run one stream's steps, each wish by itself; gives what they return. Caches are those of `model.new_cache`."""
+    try:
+        wish = next(steps)
+        while True:
+            hidden = model.extend_embeds(model.embed_block(wish.ids, wish.features), wish.cache)[:, -1]  # (1, D)
+            wish = steps.send(Seen(Ends(model, hidden), 0))
+    except StopIteration as end:
+        result: T = end.value
+        return result
