@@ -1,13 +1,13 @@
 """What the settings of a run are called by transformers' Trainer."""
 
 import os
-from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from prospect.config import Config, accumulation_steps, warmup_steps
 from prospect.runs import CHECKPOINTS
+from prospect.train.sharing import fsdp_arguments
 
 
 def training_arguments(config: Config, max_steps: int, layer: str = "LlamaDecoderLayer") -> TrainingArguments:
@@ -40,7 +40,7 @@ def training_arguments(config: Config, max_steps: int, layer: str = "LlamaDecode
         remove_unused_columns=False,
         disable_tqdm=True,
         log_level="error",  # else a resumed FSDP run warns of tied weights, which are no weights of their own
-        **(_fsdp(layer) if train.fsdp else {}),
+        **(fsdp_arguments(layer) if train.fsdp else {}),
         report_to=["wandb"] if train.wandb else "none",
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
@@ -50,12 +50,3 @@ def training_arguments(config: Config, max_steps: int, layer: str = "LlamaDecode
     if arguments.n_gpu > 1:  # without torchrun: one GPU, not the Trainer's DataParallel, which would split our batches
         arguments._n_gpu = 1
     return arguments
-
-
-def _fsdp(layer: str) -> dict[str, Any]:
-    """FSDP2 of the text layers; a checkpoint is whole, as one rank or many would load it."""
-    layers = {"transformer_layer_cls_to_wrap": [layer]}
-    return {
-        "fsdp": "full_shard auto_wrap",
-        "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT", "reshard_after_forward": True, **layers},
-    }

@@ -22,7 +22,7 @@ from pipeline.errors import ProspectError
 from pipeline.io.records import RECORD, read_record
 from pipeline.io.storage import write_json
 from prospect.config import Config
-from prospect.runs import POSITION, checkpoints
+from prospect.runs import OPTIMIZER, POSITION, SCHEDULER, checkpoints
 
 # fmt: off
 MAY_CHANGE = frozenset({  # on resume: where things are, what is told and kept, and how the same step is computed
@@ -129,7 +129,7 @@ def check_readable(checkpoint: Path, rank: int) -> bool:
     mine = [path for path in of_ranks if path.is_file()]
     if not mine and not list(checkpoint.glob("rng_state*.pth")):
         raise ProspectError(f"{of_ranks[0]}: found no such file, expected the random states; {fix}")
-    for path in (checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *mine):
+    for path in (checkpoint / OPTIMIZER, checkpoint / SCHEDULER, *mine):
         try:
             zipfile.ZipFile(path).close()  # torch's format
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
