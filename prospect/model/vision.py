@@ -41,8 +41,9 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
     def project(self, pooled: Tensor) -> Tensor:
         """Give what the language model reads, (F, K, D), of pooled tokens (F, K, C)."""
         projection = self.model.connector.modality_projection
-        weight = projection.proj.weight  # trained beside LoRA: float32 over a base in bf16
-        features: Tensor = projection(pooled.to(weight.dtype))
+        if not torch.is_autocast_enabled(pooled.device.type):  # which casts, and keeps no float32 copy of `pooled`
+            pooled = pooled.to(projection.proj.weight.dtype)  # trained beside LoRA: float32 over a base in bf16
+        features: Tensor = projection(pooled)
         return features
 
     def pool_frames(self, frames: Tensor) -> Tensor:

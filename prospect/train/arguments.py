@@ -1,10 +1,12 @@
 """What the settings of a run are called by transformers' Trainer."""
 
 import os
+from shutil import which
 
 import torch
 from transformers import TrainingArguments
 
+from pipeline.errors import ProspectError
 from prospect.config import Config, accumulation_steps, warmup_steps
 from prospect.runs import CHECKPOINTS
 from prospect.train.sharing import fsdp_arguments
@@ -45,8 +47,29 @@ def training_arguments(config: Config, max_steps: int, layer: str = "LlamaDecode
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
     )
-    if arguments.use_cpu:
+    if arguments.use_cpu and not train.compile:
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # torchao compiles its step: not worth it on a CPU
     if arguments.n_gpu > 1:  # without torchrun: one GPU, not the Trainer's DataParallel, which would split our batches
         arguments._n_gpu = 1
     return arguments
+
+
+def compiles(config: Config) -> str | None:
+    """Name the setting for which torch compiles kernels in the first step, if there is one."""
+    if config.train.compile:
+        return "train.compile"
+    is_8bit = config.train.optimizer == "adamw_8bit" and torch.cuda.is_available()
+    return "train.optimizer adamw_8bit" if is_8bit else None
+
+
+def check_can_compile(config: Config) -> None:
+    """
+    Raises:
+        ProspectError: a setting needs a C compiler, and none is here.
+    """
+    what = compiles(config)
+    if what and not os.environ.get("CC") and not any(map(which, ("cc", "gcc", "clang"))):
+        raise ProspectError(
+            f"{what}: found no C compiler (cc, gcc, clang, or CC in the environment), which torch's kernels are made "
+            "with; install one (apt-get install gcc), or leave the setting out"
+        )

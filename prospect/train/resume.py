@@ -29,7 +29,8 @@ MAY_CHANGE = frozenset({  # on resume: where things are, what is told and kept, 
     "name", "runs", "data.shards", "data.cache", "data.cache_gb", "data.root", "data.frames_root", "data.features",
     "data.num_workers", "data.on_error", "data.max_consecutive_errors", "model.vision_chunk",
     "model.attn_implementation", "train.micro_batch_size", "train.max_loss", "train.gradient_checkpointing",
-    "train.fsdp", "train.eval_steps", "train.save_steps", "train.log_steps", "train.keep_checkpoints", "train.wandb",
+    "train.padding_free", "train.compile", "train.fsdp", "train.eval_steps", "train.save_steps", "train.log_steps",
+    "train.keep_checkpoints", "train.wandb",
     "train.epochs", "train.max_steps",  # what comes of these two is in DataPosition
 })
 # fmt: on

@@ -34,9 +34,12 @@ from prospect.data.order import ORDER_VERSION, Order, make_order
 from prospect.data.reader import Readers, Sampling, SequenceReader
 from prospect.data.sequences import cached_table, no_summaries, table_fingerprint
 from prospect.layout import Tokens
+from prospect.model.lora import without_adapter
 from prospect.model.quantize import check_quantizable
+from prospect.model.text import compile_layers
 from prospect.runs import CONFIG, ENVIRONMENT, METRICS, METRICS_LOG, checkpoints, strangers
 from prospect.setup import load_model, open_features, open_splits
+from prospect.train.arguments import check_can_compile, compiles
 from prospect.train.baselines import baselines
 from prospect.train.origin import origin
 from prospect.train.plan import plan_run, ways_to_fit
@@ -88,6 +91,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
         check_quantizable()
     ranks = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
     check_can_share(config)
+    check_can_compile(config)
     watcher = watcher if watcher and ranks.is_main_process else Unwatched()
     with ExitStack() as held:
         with ranks.main_process_first():  # the others find the run folder made
@@ -225,6 +229,8 @@ def _set_up(
     transformers.logging.disable_progress_bar()
     watcher.tell("loading the model ...")
     loaded = load_model(config, checkpoint, splits[data.train_split])
+    if config.train.compile:
+        compile_layers(without_adapter(loaded.model).model.text_model)
     features = open_features(config, loaded.model)
     tokens = Tokens(loaded.tokenizer, loaded.model.prospect_settings.tokens_per_frame, data.frame_wrap)
     size = loaded.model.config.vision_config.image_size
@@ -303,7 +309,9 @@ def _told_of_stream(
             share = source.per_epoch / order.num_sequences
             told = f"{source.per_epoch} of {source.count} sequences an epoch ({passes:g} passes)"
             yield f"  {name}: {told}, {share:.1%} of the stream"
-    notes = long_warmup(config.train, max_steps), no_summaries([reader.table for reader in training], config.data)
+    notes = [long_warmup(config.train, max_steps), no_summaries([reader.table for reader in training], config.data)]
+    if what := compiles(config):
+        notes.append(f"{what} compiles in the first step, which takes minutes")
     yield from (f"note: {note}" for note in notes if note)
 
 

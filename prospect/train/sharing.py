@@ -60,9 +60,7 @@ def take_up_state(optimizer: Any, whole: dict[str, Any]) -> None:
         for name, value in values.items():
             if isinstance(parameter, DTensor) and value.shape == parameter.shape:
                 there = value.to(parameter.device_mesh.device_type)
-                values[name] = distribute_tensor(
-                    there, parameter.device_mesh, parameter.placements, src_data_rank=None
-                )
+                values[name] = distribute_tensor(there, parameter.device_mesh, parameter.placements, src_data_rank=None)
     optimizer.load_state_dict(whole)
 
 

@@ -45,7 +45,7 @@ from prospect.train.speed import ModelFlops, Speed
 logger = logging.getLogger(__name__)
 MODEL_INPUTS = (
     "input_ids", "attention_mask", "frames", "features", "pooled", "target_kind", "update_labels", "speak_labels",
-    "target_places", "decision_places",
+    "target_places", "decision_places", "position_ids", "sequence_starts", "longest",
 )  # fmt: skip
 
 
@@ -123,7 +123,8 @@ class ProspectTrainer(Trainer):
 
     def _loader(self, reader: Readers, batches: MicroBatches, learns: bool) -> Loader:
         pad, workers = self.tokenizer_.pad_token_id, self.config.data.num_workers
-        return make_loader(reader, batches, pad, workers, partial(self._skipped, learns))
+        packs = self.config.train.padding_free
+        return make_loader(reader, batches, pad, workers, partial(self._skipped, learns), packs)
 
     def _skipped(self, learns: bool, error: str) -> None:
         """A broken sample was left out (`data.on_error: skip`)."""
