@@ -240,8 +240,8 @@ class TrainConfig(Settings):
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
     padding_free: bool = False
-    """Put the sequences of a micro-batch one after another, each of which sees itself alone, in place of padding them to
-    the longest."""
+    """Put the sequences of a micro-batch one after another, each of which sees itself alone; none is padded to the
+    longest."""
     compile: bool = False
     """Compile the text model's layers (torch.compile): a slow first step, and faster ones after it."""
     fsdp: bool = False

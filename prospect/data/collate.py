@@ -101,7 +101,7 @@ def _stacked(items: list[Item], frames: torch.Tensor, pad: int, padding_free: bo
     length = max(map(len, sequences))
 
     def stack(name: str, fill: int) -> torch.Tensor:
-        rows = np.full((len(sequences), length), fill, dtype=np.int64)  # (B, T); torch reads a list eight times slower
+        rows = np.full((len(sequences), length), fill, dtype=np.int64)  # (B, T); torch reads lists slowly
         for row, sequence in zip(rows, sequences, strict=True):
             row[: len(sequence)] = getattr(sequence, name)
         return torch.from_numpy(rows)

@@ -31,7 +31,8 @@ def last_hidden(text: Any, embeds: Tensor, packed: Packed | None = None) -> Tens
     if kernel == "eager" or _slides(text.config):
         hidden: Tensor = text(inputs_embeds=embeds, position_ids=position_ids, use_cache=False)[0]
         return hidden
-    mask, lengths = None, {}
+    mask: Tensor | None = None
+    lengths: dict[str, Any] = {}
     if packed and kernel == "sdpa":
         mask = _own_sequence(packed.position_ids)
     elif packed:  # flash attention of sequences of several lengths

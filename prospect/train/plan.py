@@ -108,8 +108,8 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
         )
     return RunPlan(
         prediction, shapes, blueprint.tokens.tokens_per_frame, window_frames, window_s, longest, num_sequences,
-        len(clips), steps_per_epoch, steps, gpu_bytes, warmup_steps(train, steps), host, checkpointing, other_peak, problems,
-        [note for note in notes if note],
+        len(clips), steps_per_epoch, steps, gpu_bytes, warmup_steps(train, steps), host, checkpointing,
+        other_peak, problems, [note for note in notes if note],
     )  # fmt: skip
 
 

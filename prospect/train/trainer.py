@@ -13,15 +13,15 @@ What differs from the stock Trainer, and why:
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
 from transformers.trainer_utils import TrainOutput
 
 from pipeline.errors import ProspectError
@@ -41,6 +41,7 @@ from prospect.train.resume import DataPosition, publish, restoring
 from prospect.train.runlog import RunLog, log_skipped
 from prospect.train.sharing import read_state, take_up_state, whole_state
 from prospect.train.speed import ModelFlops, Speed
+from prospect.train.steps import Step, Steps, mean_loss
 
 logger = logging.getLogger(__name__)
 MODEL_INPUTS = (
@@ -80,7 +81,7 @@ class ProspectTrainer(Trainer):
             ),
             train_dataset=reader,
             eval_dataset=next(iter(eval_readers.values()), None),
-            callbacks=[_Steps(order.steps_per_epoch, self._evaluate_untrained), *([run_log] if run_log else [])],
+            callbacks=[Steps(order.steps_per_epoch, self._evaluate_untrained), *([run_log] if run_log else [])],
         )
         self.model_accepts_loss_kwargs = True  # our losses are normalised over the step: no division by accumulation
         self.config = config
@@ -141,7 +142,7 @@ class ProspectTrainer(Trainer):
         """Give the micro-batches of one optimizer step, and the six counts over all of them and all ranks."""
         batches = self._counted(self.speed.take(islice(epoch_iterator, num_batches)))
         if self._counts_ahead:
-            step: list[Batch] | _Step = _Step(batches, num_batches)
+            step: list[Batch] | Step = Step(batches, num_batches)
             counts = next(self._counts_ahead)
         else:
             step = list(batches)
@@ -221,7 +222,7 @@ class ProspectTrainer(Trainer):
             for counted in (self._sums, self._counts, self._sequences):
                 counted.zero_()
         if "train_loss" in logs:
-            logs["train_loss"] = _mean_loss(self.state.log_history)
+            logs["train_loss"] = mean_loss(self.state.log_history)
         super().log(logs, start_time)
 
     # Evaluation
@@ -356,44 +357,5 @@ class ProspectTrainer(Trainer):
             publish(staged, Path(self.args.output_dir), self.config.train.keep_checkpoints)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """The micro-batches of an optimizer step, each loaded when it is used."""
-
-    batches: Iterator[Batch]
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self.batches
-
-
 def _model_inputs(batch: Batch) -> Batch:
     return {name: batch[name] for name in MODEL_INPUTS if name in batch}
-
-
-def _mean_loss(history: list[dict[str, float]]) -> float:
-    """Over all steps of a run that logged each of its `loss`, the mean over the steps since the log before."""
-    logs = [(int(entry["step"]), entry["loss"]) for entry in history if "loss" in entry]
-    steps = [0, *(step for step, _ in logs)]
-    return sum(loss * (step - before) for (step, loss), before in zip(logs, steps, strict=False)) / steps[-1]
-
-
-class _Steps(TrainerCallback):
-    """The Trainer counts the whole run as one epoch; its logs name the real one. It also takes up the intervals of a
-    checkpoint that it resumes: those of the settings count. What it keeps between two logs is in no checkpoint: each is
-    a log too."""
-
-    def __init__(self, steps_per_epoch: int, evaluate_untrained: Callable[[], None]) -> None:
-        self.steps_per_epoch, self.evaluate_untrained = steps_per_epoch, evaluate_untrained
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if not state.global_step:
-            self.evaluate_untrained()
-        state.logging_steps, state.eval_steps, state.save_steps = args.logging_steps, args.eval_steps, args.save_steps
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        state.epoch = state.global_step / self.steps_per_epoch
-        control.should_log = control.should_log or control.should_save

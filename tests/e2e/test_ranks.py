@@ -68,28 +68,36 @@ def test_two_ranks_give_the_curve_of_one_process(toy):
 
 @pytest.fixture(scope="module")
 def odd(toy: Path) -> list[str]:
-    """Settings of a run of four steps whose val split has three clips: two ranks evaluate two and one."""
+    """Settings of a run of two steps whose val split has three clips: two ranks evaluate two and one."""
     world, folder = toy / "data/toy/toyworld", toy / "data/toy/odd"
     folder.mkdir()
     (folder / "frames").symlink_to(world / "frames")
-    for split, count in (("train", 8), ("val", 3)):
+    for split, count in (("train", 4), ("val", 3)):
         clips = json.loads((world / f"{split}_training.json").read_text())[:count]
         (folder / f"{split}_training.json").write_text(json.dumps(clips))
         succeed(toy, "build-shards", "--split", split, "--data-root", "data/toy", "--dataset", "odd", "--workers", 1)
-    steps = ("train.eval_steps=2", "train.save_steps=2")
+    steps = ("train.eval_steps=2", "train.save_steps=1")
     return [f"--set={setting}" for setting in ("data.dataset=odd", "data.eval_splits=[val]", *steps)]
 
 
-def test_shared_out_weights_give_the_curve_of_one_process_and_checkpoints_move_between_both(toy, odd):
+@pytest.fixture(scope="module")
+def two_ways(toy: Path, odd: list[str]) -> None:
+    """A run of one process, `alone`, and one that is shared out, `shared`."""
     launched(toy, "alone", 1, *odd)
     shared(toy, "shared", *odd, "--set=train.gradient_checkpointing=true")
+
+
+def test_shared_out_weights_give_the_curve_of_one_process(toy, two_ways):
     assert_same_curve(toy, "alone", "shared")
-    for name, source in (("shared-shared", "shared"), ("shared-alone", "shared"), ("alone-shared", "alone")):
-        cut(toy, source, name, 4)
-        settings = [*odd, "--resume"]
-        told = launched(toy, name, 1, *settings) if name == "shared-alone" else shared(toy, name, *settings)
-        assert "resuming at step 2" in told
-        assert_same_curve(toy, "alone", name)
+
+
+@pytest.mark.parametrize(("source", "goes_on"), [("shared", "shared"), ("shared", "alone"), ("alone", "shared")])
+def test_a_checkpoint_goes_on_shared_out_or_not(toy, odd, two_ways, source, goes_on):
+    name, settings = f"{source}-{goes_on}", [*odd, "--resume"]
+    cut(toy, source, name, 2)
+    told = shared(toy, name, *settings) if goes_on == "shared" else launched(toy, name, 1, *settings)
+    assert "resuming at step 1" in told
+    assert_same_curve(toy, "alone", name)
 
 
 def test_two_ranks_decide_by_tokens_with_the_focal_loss_as_one_process(toy, odd):

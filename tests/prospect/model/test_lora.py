@@ -67,10 +67,10 @@ def test_under_autocast_no_adapter_keeps_a_float32_copy_of_its_input(checkpoints
         for number, parameter in enumerate(p for name, p in model.named_parameters() if "lora_" in name):
             with torch.no_grad():
                 parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
-        seen = []
+        seen: list[torch.dtype] = []
         for name, module in model.named_modules():
             if name.endswith("lora_A.default"):
-                module.register_forward_pre_hook(lambda module, args: seen.append(args[0].dtype))
+                module.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0].dtype))
         with torch.autocast("cpu", torch.bfloat16):
             sums = model(**batch).sums
         sums.sum().backward()

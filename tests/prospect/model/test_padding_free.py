@@ -2,6 +2,7 @@
 compiled layers give the same."""
 
 import shutil
+from itertools import pairwise
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_flash_attention_is_told_lengths_and_no_positions_for_which_it_would_wai
         groups = {"is_causal": True, "scale": scaling, "enable_gqa": True}
         parts = [
             scaled_dot_product_attention(*(x[:, :, first:end] for x in (query, key, value)), **groups)
-            for first, end in zip(ends, ends[1:], strict=False)
+            for first, end in pairwise(ends)
         ]
         return torch.cat(parts, 2).transpose(1, 2), None
 
