@@ -312,10 +312,10 @@ class Config(Settings):
 
     @model_validator(mode="after")
     def _is_whole(self) -> "Config":
-        if self.train.fsdp and self.train.optimizer == "adamw_8bit" and self.model.dtype == "bfloat16":
+        if self.train.fsdp and self.train.optimizer == "adamw_8bit":
             raise ValueError(
-                "train.optimizer: 8-bit AdamW of bfloat16 weights (torchao) cannot be shared out; with train.fsdp use "
-                "adamw with model.dtype float32 and train.bf16, or leave out train.fsdp"
+                "train.optimizer: the states of 8-bit AdamW (torchao) are not shared out; with train.fsdp use adamw "
+                "(model.dtype float32 with train.bf16), or leave out train.fsdp"
             )
         if self.train.fsdp and self.model.lora and self.model.lora.quantize != "none":
             raise ValueError("model.lora.quantize: 4-bit weights are not shared out; leave out train.fsdp")

@@ -4,6 +4,7 @@ of a layer when it computes it.
 A checkpoint is whole all the same, as one process writes it: it goes on with any number of ranks, shared out or not.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -40,13 +41,16 @@ def fsdp_arguments(layer: str) -> dict[str, Any]:
     }
 
 
-def whole_state(optimizer: Any) -> dict[str, Any]:
-    """Give the optimizer's state as one process would have it, on the CPU; every rank has to ask."""
+def whole_state(optimizer: Any, keep: bool) -> dict[str, Any]:
+    """Give the optimizer's state as one process would have it, on the CPU. Every rank has to ask, as all give their
+    parts; without `keep` it gets no tensors."""
 
     def whole(value: Any) -> Any:
         if isinstance(value, DTensor):
             value = value.full_tensor()
-        return value.cpu() if isinstance(value, Tensor) else value
+        if isinstance(value, Tensor):
+            return value.cpu() if keep else None
+        return value
 
     state: dict[str, Any] = tree_map(whole, optimizer.state_dict())
     return state
@@ -64,6 +68,7 @@ def take_up_state(optimizer: Any, whole: dict[str, Any]) -> None:
     optimizer.load_state_dict(whole)
 
 
-def read_state(path: Any) -> dict[str, Any]:
+def read_state(path: Path) -> dict[str, Any]:
+    """Read what torch.save wrote, onto the CPU."""
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state

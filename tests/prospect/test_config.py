@@ -108,8 +108,8 @@ def test_wrong_settings_are_named(override, message):
             r"train.padding_free has no effect with train.micro_batch_size 1, which pads nothing",
         ),
         (
-            ["train.fsdp=true", "train.optimizer=adamw_8bit", "model.dtype=bfloat16"],
-            r"8-bit AdamW of bfloat16 weights \(torchao\) cannot be shared out",
+            ["train.fsdp=true", "train.optimizer=adamw_8bit"],
+            r"train.optimizer: the states of 8-bit AdamW \(torchao\) are not shared out; with train.fsdp use adamw",
         ),
     ],
 )
