@@ -8,6 +8,7 @@ beside the rehearsal's prediction. Nothing of a run is left out but the loader a
 """
 
 import argparse
+import gc
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,7 @@ def main() -> None:
     for name in NAMES:
         small = ["data.max_seq_len=512"] if options.cpu_check else []
         config = load_config(CONFIGS / f"{name}.yaml", small)
+        gc.collect()  # of the config before: modules and their hooks refer to one another
         if device == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()

@@ -239,6 +239,11 @@ class TrainConfig(Settings):
     """Compute in bfloat16 (autocast)."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
+    padding_free: bool = False
+    """Put the sequences of a micro-batch one after another, each of which sees itself alone; none is padded to the
+    longest."""
+    compile: bool = False
+    """Compile the text model's layers (torch.compile): a slow first step, and faster ones after it."""
     fsdp: bool = False
     """Several ranks: share out weights, gradients and optimizer states, instead of copies (DDP)."""
     eval_steps: Positive = 500
@@ -297,7 +302,21 @@ class Config(Settings):
         return self
 
     @model_validator(mode="after")
+    def _has_padding(self) -> "Config":
+        if self.train.padding_free and self.train.micro_batch_size == 1:
+            raise ValueError(
+                "train.padding_free has no effect with train.micro_batch_size 1, which pads nothing; leave it out, or "
+                "raise train.micro_batch_size"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _is_whole(self) -> "Config":
+        if self.train.fsdp and self.train.optimizer == "adamw_8bit":
+            raise ValueError(
+                "train.optimizer: the states of 8-bit AdamW (torchao) are not shared out; with train.fsdp use adamw "
+                "(model.dtype float32 with train.bf16), or leave out train.fsdp"
+            )
         if self.train.fsdp and self.model.lora and self.model.lora.quantize != "none":
             raise ValueError("model.lora.quantize: 4-bit weights are not shared out; leave out train.fsdp")
         return self
@@ -315,6 +334,11 @@ class Config(Settings):
 def world_size() -> int:
     """Number of ranks, as torchrun and accelerate say it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_ranks() -> int:
+    """Number of ranks on this machine, likewise."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def warmup_steps(train: TrainConfig, max_steps: int) -> int:

@@ -17,7 +17,7 @@ T tokens of a sequence, K tokens a frame.
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import zip_longest
 from typing import Any, Literal
 
@@ -200,6 +200,15 @@ class TokenSequence:
         for position, frame in enumerate(self.silent_frame):
             if frame >= 0 and not keep(frame):
                 self.update_labels[position] = self.speak_labels[position] = IGNORE
+
+
+def joined(sequences: Iterable[TokenSequence]) -> TokenSequence:
+    """Put sequences one after another, with their labels and frames."""
+    whole = TokenSequence()
+    for sequence in sequences:
+        for part in fields(TokenSequence):
+            getattr(whole, part.name).extend(getattr(sequence, part.name))
+    return whole
 
 
 def decision_before(role: Role | None) -> Decision:

@@ -24,6 +24,7 @@ METRICS, METRICS_LOG, SKIPPED_LOG, TENSORBOARD = "metrics.json", "metrics.jsonl"
 CHECKPOINTS, STAGING = "checkpoints", ".partial"
 EVALUATION, CALIBRATION = "evaluation", "calibration"
 POSITION, THRESHOLDS = "data_position.json", "thresholds.json"  # of a checkpoint
+OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"  # likewise
 HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w.-]+(?:/[\w.-]+)*))?")  # ORG/NAME, or ORG/NAME@REVISION
 RUN_FILES = (
     CONFIG,

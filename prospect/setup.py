@@ -216,7 +216,7 @@ def prepared(model: Any, config: Config) -> Any:
     if config.train.gradient_checkpointing:
         model.recompute_activations()
     if config.model.lora:  # everything else is frozen, but the heads, and the connector if that is wanted
-        return add_lora(model, config.model.lora, config.model.freeze_connector)
+        return add_lora(model, config.model.lora, config.model.freeze_connector, under_autocast=config.train.bf16)
     model.model.vision_model.requires_grad_(not config.model.freeze_vision)
     model.model.connector.requires_grad_(not config.model.freeze_connector)
     return model

@@ -4,6 +4,7 @@ B batch, T tokens (longest of the batch), F frames of the batch, S pixels a side
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,20 @@ from torch.utils.data import get_worker_info
 from pipeline.errors import ProspectError
 from prospect.data.decode import GREY, decode_into
 from prospect.data.reader import Item, named
-from prospect.layout import IGNORE, Block, TokenSequence
+from prospect.layout import IGNORE, Block, TokenSequence, joined
 from prospect.losses import label_places
 
 Batch = dict[str, Any]
 PREFETCH = 2  # batches that are asked of each worker ahead
+SLOTS = PREFETCH + 2  # of a worker's shared memory, see Ring
 
 
-def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: bool = False) -> Batch | ProspectError:
+def collate(
+    items: list[Item | ProspectError], pad: int, image_size: int, skip: bool = False, padding_free: bool = False
+) -> Batch | ProspectError:
     """Make the batch of `items`, with the errors among them (None for a good item) under "errors".
+
+    With `padding_free` they follow one another in a row, in place of a row each: B is 1, T the sum of their lengths.
 
     Without `skip` the first error takes the batch's place. With it a broken item becomes a sequence of one token that
     nothing is learned from: every rank still has its micro-batch.
@@ -34,7 +40,7 @@ def collate(items: list[Item | ProspectError], pad: int, image_size: int, skip: 
     nothing = Item("", "", "", TokenSequence(), [])
     nothing.sequence.add(Block([pad]))
     good = [nothing if isinstance(item, ProspectError) else item for item in decoded]
-    return _stacked(good, pixels, pad) | {"errors": errors}
+    return _stacked(good, pixels, pad, padding_free) | {"errors": errors}
 
 
 def stack_items(items: list[Item], pad: int, image_size: int) -> Batch:
@@ -77,22 +83,32 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
     return frames[:end].permute(0, 3, 1, 2), decoded
 
 
-def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
-    """Right-pad and stack. `at_frame` marks decisions at frame blocks (those after an active block are easier).
+def _stacked(items: list[Item], frames: torch.Tensor, pad: int, padding_free: bool = False) -> Batch:
+    """Right-pad and stack, or join. `at_frame` marks decisions at frames (those after an active block are easier).
 
     Masks come from lengths, never from ids: the pad token may be a token that is learned.
     """
-    length = max(len(item.sequence) for item in items)
+    sequences = [item.sequence for item in items]
+    lengths = [len(sequence) for sequence in sequences]
+    packed: Batch = {}
+    if padding_free:
+        sequences = [joined(sequences)]
+        packed = {
+            "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],  # (1, T)
+            "sequence_starts": torch.tensor([0, *accumulate(lengths)], dtype=torch.int32),  # (sequences + 1,)
+            "longest": max(lengths),
+        }
+    length = max(map(len, sequences))
 
     def stack(name: str, fill: int) -> torch.Tensor:
-        rows = np.full((len(items), length), fill, dtype=np.int64)  # (B, T); torch reads a list eight times slower
-        for row, item in zip(rows, items, strict=True):
-            row[: len(item.sequence)] = getattr(item.sequence, name)
+        rows = np.full((len(sequences), length), fill, dtype=np.int64)  # (B, T); torch reads a list 8 times slower
+        for row, sequence in zip(rows, sequences, strict=True):
+            row[: len(sequence)] = getattr(sequence, name)
         return torch.from_numpy(rows)
 
-    mask = torch.zeros(len(items), length, dtype=torch.int64)  # (B, T)
-    for row, item in zip(mask, items, strict=True):
-        row[: len(item.sequence)] = 1
+    mask = torch.zeros(len(sequences), length, dtype=torch.int64)  # (B, T)
+    for row, sequence in zip(mask, sequences, strict=True):
+        row[: len(sequence)] = 1
     features = [item.features for item in items if item.features is not None]
     name = "pooled" if any(item.is_pooled for item in items) else "features"
     cached = {name: torch.cat(features)} if features else {}
@@ -100,6 +116,7 @@ def _stacked(items: list[Item], frames: torch.Tensor, pad: int) -> Batch:
     target_places, decision_places = label_places(target_kind, update_labels)
     return {
         **cached,  # (F, K, D) or (F, K, C), and then no frames
+        **packed,
         "input_ids": stack("ids", pad),
         "attention_mask": mask,
         "frames": frames,  # (F, 3, S, S) uint8
@@ -135,4 +152,4 @@ class Ring:
         return self._slots[slot][:size_bytes]
 
 
-_shared_ring = Ring(PREFETCH + 2)
+_shared_ring = Ring(SLOTS)

@@ -89,13 +89,15 @@ def make_loader(
     pad: int,
     num_workers: int,
     on_skip: Callable[[str], None] = lambda error: None,
+    padding_free: bool = False,
 ) -> Loader:
-    """Make the DataLoader of `batches`; `on_skip` is told of each sample that `data.on_error: skip` leaves out."""
+    """Make the DataLoader of `batches`; `on_skip` is told of each sample that `data.on_error: skip` leaves out;
+    `padding_free`: a batch is one row."""
     skip = reader.data.on_error == "skip"
     loader = Loader(
         reader,
         batch_sampler=batches,
-        collate_fn=partial(collate, pad=pad, image_size=reader.image_size, skip=skip),
+        collate_fn=partial(collate, pad=pad, image_size=reader.image_size, skip=skip, padding_free=padding_free),
         num_workers=num_workers,
         multiprocessing_context=_workers() if num_workers else None,
         persistent_workers=num_workers > 0,

@@ -30,7 +30,7 @@ from prospect.model.decisions import binary_logits, checked
 from prospect.model.hub import checkpoint_folder
 from prospect.model.lora import base_of, is_adapter, merged
 from prospect.model.steps import alone
-from prospect.model.text import last_hidden
+from prospect.model.text import Packed, last_hidden
 from prospect.model.vision import SmolVLMWithFrames
 from prospect.model.writing import write_update
 
@@ -129,6 +129,8 @@ class DSTSmolVLM(SmolVLMWithFrames):
         speak_labels: Tensor | None = None,
         target_places: Tensor | None = None,
         decision_places: Tensor | None = None,
+        sequence_starts: Tensor | None = None,
+        longest: int = 0,
         focusing: float = 0.0,
         **kwargs: Any,
     ) -> Any:
@@ -143,6 +145,8 @@ class DSTSmolVLM(SmolVLMWithFrames):
             update_labels, speak_labels: int64 (B, T): -100, 0 or 1, read at position t itself; labelled together.
             target_places, decision_places: int64 (M,) and (N,): where there are such, in the flattened (B * T) batch;
                 None: looked for, for which a GPU has to be waited for.
+            sequence_starts: int32 (N + 1,), of N sequences that follow one another in one row, and the end; with their
+                position_ids (1, T), and the tokens of the `longest`. None: a sequence a row.
             focusing: of the decisions' losses (`losses.focusing`).
 
         Raises:
@@ -154,7 +158,11 @@ class DSTSmolVLM(SmolVLMWithFrames):
                 target_places, decision_places = label_places(target_kind, update_labels)
             embeds = self._embed(input_ids, frames, features, pooled)
             labels = target_kind, update_labels, speak_labels, target_places, decision_places
-            return self._training_forward(input_ids, embeds, attention_mask, focusing, *labels)
+            packed = None
+            if sequence_starts is not None:
+                assert position_ids is not None
+                packed = Packed(position_ids, sequence_starts, longest)
+            return self._training_forward(input_ids, embeds, attention_mask, packed, focusing, *labels)
         if frames is not None:
             assert input_ids is not None
             inputs_embeds = self._embed(input_ids, frames)
@@ -176,6 +184,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         input_ids: Tensor,
         embeds: Tensor,
         attention_mask: Tensor | None,
+        packed: Packed | None,
         focusing: float,
         target_kind: Tensor,
         update_labels: Tensor,
@@ -189,7 +198,7 @@ class DSTSmolVLM(SmolVLMWithFrames):
         if attention_mask is not None:
             is_right = (attention_mask[:, 1:] <= attention_mask[:, :-1]).all()
             self._check(is_right, "attention_mask: found padding before a token, expected right padding")
-        hidden = last_hidden(self.model.text_model, embeds).flatten(0, 1)  # (B*T, D)
+        hidden = last_hidden(self.model.text_model, embeds, packed).flatten(0, 1)  # (B*T, D)
         logits = self.lm_head(hidden[targets - 1])  # (M, V)
         decision_logits = self._decision_logits(hidden[decisions])  # (N, 2, 2)
         sums = loss_sums(

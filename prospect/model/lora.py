@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from pydantic import ConfigDict, Field
 
 from pipeline.errors import ProspectError
@@ -50,8 +51,12 @@ class AdapterConfig:
     alpha_pattern: Annotated[dict[str, int], Field(max_length=0)] = field(default_factory=dict)
 
 
-def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool) -> PeftModel:
+def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool, under_autocast: bool = False) -> PeftModel:
     """Give `model` fresh adapters, which change nothing yet; what is trained is float32, whatever the rest is.
+
+    Args:
+        under_autocast: it always runs so. Autocast takes each adapter's input in bf16; peft, which does not know it,
+            would make a float32 copy of every one before, and keep it for the backward pass.
 
     Raises:
         ProspectError: a target that no layer of the text model has.
@@ -79,6 +84,10 @@ def add_lora(model: Any, settings: LoraSettings, freeze_connector: bool) -> Peft
     for parameter in adapted.parameters():
         if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()
+    if under_autocast:
+        for module in adapted.modules():
+            if isinstance(module, LoraLayer):
+                module.cast_input_dtype_enabled = False
     return adapted
 
 

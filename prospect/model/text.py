@@ -1,8 +1,9 @@
 """The text model of a checkpoint: Llama's, or any whose decoder layers transformers calls as it calls Llama's.
 
-B batch, T tokens, D hidden.
+B batch, T tokens, D hidden, N sequences.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, arange
@@ -10,20 +11,39 @@ from torch import Tensor, arange
 from pipeline.errors import ProspectError
 
 
-def last_hidden(text: Any, embeds: Tensor) -> Tensor:
-    """Give the last hidden states (B, T, D) of embedded tokens (B, T, D), each of which sees those before it.
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Where the sequences lie that follow one another in a row, without padding."""
 
-    The layers one by one: the model's own forward searches for packed sequences and padding, and waits for the GPU.
-    It is taken where layers need a mask: eager attention to be causal, a sliding window to end.
+    position_ids: Tensor  # int64 (1, T): of each token in its own sequence
+    starts: Tensor  # int32 (N + 1,): where each begins, and the end
+    longest: int  # tokens of the longest: known to the host
+
+
+def last_hidden(text: Any, embeds: Tensor, packed: Packed | None = None) -> Tensor:
+    """Give the last hidden states (B, T, D) of embedded tokens (B, T, D), each of which sees those before it; where the
+    one row (B = 1) is `packed`, those of its own sequence.
+
+    The layers one by one: the model's own forward searches for packed sequences and padding, and waits for the GPU, as
+    flash attention does in each layer that is given position ids. It is taken where layers need a mask of their own:
+    eager attention to be causal, a sliding window to end.
     """
-    if text.config._attn_implementation == "eager" or _slides(text.config):
-        hidden: Tensor = text(inputs_embeds=embeds, use_cache=False)[0]
+    position_ids = arange(embeds.shape[1], device=embeds.device)[None] if packed is None else packed.position_ids
+    kernel = text.config._attn_implementation
+    if kernel == "eager" or _slides(text.config):
+        hidden: Tensor = text(inputs_embeds=embeds, position_ids=position_ids, use_cache=False)[0]
         return hidden
-    position_ids = arange(embeds.shape[1], device=embeds.device)[None]  # (1, T)
+    mask: Tensor | None = None
+    lengths: dict[str, Any] = {}
+    if packed and kernel == "sdpa":
+        mask = _own_sequence(packed.position_ids)
+    elif packed:  # flash attention of sequences of several lengths
+        lengths = {"cu_seq_lens_q": packed.starts, "cu_seq_lens_k": packed.starts}
+        lengths |= {"max_length_q": packed.longest, "max_length_k": packed.longest}
     position_embeddings = text.rotary_emb(embeds, position_ids)
     hidden = embeds
     for layer in text.layers:
-        hidden = layer(hidden, attention_mask=None, position_ids=position_ids, position_embeddings=position_embeddings)
+        hidden = layer(hidden, attention_mask=mask, position_embeddings=position_embeddings, **lengths)
     normed: Tensor = text.norm(hidden)
     return normed
 
@@ -43,6 +63,22 @@ def windows(config: Any) -> list[int | None]:
             "one clip at a time (--streams 1)"
         )
     return [None if kind == "full_attention" else config.sliding_window for kind in kinds]
+
+
+def _own_sequence(position_ids: Tensor) -> Tensor:
+    """Which tokens each token (1, T) sees, bool (1, 1, T, T): those before it in its own sequence, and itself.
+
+    Positions 0 1 2 0 1: the fourth token sees itself alone, the fifth the fourth and itself.
+    """
+    number = (position_ids == 0).cumsum(-1)  # (1, T): of the sequence
+    is_same = number[:, None, :, None] == number[:, None, None, :]  # (1, 1, T, T)
+    return is_same.tril()
+
+
+def compile_layers(text: Any, backend: str = "inductor") -> None:
+    """Have each layer compiled when it is first called, for any number of tokens."""
+    for layer in text.layers:
+        layer.compile(backend=backend, dynamic=True)
 
 
 def _slides(config: Any) -> bool:

@@ -41,8 +41,10 @@ class SmolVLMWithFrames(SmolVLMForConditionalGeneration):
     def project(self, pooled: Tensor) -> Tensor:
         """Give what the language model reads, (F, K, D), of pooled tokens (F, K, C)."""
         projection = self.model.connector.modality_projection
-        weight = projection.proj.weight  # trained beside LoRA: float32 over a base in bf16
-        features: Tensor = projection(pooled.to(weight.dtype))
+        # Autocast casts by itself, and keeps no float32 copy of `pooled`; it knows no meta tensors.
+        if pooled.is_meta or not torch.is_autocast_enabled(pooled.device.type):
+            pooled = pooled.to(projection.proj.weight.dtype)  # trained beside LoRA: float32 over a base in bf16
+        features: Tensor = projection(pooled)
         return features
 
     def pool_frames(self, frames: Tensor) -> Tensor:

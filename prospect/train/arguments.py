@@ -1,13 +1,15 @@
 """What the settings of a run are called by transformers' Trainer."""
 
 import os
-from typing import Any
+from shutil import which
 
 import torch
 from transformers import TrainingArguments
 
+from pipeline.errors import ProspectError
 from prospect.config import Config, accumulation_steps, warmup_steps
 from prospect.runs import CHECKPOINTS
+from prospect.train.sharing import fsdp_arguments
 
 
 def training_arguments(config: Config, max_steps: int, layer: str = "LlamaDecoderLayer") -> TrainingArguments:
@@ -40,22 +42,34 @@ def training_arguments(config: Config, max_steps: int, layer: str = "LlamaDecode
         remove_unused_columns=False,
         disable_tqdm=True,
         log_level="error",  # else a resumed FSDP run warns of tied weights, which are no weights of their own
-        **(_fsdp(layer) if train.fsdp else {}),
+        **(fsdp_arguments(layer) if train.fsdp else {}),
         report_to=["wandb"] if train.wandb else "none",
         use_cpu=not torch.cuda.is_available(),
         ddp_find_unused_parameters=False,
     )
-    if arguments.use_cpu:
+    if arguments.use_cpu and not train.compile:
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")  # torchao compiles its step: not worth it on a CPU
     if arguments.n_gpu > 1:  # without torchrun: one GPU, not the Trainer's DataParallel, which would split our batches
         arguments._n_gpu = 1
     return arguments
 
 
-def _fsdp(layer: str) -> dict[str, Any]:
-    """FSDP2 of the text layers; a checkpoint is whole, as one rank or many would load it."""
-    layers = {"transformer_layer_cls_to_wrap": [layer]}
-    return {
-        "fsdp": "full_shard auto_wrap",
-        "fsdp_config": {"version": 2, "state_dict_type": "FULL_STATE_DICT", "reshard_after_forward": True, **layers},
-    }
+def compiles(config: Config) -> str | None:
+    """Name the setting for which torch compiles kernels in the first step, if there is one."""
+    if config.train.compile:
+        return "train.compile"
+    is_8bit = config.train.optimizer == "adamw_8bit" and torch.cuda.is_available()
+    return "train.optimizer adamw_8bit" if is_8bit else None
+
+
+def check_can_compile(config: Config) -> None:
+    """
+    Raises:
+        ProspectError: a setting needs a C compiler, and none is here.
+    """
+    what = compiles(config)
+    if what and not os.environ.get("CC") and not any(map(which, ("cc", "gcc", "clang"))):
+        raise ProspectError(
+            f"{what}: found no C compiler (cc, gcc, clang, or CC in the environment), which torch's kernels are made "
+            "with; install one (apt-get install gcc), or leave the setting out"
+        )

@@ -157,8 +157,14 @@ def _count(model: Any) -> dict[str, int]:
     return counts
 
 
-def _batch(model: Any, config: Config, shapes: Shapes) -> dict[str, Tensor]:
+def _batch(model: Any, config: Config, shapes: Shapes) -> dict[str, Any]:
     table, num_frames = (shapes.sequences, shapes.tokens), shapes.sequences * shapes.frames
+    packed: dict[str, Any] = {}
+    if config.train.padding_free:
+        table = (1, shapes.sequences * shapes.tokens)
+        starts = torch.zeros(shapes.sequences + 1, dtype=torch.int32)
+        packed = {"position_ids": torch.zeros(table, dtype=torch.int64), "sequence_starts": starts}
+        packed |= {"longest": shapes.tokens}
     size, count = model.config.vision_config.image_size, model.prospect_settings.tokens_per_frame
     ids = torch.zeros(table, dtype=torch.int64)
     frames = {"frames": torch.zeros(num_frames, 3, size, size, dtype=torch.uint8)}
@@ -171,6 +177,7 @@ def _batch(model: Any, config: Config, shapes: Shapes) -> dict[str, Tensor]:
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         **frames,
+        **packed,
         "target_kind": torch.zeros(table, dtype=torch.uint8),
         "update_labels": torch.zeros_like(ids),
         "speak_labels": torch.zeros_like(ids),

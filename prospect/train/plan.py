@@ -12,12 +12,13 @@ from rich.console import Group
 from rich.table import Table
 
 from prospect.carried import kept_free
-from prospect.config import Config, long_warmup, warmup_steps
+from prospect.config import Config, local_ranks, long_warmup, warmup_steps
 from prospect.data.classes import one_sided
 from prospect.data.index import Split, clips_of
 from prospect.data.sequences import cached_table, learned, no_summaries, part_of, part_sequence
 from prospect.layout import IGNORE, start_prompt
 from prospect.setup import Blueprint, make_blueprint, open_splits
+from prospect.train.host_memory import HostMemory, host_memory, too_little_shared
 from prospect.train.memory import OVERHEAD, Prediction, Shapes, predict
 
 MIN_WINDOW_S = 10  # a window of less video cuts clips too short to learn from: most gaps between events are longer
@@ -40,6 +41,9 @@ class RunPlan:
     steps: int
     gpu_bytes: float
     warmup_steps: int
+    host: HostMemory  # of each rank
+    is_checkpointed: bool
+    other_peak: float  # with gradient checkpointing where the config has none, without where it has
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -68,7 +72,11 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
     steps = steps_per_epoch * train.epochs
     steps = min(steps, train.max_steps or steps)
     prediction = predict(blueprint.config, config, shapes)
+    checkpointing = train.gradient_checkpointing
+    other = config.model_copy(update={"train": train.model_copy(update={"gradient_checkpointing": not checkpointing})})
+    other_peak = predict(blueprint.config, other, shapes).peak
     gpu_bytes = _gpu_bytes(gpu_gb)
+    host = host_memory(config, int(prediction.memory["frames and labels"]))
     longest = max((clip.end_frame - clip.start_frame + 1) / clip.fps for clip in clips)
     problems = [f"found {what}: {fix}" for what, fix in one_sided(config, splits)]
     if prediction.peak + OVERHEAD > gpu_bytes:
@@ -93,10 +101,15 @@ def plan_run(config: Config, gpu_gb: float | None = None) -> RunPlan:
             f"{num_sequences} sequences an epoch are fewer than one global batch: lower train.global_batch_size "
             f"({train.global_batch_size}), or add clips"
         )
+    notes = [long_warmup(train, steps), no_summaries(tables, data), too_little_shared(host, local_ranks())]
+    if checkpointing and other_peak + OVERHEAD <= gpu_bytes:
+        notes.append(
+            f"train.gradient_checkpointing=false fits too ({other_peak / 1e9:.1f} GB), and no layer is computed twice"
+        )
     return RunPlan(
         prediction, shapes, blueprint.tokens.tokens_per_frame, window_frames, window_s, longest, num_sequences,
-        len(clips), steps_per_epoch, steps, gpu_bytes, warmup_steps(train, steps), problems,
-        [note for note in [long_warmup(train, steps), no_summaries(tables, data)] if note],
+        len(clips), steps_per_epoch, steps, gpu_bytes, warmup_steps(train, steps), host, checkpointing,
+        other_peak, problems, [note for note in notes if note],
     )  # fmt: skip
 
 
@@ -146,6 +159,11 @@ def plan_table(plan: RunPlan) -> Group:
     memory.add_section()
     memory.add_row("predicted peak", f"{plan.prediction.peak / 1e9:.2f}", style="bold")
     memory.add_row("the GPU's, less context and fragmentation", f"{(plan.gpu_bytes - OVERHEAD) / 1e9:.2f}")
+    how = "without" if plan.is_checkpointed else "with"
+    memory.add_row(f"the peak {how} gradient checkpointing", f"{plan.other_peak / 1e9:.2f}")
+    memory.add_section()
+    memory.add_row("host memory of a rank: /dev/shm, made ahead", f"{plan.host.shared / 1e9:.2f}")
+    memory.add_row("host memory of a rank: pinned", f"{plan.host.pinned / 1e9:.2f}")
     run = Table("", "", title="Run", show_header=False)
     shapes = plan.shapes
     for name, value in {

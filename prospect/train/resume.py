@@ -22,14 +22,15 @@ from pipeline.errors import ProspectError
 from pipeline.io.records import RECORD, read_record
 from pipeline.io.storage import write_json
 from prospect.config import Config
-from prospect.runs import POSITION, checkpoints
+from prospect.runs import OPTIMIZER, POSITION, SCHEDULER, checkpoints
 
 # fmt: off
 MAY_CHANGE = frozenset({  # on resume: where things are, what is told and kept, and how the same step is computed
     "name", "runs", "data.shards", "data.cache", "data.cache_gb", "data.root", "data.frames_root", "data.features",
     "data.num_workers", "data.on_error", "data.max_consecutive_errors", "model.vision_chunk",
     "model.attn_implementation", "train.micro_batch_size", "train.max_loss", "train.gradient_checkpointing",
-    "train.fsdp", "train.eval_steps", "train.save_steps", "train.log_steps", "train.keep_checkpoints", "train.wandb",
+    "train.padding_free", "train.compile", "train.fsdp", "train.eval_steps", "train.save_steps", "train.log_steps",
+    "train.keep_checkpoints", "train.wandb",
     "train.epochs", "train.max_steps",  # what comes of these two is in DataPosition
 })
 # fmt: on
@@ -129,7 +130,7 @@ def check_readable(checkpoint: Path, rank: int) -> bool:
     mine = [path for path in of_ranks if path.is_file()]
     if not mine and not list(checkpoint.glob("rng_state*.pth")):
         raise ProspectError(f"{of_ranks[0]}: found no such file, expected the random states; {fix}")
-    for path in (checkpoint / "optimizer.pt", checkpoint / "scheduler.pt", *mine):
+    for path in (checkpoint / OPTIMIZER, checkpoint / SCHEDULER, *mine):
         try:
             zipfile.ZipFile(path).close()  # torch's format
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -33,16 +34,22 @@ from prospect.data.order import ORDER_VERSION, Order, make_order
 from prospect.data.reader import Readers, Sampling, SequenceReader
 from prospect.data.sequences import cached_table, no_summaries, table_fingerprint
 from prospect.layout import Tokens
+from prospect.model.lora import without_adapter
 from prospect.model.quantize import check_quantizable
+from prospect.model.text import compile_layers
 from prospect.runs import CONFIG, ENVIRONMENT, METRICS, METRICS_LOG, checkpoints, strangers
 from prospect.setup import load_model, open_features, open_splits
+from prospect.train.arguments import check_can_compile, compiles
 from prospect.train.baselines import baselines
 from prospect.train.origin import origin
 from prospect.train.plan import plan_run, ways_to_fit
 from prospect.train.resume import DataPosition, check_readable, check_same_settings
 from prospect.train.runlog import RunLog, Unwatched, Watcher, count_skipped, environment
 from prospect.train.saved import Evaluation, read_lines, read_metrics
+from prospect.train.sharing import check_can_share
 from prospect.train.trainer import ProspectTrainer
+
+PATIENCE = timedelta(hours=3)  # of ranks for one another: one lays out all clips, and loads the model, before the rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,9 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
         raise ProspectError("train.wandb: needs the package wandb, found none; pip install wandb, or set it to false")
     if config.model.lora and config.model.lora.quantize == "4bit":
         check_quantizable()
-    ranks = PartialState(cpu=not torch.cuda.is_available())
+    ranks = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    check_can_share(config)
+    check_can_compile(config)
     watcher = watcher if watcher and ranks.is_main_process else Unwatched()
     with ExitStack() as held:
         with ranks.main_process_first():  # the others find the run folder made
@@ -97,7 +106,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
             with place.prepared(overwrite, resume):
                 trainer, run_log, checkpoint = _set_up(config, splits, resume, watcher, ranks.is_main_process)
         try:
-            untrained = _untrained(trainer, config.data.eval_splits, config.folder, checkpoint is not None)
+            resumed = _measured_before(config) if checkpoint else {}
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             metrics = {name: trainer.evaluate_split(name) for name in trainer.eval_readers}
         except torch.OutOfMemoryError as error:
@@ -105,7 +114,7 @@ def train(config: Config, *, resume: bool = False, overwrite: bool = False, watc
         finally:
             if run_log:
                 run_log.close()
-        metrics |= _beside(config, splits, untrained)
+        metrics |= _beside(config, splits, trainer.untrained or resumed)
         metrics["wall_s"] = round(time.monotonic() - started, 1)
         if ranks.is_main_process:
             metrics["origin"] = origin(config, {name: _clips(of_split) for name, of_split in splits.items()})
@@ -220,6 +229,8 @@ def _set_up(
     transformers.logging.disable_progress_bar()
     watcher.tell("loading the model ...")
     loaded = load_model(config, checkpoint, splits[data.train_split])
+    if config.train.compile:
+        compile_layers(without_adapter(loaded.model).model.text_model)
     features = open_features(config, loaded.model)
     tokens = Tokens(loaded.tokenizer, loaded.model.prospect_settings.tokens_per_frame, data.frame_wrap)
     size = loaded.model.config.vision_config.image_size
@@ -298,7 +309,9 @@ def _told_of_stream(
             share = source.per_epoch / order.num_sequences
             told = f"{source.per_epoch} of {source.count} sequences an epoch ({passes:g} passes)"
             yield f"  {name}: {told}, {share:.1%} of the stream"
-    notes = long_warmup(config.train, max_steps), no_summaries([reader.table for reader in training], config.data)
+    notes = [long_warmup(config.train, max_steps), no_summaries([reader.table for reader in training], config.data)]
+    if what := compiles(config):
+        notes.append(f"{what} compiles in the first step, which takes minutes")
     yield from (f"note: {note}" for note in notes if note)
 
 
@@ -330,13 +343,9 @@ def _clips(splits: list[Split]) -> list[Clip]:
     return [clip for split in splits for clip in clips_of(split.index)]
 
 
-def _untrained(
-    trainer: ProspectTrainer, splits: tuple[str, ...], folder: Path, resumed: bool
-) -> dict[str, dict[str, Any]]:
-    """Measure before the first step, by split; a resumed run reads what was measured then."""
-    if not resumed:
-        return {split: trainer.evaluate_split(split) for split in splits}
-    log = folder / METRICS_LOG
+def _measured_before(config: Config) -> dict[str, dict[str, Any]]:
+    """Read what was measured before the first step, by split, of a run that is resumed."""
+    log, splits = config.folder / METRICS_LOG, config.data.eval_splits
     measured = {
         record["split"]: {name: value for name, value in record.items() if name not in ("step", "epoch", "split")}
         for _, record in read_lines(log, Evaluation)

@@ -7,6 +7,7 @@ gradients only pass through a matrix (LoRA), nothing in a frozen tower. Recomput
 as nothing.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from typing import Any
 import torch
 from torch import nn
 
-PEAK_FLOPS = {  # dense bf16, a second (the makers' data sheets), by a part of the device's name
+PEAK_FLOPS = {  # dense bf16, a second (the makers' data sheets), by words of the device's name
+    "GH200": 989e12,
     "H200": 989e12,
     "H100 PCIe": 756e12,
     "H100": 989e12,
     "A100": 312e12,
     "L40S": 362e12,
+    "L40": 181e12,
     "L4": 121e12,
     "RTX 5090": 210e12,
     "RTX 4090": 165e12,
@@ -74,7 +77,7 @@ class ModelFlops:
 
 
 def peak_flops(device_name: str) -> float | None:
-    return next((peak for part, peak in PEAK_FLOPS.items() if part in device_name), None)
+    return next((peak for words, peak in PEAK_FLOPS.items() if re.search(rf"\b{words}\b", device_name)), None)
 
 
 class Speed:
@@ -108,7 +111,8 @@ class Speed:
 
     def _count(self, batch: dict[str, Any]) -> None:
         targets = batch["target_kind"] > 0  # (B, T)
-        lengths = batch["attention_mask"].sum(1).tolist()
+        starts = batch.get("sequence_starts")  # where sequences follow one another in a row
+        lengths = (batch["attention_mask"].sum(1) if starts is None else starts.diff()).tolist()
         num_frames = len(batch.get("pooled", batch.get("features", batch["frames"])))
         self._counts += torch.tensor(
             [

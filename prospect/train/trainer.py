@@ -14,14 +14,15 @@ What differs from the stock Trainer, and why:
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer
+from transformers.trainer_utils import TrainOutput
 
 from pipeline.errors import ProspectError
 from prospect.config import Config, accumulation_steps
@@ -33,17 +34,19 @@ from prospect.data.reader import Readers
 from prospect.losses import TERMS, count_targets, focusing, total_loss
 from prospect.model.checkpoint import writing
 from prospect.model.lora import without_adapter
-from prospect.runs import STAGING
+from prospect.runs import OPTIMIZER, SCHEDULER, STAGING
 from prospect.train.arguments import training_arguments
 from prospect.train.metrics import MetricTerms, named_losses
 from prospect.train.resume import DataPosition, publish, restoring
 from prospect.train.runlog import RunLog, log_skipped
+from prospect.train.sharing import read_state, take_up_state, whole_state
 from prospect.train.speed import ModelFlops, Speed
+from prospect.train.steps import Step, Steps, mean_loss
 
 logger = logging.getLogger(__name__)
 MODEL_INPUTS = (
     "input_ids", "attention_mask", "frames", "features", "pooled", "target_kind", "update_labels", "speak_labels",
-    "target_places", "decision_places",
+    "target_places", "decision_places", "position_ids", "sequence_starts", "longest",
 )  # fmt: skip
 
 
@@ -78,7 +81,7 @@ class ProspectTrainer(Trainer):
             ),
             train_dataset=reader,
             eval_dataset=next(iter(eval_readers.values()), None),
-            callbacks=[run_log] if run_log else [],
+            callbacks=[Steps(order.steps_per_epoch, self._evaluate_untrained), *([run_log] if run_log else [])],
         )
         self.model_accepts_loss_kwargs = True  # our losses are normalised over the step: no division by accumulation
         self.config = config
@@ -94,7 +97,7 @@ class ProspectTrainer(Trainer):
         self._losses: list[tuple[torch.Tensor, int, list[str]]] = []  # since the last check: of which step, which keys
         self._sequences = torch.zeros(len(config.data.datasets), dtype=torch.int64)  # by dataset, since the last log
         self._evaluated: dict[tuple[str, int], dict[str, Any]] = {}  # (split, step): metrics
-        self.add_callback(_Steps(order.steps_per_epoch))
+        self.untrained: dict[str, dict[str, Any]] = {}  # split: metrics before the first step, where it is one
         if self.is_world_process_zero():
             shutil.rmtree(self._staging, ignore_errors=True)  # of a run that was killed
 
@@ -121,7 +124,8 @@ class ProspectTrainer(Trainer):
 
     def _loader(self, reader: Readers, batches: MicroBatches, learns: bool) -> Loader:
         pad, workers = self.tokenizer_.pad_token_id, self.config.data.num_workers
-        return make_loader(reader, batches, pad, workers, partial(self._skipped, learns))
+        packs = self.config.train.padding_free
+        return make_loader(reader, batches, pad, workers, partial(self._skipped, learns), packs)
 
     def _skipped(self, learns: bool, error: str) -> None:
         """A broken sample was left out (`data.on_error: skip`)."""
@@ -138,7 +142,7 @@ class ProspectTrainer(Trainer):
         """Give the micro-batches of one optimizer step, and the six counts over all of them and all ranks."""
         batches = self._counted(self.speed.take(islice(epoch_iterator, num_batches)))
         if self._counts_ahead:
-            step: list[Batch] | _Step = _Step(batches, num_batches)
+            step: list[Batch] | Step = Step(batches, num_batches)
             counts = next(self._counts_ahead)
         else:
             step = list(batches)
@@ -218,7 +222,7 @@ class ProspectTrainer(Trainer):
             for counted in (self._sums, self._counts, self._sequences):
                 counted.zero_()
         if "train_loss" in logs:
-            logs["train_loss"] = _mean_loss(self.state.log_history)
+            logs["train_loss"] = mean_loss(self.state.log_history)
         super().log(logs, start_time)
 
     # Evaluation
@@ -233,8 +237,12 @@ class ProspectTrainer(Trainer):
         self.callback_handler.on_evaluate(self.args, self.state, self.control, named)
         return named
 
+    def _evaluate_untrained(self) -> None:
+        """Before the first step, but once the model is on its device, and shared out with FSDP."""
+        self.untrained = {split: self.evaluate_split(split) for split in self.config.data.eval_splits}
+
     def _autocast(self) -> torch.autocast:
-        """The precision of training: the Trainer gives it to a model's forward, but only once training began."""
+        """The precision of training."""
         return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.config.train.bf16)
 
     def evaluate_split(self, split: str) -> dict[str, Any]:
@@ -253,14 +261,21 @@ class ProspectTrainer(Trainer):
         reader = self.eval_readers[split]
         size = self.config.train.micro_batch_size
         batches = evaluation_batches(len(reader), size, self.args.process_index, self.args.world_size)
+        count, is_shared = len(batches), self.is_fsdp_enabled
+        if is_shared:  # every forward is all ranks': a rank with fewer batches repeats a sequence that does not count
+            most = len(evaluation_batches(len(reader), size, 0, self.args.world_size))
+            batches += [[Request(0, 0, 0)]] * (most - count)
         terms = MetricTerms()
         was_training = self.model.training
         self.model.eval()
-        with torch.inference_mode():
-            for batch in self._loader(reader, MicroBatches(lambda: iter(batches), len(batches)), learns=False):
+        with torch.no_grad() if is_shared else torch.inference_mode():  # gathered weights are trained with later
+            loader = self._loader(reader, MicroBatches(lambda: iter(batches), len(batches)), learns=False)
+            for number, batch in enumerate(loader):
                 moved = self._prepare_inputs(batch)
                 with self._autocast():
-                    terms.add(moved, self.model(**_model_inputs(moved), focusing=focusing(self.loss_config)))
+                    output = self.model(**_model_inputs(moved), focusing=focusing(self.loss_config))
+                if number < count:
+                    terms.add(moved, output)
         self.model.train(was_training)
         total = MetricTerms()
         total.add_vector(self._sum_over_ranks(torch.from_numpy(terms.vector()).to(self.args.device)).cpu().numpy())
@@ -283,13 +298,34 @@ class ProspectTrainer(Trainer):
         self.tokenizer_.save_pretrained(folder)
         self.image_processor_.save_pretrained(folder)
 
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        state = whole_state(self.optimizer, keep=self.args.should_save)
+        if self.args.should_save:
+            torch.save(state, Path(output_dir) / OPTIMIZER)
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> TrainOutput:
+        """Train from the first step, or from a checkpoint on."""
+        if self.is_fsdp_enabled and resume_from_checkpoint and self.config.model.lora:
+            self._load_from_checkpoint(str(resume_from_checkpoint))  # while the model is whole
+        return super().train(resume_from_checkpoint, **kwargs)
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.is_fsdp_enabled and model is not None:  # shared out by now, with the weights of `setup.load_model`
+            return
         with restoring(resume_from_checkpoint, "weights"):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        with restoring(checkpoint, "optimizer.pt or scheduler.pt"):
-            super()._load_optimizer_and_scheduler(checkpoint)
+        with restoring(checkpoint, f"{OPTIMIZER} or {SCHEDULER}"):
+            if not self.is_fsdp_enabled or checkpoint is None:
+                super()._load_optimizer_and_scheduler(checkpoint)
+                return
+            take_up_state(self.optimizer, read_state(Path(checkpoint) / OPTIMIZER))
+            self.lr_scheduler.load_state_dict(read_state(Path(checkpoint) / SCHEDULER))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         with restoring(checkpoint, "random states (rng_state.pth)"):
@@ -321,42 +357,5 @@ class ProspectTrainer(Trainer):
             publish(staged, Path(self.args.output_dir), self.config.train.keep_checkpoints)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """The micro-batches of an optimizer step, each loaded when it is used."""
-
-    batches: Iterator[Batch]
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self.batches
-
-
 def _model_inputs(batch: Batch) -> Batch:
     return {name: batch[name] for name in MODEL_INPUTS if name in batch}
-
-
-def _mean_loss(history: list[dict[str, float]]) -> float:
-    """Over all steps of a run that logged each of its `loss`, the mean over the steps since the log before."""
-    logs = [(int(entry["step"]), entry["loss"]) for entry in history if "loss" in entry]
-    steps = [0, *(step for step, _ in logs)]
-    return sum(loss * (step - before) for (step, loss), before in zip(logs, steps, strict=False)) / steps[-1]
-
-
-class _Steps(TrainerCallback):
-    """The Trainer counts the whole run as one epoch; its logs name the real one. It also takes up the intervals of a
-    checkpoint that it resumes: those of the settings count. What it keeps between two logs is in no checkpoint: each is
-    a log too."""
-
-    def __init__(self, steps_per_epoch: int) -> None:
-        self.steps_per_epoch = steps_per_epoch
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        state.logging_steps, state.eval_steps, state.save_steps = args.logging_steps, args.eval_steps, args.save_steps
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        state.epoch = state.global_step / self.steps_per_epoch
-        control.should_log = control.should_log or control.should_save

@@ -25,7 +25,7 @@ def _run(folder, *words):
     [
         ("packing.py", "--clips", "4", "--repeat", "1"),
         ("train.py", "--clips", "2", "--passes", "1", "--repeat", "1"),
-        ("stream_inference.py", "--short"),
+        ("stream_inference.py", "--long", "2000"),
         ("side_by_side.py", "--clips", "4", "--streams", "1", "4"),
         ("learning/decide.py", "--out", "out", "--small"),
         ("build.py", "--clips", "40", "--embedded-clips", "4"),

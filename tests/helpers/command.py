@@ -75,10 +75,10 @@ def torchrun(folder: Path, *arguments: object) -> subprocess.CompletedProcess[st
     return _to_its_end(folder, [PROSPECT.parent / "torchrun", "--nproc-per-node", 2, PROSPECT, *arguments], {})
 
 
-def ranks(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def ranks(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command in two ranks, see `tests/helpers/ranks.py`."""
     words = [sys.executable, "-m", "tests.helpers.ranks", 2, *arguments]
-    return _to_its_end(folder, words, {"PYTHONPATH": str(ROOT)})
+    return _to_its_end(folder, words, {"PYTHONPATH": str(ROOT)} | environment)
 
 
 def _to_its_end(folder: Path, words: list[object], more: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -100,6 +100,24 @@ def test_wrong_settings_are_named(override, message):
         load_config(CONFIGS / "toy.yaml", [override])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["train.padding_free=true", "train.micro_batch_size=1"],
+            r"train.padding_free has no effect with train.micro_batch_size 1, which pads nothing",
+        ),
+        (
+            ["train.fsdp=true", "train.optimizer=adamw_8bit"],
+            r"train.optimizer: the states of 8-bit AdamW \(torchao\) are not shared out; with train.fsdp use adamw",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(overrides, message):
+    with pytest.raises(ProspectError, match=message):
+        load_config(CONFIGS / "toy.yaml", overrides)
+
+
 def test_a_missing_config_lists_those_that_are_there(tmp_path):
     with pytest.raises(ProspectError, match=r"--config tiny: no such file, expected a YAML file .* or one of .*toy, "):
         find_config("tiny")

@@ -86,6 +86,21 @@ def test_a_tower_in_bf16_runs_outside_autocast(checkpoints, dtype) -> None:
     assert under == [dtype == torch.float32]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_no_layer_norm_is_given_bf16_under_autocast(checkpoints, dtype) -> None:
+    """CUDA's autocast would make float32 copies that a CPU's, which `plan` rehearses, does not (gpu.md 10)."""
+    model = load(checkpoints["grid"]).to(dtype).train()
+    given = []
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.register_forward_pre_hook(
+                lambda module, args: given.append((torch.is_autocast_enabled("cpu"), args[0].dtype))
+            )
+    with torch.autocast("cpu", torch.bfloat16):
+        model(**make_batch([60, 41], 16))
+    assert given and (True, torch.bfloat16) not in given
+
+
 def test_placing_features_has_the_gradient_of_masked_scatter(checkpoints) -> None:
     model = load(checkpoints["grid"], tokens_per_frame=4)
     batch = make_batch([40, 23], 4)

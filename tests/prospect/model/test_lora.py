@@ -59,6 +59,27 @@ def test_what_is_trained_on_a_bf16_base_is_float32(checkpoints):
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
 
 
+def test_under_autocast_no_adapter_keeps_a_float32_copy_of_its_input(checkpoints):
+    """peft casts each to the adapter's float32, which autocast takes back: the same losses and gradients, for nothing."""
+    batch, found = make_batch([40, 30]), []
+    for under_autocast in (False, True):
+        model = add_lora(load(checkpoints["toy"], dtype="bfloat16"), SMALL, False, under_autocast).train()
+        for number, parameter in enumerate(p for name, p in model.named_parameters() if "lora_" in name):
+            with torch.no_grad():
+                parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)))
+        seen: list[torch.dtype] = []
+        for name, module in model.named_modules():
+            if name.endswith("lora_A.default"):
+                module.register_forward_pre_hook(lambda module, args, seen=seen: seen.append(args[0].dtype))
+        with torch.autocast("cpu", torch.bfloat16):
+            sums = model(**batch).sums
+        sums.sum().backward()
+        found.append((sums, [p.grad for p in model.parameters() if p.grad is not None]))
+        assert set(seen) == {torch.bfloat16 if under_autocast else torch.float32}
+    (sums, gradients), (cheap_sums, cheap_gradients) = found
+    assert torch.equal(sums, cheap_sums) and all(map(torch.equal, gradients, cheap_gradients))
+
+
 @pytest.mark.parametrize("freeze_connector", [True, False])
 def test_a_bf16_base_runs_without_autocast_too(checkpoints, freeze_connector):
     """README's main config ended before its first step: its heads are float32, what reaches them is bfloat16."""

@@ -7,6 +7,7 @@ import subprocess
 import pytest
 import torch
 from accelerate import PartialState
+from rich.console import Console
 from safetensors.torch import load_file
 from transformers import Trainer
 
@@ -24,7 +25,7 @@ from prospect.runs import checkpoints
 from prospect.setup import load_model
 from prospect.stream.load import Overrides, load_streamer
 from prospect.train.cache_features import run_cache_features
-from prospect.train.plan import plan_run
+from prospect.train.plan import plan_run, plan_table
 from prospect.train.trainer import ProspectTrainer
 from tests.helpers.fakes import write_frames
 from tests.helpers.places import ROOT
@@ -305,6 +306,22 @@ def test_a_run_says_what_it_ran_with(folder):
     assert {"learning_rate", "tokens_per_s", "turns_per_s", "frames_per_s", "data_wait_share", "padding_waste"} <= set(
         entry
     )
+
+
+def test_a_plan_tells_both_peaks_and_what_the_loader_takes_of_the_host(folder):
+    settings = ["train.global_batch_size=2", "train.warmup_steps=0.2", "data.num_workers=1"]
+    plan = plan_run(config_of(folder, "both", *settings), gpu_gb=24)
+    checkpointed = plan_run(config_of(folder, "both", *settings, "train.gradient_checkpointing=true"), gpu_gb=24)
+    assert plan.other_peak == checkpointed.prediction.peak < checkpointed.other_peak == plan.prediction.peak
+    (note,) = checkpointed.notes
+    assert note.startswith("train.gradient_checkpointing=false fits too (") and plan.notes == []
+    batch = 2 * 17 * 3 * 64 * 64
+    assert batch < plan.host.batch < 1.05 * batch and plan.host.shared == 4 * plan.host.batch
+    assert plan.host.pinned == (2 + 1) * 2**19, "two that are asked for ahead, one under way"
+    text = Console(width=120)
+    with text.capture() as shown:
+        text.print(plan_table(plan))
+    assert "the peak with gradient checkpointing" in shown.get() and "/dev/shm" in shown.get()
 
 
 def test_a_plan_counts_the_run_and_names_what_cannot_work(folder):

@@ -3,6 +3,7 @@
 import json
 import time
 import weakref
+from datetime import timedelta
 
 import pytest
 import yaml
@@ -13,11 +14,13 @@ from pipeline.shards.scan import Options
 from prospect.config_file import load_config
 from prospect.model.assemble import assemble
 from prospect.runs import checkpoints
+from prospect.train import arguments as arguments_module
+from prospect.train import run as run_module
 from prospect.train import trainer as trainer_module
-from prospect.train.arguments import _fsdp
 from prospect.train.metrics import MetricTerms
 from prospect.train.resume import DataPosition
 from prospect.train.run import train
+from prospect.train.sharing import fsdp_arguments
 from prospect.train.trainer import ProspectTrainer
 from tests.helpers.fakes import raw_clip, write_root
 from tests.helpers.parts import save_text, save_tower
@@ -52,6 +55,43 @@ def test_a_step_of_many_micro_batches_is_not_in_memory_at_once(folder, monkeypat
     assert len(most) == 6 * len(entries) and max(most) <= 2
 
 
+def test_a_run_without_padding_has_the_losses_decisions_and_updates_of_a_padded_one(folder):
+    settings = [
+        "train.global_batch_size=3", "train.micro_batch_size=3", "data.eval_splits=[train]", "train.max_steps=2",
+    ]  # fmt: skip
+    padded, free = (run(folder, f"free-{free}", *settings, f"train.padding_free={free}") for free in (False, True))
+    for found, expected in zip(logged(free), logged(padded), strict=True):
+        assert found["padding_waste"] == 0 < expected["padding_waste"]
+        for name in ("loss", "lm_loss", "dst_gen_loss", "dst_binary_loss", "speak_binary_loss"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-5), name
+    found, expected = free.metrics["train"], padded.metrics["train"]
+    assert found.keys() == expected.keys() and expected["num_decisions"] and expected["num_dst_updates"]
+    for name, value in expected.items():
+        assert found[name] == (value if name.startswith("num_") or value is None else pytest.approx(value, rel=1e-4))
+
+
+def test_ranks_wait_for_the_one_that_lays_out_all_clips(folder, monkeypatch):
+    """NCCL's own patience is ten minutes."""
+    asked, real = [], run_module.PartialState
+
+    def watched(*args, **options):
+        asked.append(options.pop("timeout", None))
+        return real(*args, **options)
+
+    monkeypatch.setattr(run_module, "PartialState", watched)
+    with pytest.raises(ProspectError, match="global batch"):
+        run(folder, "patient", "train.global_batch_size=8")
+    assert asked[0] == run_module.PATIENCE >= timedelta(hours=1)
+
+
+def test_a_setting_that_compiles_needs_a_compiler(folder, monkeypatch):
+    monkeypatch.setattr(arguments_module, "which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(ProspectError, match=r"train\.compile: found no C compiler \(cc, gcc, clang"):
+        run(folder, "no-compiler", "train.compile=true")
+    assert not (folder / "runs" / "no-compiler").exists()
+
+
 @pytest.mark.parametrize("lora", [False, True])
 def test_what_fsdp_shares_out_are_the_layers_of_this_language_model(folder, tmp_path, monkeypatch, lora):
     """Those of Llama were named, whatever the model."""
@@ -66,7 +106,7 @@ def test_what_fsdp_shares_out_are_the_layers_of_this_language_model(folder, tmp_
     assemble(str(text), str(save_tower(tmp_path / "tower")), None, tmp_path / "qwen3", seed=0)
     settings = ["model.preset=null", f"model.checkpoint={tmp_path}/qwen3", "train.max_steps=1", "data.eval_splits=[]"]
     run(folder, f"qwen3-{lora}", *settings, *(["model.lora.rank=2"] if lora else []))
-    assert made == ["Qwen3DecoderLayer"] == _fsdp(made[0])["fsdp_config"]["transformer_layer_cls_to_wrap"]
+    assert made == ["Qwen3DecoderLayer"] == fsdp_arguments(made[0])["fsdp_config"]["transformer_layer_cls_to_wrap"]
 
 
 def test_logged_losses_are_over_the_steps_that_have_such_targets(folder):
