@@ -104,6 +104,22 @@ def test_buckets_change_nothing_about_ranks_and_seeking(start, ranks):
     assert [sorted(step) for step in steps[start:]] == [sorted(r.sequence for r in batch) for batch in whole[start:]]
 
 
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8, 16])
+def test_one_to_sixteen_ranks_read_one_stream_and_take_it_over_from_each_other(ranks):
+    """Stopped at step 11 on 16 ranks, gone on with on any number: every step of two epochs has what it had on one."""
+    plan = pl.DataFrame({"shard": [f"s{i // 30}" for i in range(500)], "num_tokens": [90 + i % 77 for i in range(500)]})
+    planned = make_order([plan], 3, 4, 32, 4)  # 15 steps an epoch, 20 sequences left over
+
+    def steps(start, stop, ranks):
+        of_ranks = [list(planned.micro_batches(start, stop, 2, rank, ranks)) for rank in range(ranks)]
+        assert {len(batches) for batches in of_ranks} == {(stop - start) * 16 // ranks}
+        every = [request for batches in of_ranks for batch in batches for request in batch]
+        return [sorted(r.sequence for r in every if r.step == step) for step in range(start, stop)]
+
+    whole = [sorted(r.sequence for r in batch) for batch in planned.micro_batches(0, 30, 32)]
+    assert steps(0, 11, 16) + steps(11, 30, ranks) == whole
+
+
 def waste(lengths, buckets, micro=2):
     plan = pl.DataFrame({"shard": ["s"] * len(lengths), "num_tokens": lengths})
     planned = make_order([plan], 0, 16, 16, buckets)
