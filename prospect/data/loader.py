@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.errors import ProspectError
 from pipeline.io.engine import end_with_parent
+from prospect.data import shared_frame  # noqa: F401  # how a split's index reaches the workers
 from prospect.data.collate import PREFETCH, Batch, collate
 from prospect.data.order import Request
 from prospect.data.reader import Readers, SequenceReader

@@ -38,12 +38,12 @@ class Source:
     """The sequences of one dataset."""
 
     first: int  # number of its first sequence
-    shard_of: Indices  # of each sequence, numbered in shard order
+    shards: Indices  # the first sequence of each shard, counted from `first`, and the end
     per_epoch: int  # sequences of it in an epoch
 
     @property
     def count(self) -> int:
-        return len(self.shard_of)
+        return int(self.shards[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +93,10 @@ class Order:
 
     def _pass(self, number: int, which: int) -> Indices:
         source, rng = self.sources[number], self._random(PASS, number, which)
-        shards = rng.permutation(np.unique(source.shard_of))
-        windows = [shards[i : i + self.shuffle_window] for i in range(0, len(shards), self.shuffle_window)]
-        shuffled = [rng.permutation(np.flatnonzero(np.isin(source.shard_of, window))) for window in windows]
+        shards = rng.permutation(len(source.shards) - 1)
+        windows = [np.sort(shards[i : i + self.shuffle_window]) for i in range(0, len(shards), self.shuffle_window)]
+        of_shard = np.split(np.arange(source.count), source.shards[1:-1])
+        shuffled = [rng.permutation(np.concatenate([of_shard[shard] for shard in window])) for window in windows]
         return source.first + np.concatenate(shuffled)
 
     def _bucketed(self, shuffled: Indices, rng: np.random.Generator) -> Indices:
@@ -145,8 +146,8 @@ def make_order(
                 f"data.mix: {weight:g} passes over {len(table)} sequences are none an epoch; raise this weight, or "
                 "leave the dataset out"
             )
-        shard_of = table["shard"].rle_id().to_numpy().astype(np.int64)
-        sources.append(Source(first, shard_of, round(weight * len(table))))
+        shards = np.cumsum([0, *table["shard"].rle().struct.field("len")], dtype=np.int64)
+        sources.append(Source(first, shards, round(weight * len(table))))
         first += len(table)
     lengths = np.concatenate([table["num_tokens"].to_numpy().astype(np.int64) for table in tables])
     return Order(tuple(sources), lengths, seed, shuffle_window, global_batch_size, bucket_batches)

@@ -23,6 +23,7 @@ from prospect.data.index import Split, clip_starts, clips_of
 from prospect.data.negatives import is_drawn
 from prospect.layout import LAYOUT_VERSION, Part, Tokens, TokenSequence, clip_sequence, cut_parts
 
+CHUNK = 100_000  # rows that are listed before they become columns: a dict takes 20 times a row's memory
 # One row a sequence, in shard order.
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "shard": pl.String,
@@ -76,14 +77,17 @@ def sequence_table(split: Split, tokens: Tokens, data: DataConfig, cache: Path |
             table = pl.read_parquet(cache)
             if dict(table.schema) == SCHEMA:
                 return table
-    rows: list[dict[str, Any]] = []
+    tables, rows = [pl.DataFrame(schema=SCHEMA)], list[dict[str, Any]]()
     has_states = "dst_update" in split.index["kind"]
+    list_clip = _parts if data.packing == "clip" else _turns
     for clip, (first, end) in zip(clips_of(split.index), pairwise(clip_starts(split.index)), strict=True):
-        list_clip = _parts if data.packing == "clip" else _turns
         of_clip = list_clip(clip, split.index[first:end], first, tokens, data)
         _check_texts(clip, len(of_clip), has_states, split, data)
         rows += of_clip
-    table = pl.DataFrame(rows, schema=SCHEMA)
+        if len(rows) > CHUNK:
+            tables.append(pl.DataFrame(rows, schema=SCHEMA))
+            rows.clear()
+    table = pl.concat([*tables, pl.DataFrame(rows, schema=SCHEMA)], rechunk=True)
     if cache:
         try:
             with LocalFolder(cache.parent).new_file(cache.name) as path:

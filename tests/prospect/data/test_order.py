@@ -21,17 +21,22 @@ def test_an_epoch_has_every_sequence_once_and_depends_on_seed_and_epoch_alone():
     assert not np.array_equal(first, order(seed=1).epoch(0))
 
 
+def test_the_order_of_an_old_run_is_not_changed():
+    """Written down from ORDER_VERSION 2: another order needs another version."""
+    epoch = order().epoch(3).tolist()
+    assert epoch[:12] == [42, 41, 12, 16, 14, 17, 10, 11, 40, 15, 18, 13]
+    assert epoch[-10:] == [4, 6, 9, 8, 3, 1, 2, 5, 0, 7]
+
+
 def changes(shards):
     return int((np.diff(shards) != 0).sum())
 
 
 def test_sequences_are_shuffled_within_windows_of_shards():
-    one = order(window=1)
-    shard_of = one.sources[0].shard_of
-    by_shard = shard_of[one.epoch(0)]
+    shard_of = np.arange(43) // 10
+    by_shard = shard_of[order(window=1).epoch(0)]
     assert changes(by_shard) == 4 and list(by_shard) != sorted(by_shard), "whole shards, in a new order"
-    two = order(window=2)
-    pairs = shard_of[two.epoch(0)]
+    pairs = shard_of[order(window=2).epoch(0)]
     assert changes(pairs) > 10
     assert len(set(pairs[:13])) == 2, "the first window holds two shards, 13 or 20 sequences"
 
@@ -97,6 +102,22 @@ def test_buckets_change_nothing_about_ranks_and_seeking(start, ranks):
     parts = [list(order(buckets=3).micro_batches(start, 12, 2, rank, ranks)) for rank in range(ranks)]
     steps = [[r.sequence for of_rank in parts for batch in of_rank for r in batch if r.step == n] for n in range(12)]
     assert [sorted(step) for step in steps[start:]] == [sorted(r.sequence for r in batch) for batch in whole[start:]]
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8, 16])
+def test_one_to_sixteen_ranks_read_one_stream_and_take_it_over_from_each_other(ranks):
+    """Stopped at step 11 on 16 ranks, gone on with on any number: every step of two epochs has what it had on one."""
+    plan = pl.DataFrame({"shard": [f"s{i // 30}" for i in range(500)], "num_tokens": [90 + i % 77 for i in range(500)]})
+    planned = make_order([plan], 3, 4, 32, 4)  # 15 steps an epoch, 20 sequences left over
+
+    def steps(start, stop, ranks):
+        of_ranks = [list(planned.micro_batches(start, stop, 2, rank, ranks)) for rank in range(ranks)]
+        assert {len(batches) for batches in of_ranks} == {(stop - start) * 16 // ranks}
+        every = [request for batches in of_ranks for batch in batches for request in batch]
+        return [sorted(r.sequence for r in every if r.step == step) for step in range(start, stop)]
+
+    whole = [sorted(r.sequence for r in batch) for batch in planned.micro_batches(0, 30, 32)]
+    assert steps(0, 11, 16) + steps(11, 30, ranks) == whole
 
 
 def waste(lengths, buckets, micro=2):
