@@ -76,6 +76,7 @@ def options(about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--config", default="toy", help="what all runs share: a config's name, or a file")
     parser.add_argument("--world", choices=("standard", "hard", "own"), default="standard", help="own: the config's")
     parser.add_argument("--clips", type=int, default=300, help="training clips of a toy world")
+    parser.add_argument("--limit", type=int, help="clips that are streamed of val and of test (default: all)")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for all runs; may be repeated")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
@@ -98,7 +99,7 @@ def run_grid(cells: Sequence[Cell], arguments: argparse.Namespace, metrics: Mapp
     with sole_owner(lock_beside(out), out, "another grid", "pass another --out"):
         places = (f"runs={out}/runs", f"data.cache={out}/cache", *_world(out, arguments.world, arguments.clips))
         common = (*ONE_PROCESS, *arguments.set, *(SMALL if arguments.small else ()))
-        limit = SMALL_LIMIT if arguments.small else None
+        limit = SMALL_LIMIT if arguments.small else arguments.limit
         tasks = [
             _Task(cell.name, seed, arguments.config, (*common, *cell.settings), places, limit)
             for seed in seeds  # the first seed of each cell first
