@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -50,7 +51,7 @@ def repeat(folder: Path, samples: int) -> int:
     """Make the built split as large as `samples`, or a little larger; give how many it has."""
     manifest = json.loads((folder / MANIFEST).read_text())
     index, built = pq.read_table(folder / INDEX), manifest["shards"]
-    shards = []
+    shards: list[dict[str, Any]] = []
     with pq.ParquetWriter(folder / INDEX, SCHEMA) as writer:
         while len(shards) * len(index) < samples * len(built):
             names = {shard["name"]: f"train-{len(shards) + i:06}.tar" for i, shard in enumerate(built)}
