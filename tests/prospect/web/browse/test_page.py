@@ -8,6 +8,7 @@ from prospect.web.browse.publish import publish
 from tests.helpers.browse import browse_of, sections_of
 from tests.helpers.fakes import write_frames
 from tests.helpers.review import HOSTILE, clip
+from tests.helpers.waiting import wait_for
 from tests.helpers.web import NARROW, WIDE, overflow, served
 
 pytestmark = pytest.mark.slow
@@ -62,10 +63,12 @@ def test_more_cards_come_as_one_scrolls(browser, tmp_path):
     with served(browse_of(tmp_path)) as url, browser.open(url) as page:
         page.wait_for_selector(".card")
         assert len(titles(page)) < 60
-        for _ in range(8):
+
+        def all_there():
             page.mouse.wheel(0, 6000)
-            page.wait_for_timeout(150)
-        page.wait_for_function("document.querySelectorAll('.card').length === 60")
+            return page.locator(".card").count() == 60
+
+        wait_for(all_there)
         assert titles(page) == [f"v{number:02d}-c000" for number in range(60)]
         assert page.locator(".more").is_hidden() and page.get_by_text("no frames here").count() == 60
 
@@ -181,7 +184,7 @@ def test_a_published_folder_opens_from_the_disk_and_finds_what_the_server_finds(
     url = (tmp_path / "out" / "index.html").as_uri()
     with browser.open(url, size) as page:
         count(page, "3 clips")
-        page.wait_for_function("[...document.images].some(image => image.naturalWidth > 0)")
+        wait_for(lambda: page.evaluate("[...document.images].some(image => image.naturalWidth > 0)"))
         for query in ({"text": "HELLO"}, {"step": "turn"}, {"kind": "user"}, {"of": "x/test"}, {"error": "missed_speech"},
                       {"error": "false_update"}, {"text": "v", "kind": "update"}, {"run": "r/test", "error": "wrong_update"}):  # fmt: skip
             page.goto(f"{url}#clips?{'&'.join(f'{name}={value}' for name, value in query.items())}")
