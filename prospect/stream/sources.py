@@ -8,7 +8,7 @@ import queue
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +30,8 @@ class SourceFrame:
     data: bytes  # JPEG or PNG
     where: str  # file (and frame), for messages
     aspect: float | None = None  # width / height as filmed, where `data` was made square; None: that of `data`
-    pixels: Callable[[int, int], Pixels] | None = None  # of a video: its own picture, at a width and a height
+    # of a video: its own picture, at a width and a height
+    pixels: Callable[[int, int], Pixels] | None = field(default=None, compare=False)
 
 
 def frames_of(source: Path, fps: float, size: int, first: int, last: int | None) -> Iterator[SourceFrame]:

@@ -2,7 +2,11 @@
 (FSDP), and errors told once."""
 
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +127,24 @@ def test_an_error_of_one_rank_is_told_once_and_no_other_rank_tells_a_traceback(t
     assert "error: train.global_batch_size: found 3, expected a multiple of micro_batch_size 1 x 2 ranks = 2" in message
     assert "error: rank 1: the connection to another rank is lost; its message says why" in message
     assert "[rank1]: Traceback" not in message and not (toy / "runs" / "refused").exists()
+
+
+@pytest.mark.slow
+def test_two_nodes_that_meet_at_an_address_give_the_curve_of_one_process(toy):
+    """Each started by its own torchrun, as docs/training.md has it for Slurm; here both on one machine."""
+    launched(toy, "one-node", 1)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    meet = ("--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=7")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *meet, "-m", "prospect"]
+    words = ["train", *TINY, "--set=name=nodes", "--set=train.micro_batch_size=1"]
+    nodes = [
+        subprocess.Popen([*torchrun, *words], cwd=toy, env=os.environ | {"OMP_NUM_THREADS": "1"}) for _ in range(2)
+    ]
+    try:
+        assert [node.wait(300) for node in nodes] == [0, 0]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert_same_curve(toy, "one-node", "nodes")
