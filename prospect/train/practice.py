@@ -83,7 +83,7 @@ def _all(
     recent: deque[float] = deque(maxlen=RECENT)
     with _learning(list(model.parameters()), 1.5e-3) as update:
         for step in range(1, lengths.lists + 1):
-            recent.append(_words(model, tokens, [list_clip(rng) for _ in range(LISTS)], update, min(1, step / WARMUP)))
+            recent.append(_words(model, tokens, [list_clip(rng) for _ in range(LISTS)], update, step))
             yield "lists", step, lengths.lists, recent[-1]
             if len(recent) == RECENT and fmean(recent) < lengths.learned:
                 break
@@ -93,23 +93,18 @@ def _all(
                 f"below {lengths.learned:g}: the lookup was not learned; pass another --seed"
             )
         for step in range(1, lengths.clips + 1):
-            share = min(1.0, (lengths.clips - step + 1) / (0.5 * lengths.clips))
-            loss = _words(model, tokens, [whole_clip(rng) for _ in range(CLIPS)], update, share)
+            loss = _words(model, tokens, [whole_clip(rng) for _ in range(CLIPS)], update, lengths.lists)
             yield "clips", step, lengths.clips, loss
     for step, loss in enumerate(_pictures(model, tokens, rng, lengths.pictures), 1):
         yield "pictures", step, lengths.pictures, loss
 
 
 def _words(
-    model: DSTSmolVLM,
-    tokens: Tokens,
-    clips: Sequence[PracticeClip],
-    update: Callable[[Tensor, float], None],
-    share: float,
+    model: DSTSmolVLM, tokens: Tokens, clips: Sequence[PracticeClip], update: Callable[[Tensor, float], None], step: int
 ) -> float:
     """Learn the text model from a batch; give the loss of its updates, a token."""
     output = model(**batch(model, tokens, clips))
-    update(total_loss(output.sums, output.counts), share)
+    update(total_loss(output.sums, output.counts), min(1, step / WARMUP))
     return float(output.sums[1].detach() / output.counts[1])
 
 
