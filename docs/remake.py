@@ -63,7 +63,7 @@ def main() -> None:
     laid = sequence_of(sample, clip, blueprint.tokens, config.data)
     token_picture(DOCS / "tokens.png", sample.key, token_data(laid, blueprint, drawn_at_first(config, clip[0].clip.id)))
     report_picture(DOCS / "report.png", report)
-    review_picture(DOCS / "review.png", Path("data/toy"), report.parent)
+    review_picture(DOCS / "review.png", Path("data/toy-hard"), report.parent)
     browse_picture(DOCS / "browse.png", [Path("data/toy-hard"), Path("shards/hard"), report.parents[2]])
     live_picture(DOCS / "live.png", "runs/toy-hard", Path("data/toy-hard"))
 
