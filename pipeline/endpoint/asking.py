@@ -249,6 +249,7 @@ def _each(
                 results.put((item[0], work(item)))
             except BaseException as error:
                 results.put((item[0], error))
+                stop.set()  # an error ends the run: nothing more is asked, whenever it is read
 
     for _ in range(min(workers, count)):
         threading.Thread(target=run, daemon=True).start()
