@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.errors import ProspectError
 from pipeline.io.engine import end_with_parent
-from prospect.data import shared_frame  # noqa: F401  # how a split's index reaches the workers
 from prospect.data.collate import PREFETCH, Batch, collate
 from prospect.data.order import Request
 from prospect.data.reader import Readers, SequenceReader
+from prospect.data.shared_frame import share_large_frames
 
 DEAD = re.compile(r"DataLoader worker \(pid|Pin memory thread exited")  # as torch says it
 
@@ -156,6 +156,7 @@ def _workers() -> BaseContext:
     """Workers are forked from a server that has imported what they need: seconds less for each loader."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
+    share_large_frames()  # a split's index, say
     return context
 
 

@@ -1,7 +1,7 @@
 """Large data frames go to worker processes as a file that all of them map, not as a copy for each.
 
-Importing this teaches it to multiprocessing's own pickler, as torch does for tensors. The file has no name, so nothing
-is left of it, whatever ends this process; its pages can be dropped where memory is short, and read again.
+The file has no name, so nothing is left of it, whatever ends this process; its pages can be dropped where memory is
+short, and read again.
 """
 
 import os
@@ -16,6 +16,11 @@ import pyarrow.ipc
 
 LARGE = 1 << 24  # bytes: what is smaller is sent
 _files: dict[int, int] = {}  # id of a frame -> descriptor of its file
+
+
+def share_large_frames() -> None:
+    """Teach it to multiprocessing's own pickler, as torch does for tensors."""
+    ForkingPickler.register(pl.DataFrame, _reduce)
 
 
 def _reduce(frame: pl.DataFrame) -> Any:
@@ -52,6 +57,3 @@ def _mapped(descriptor: Any) -> pl.DataFrame:
         os.close(number)
     assert isinstance(frame, pl.DataFrame)
     return frame
-
-
-ForkingPickler.register(pl.DataFrame, _reduce)

@@ -44,7 +44,8 @@ DECISIONS: dict[Decision, tuple[str, str]] = {  # what is said by (update, speak
     (0, 0): ("silent", "white on grey37"), (1, 1): ("update and speak", "bold white on red"),
 }  # fmt: skip
 NO_LABEL, NOT_DRAWN = "no label", "not drawn"
-PAGE_START = b"<!doctype html>"
+TITLE = "Tokens of"  # of a page
+BEGINNING = 1024  # bytes of a page that hold its title
 BORDER, NEWLINE = "│", "⏎"
 HEADINGS = {"dst_update": "DST", "assistant": "assistant", "user": "user", "system": "system"}
 
@@ -181,10 +182,10 @@ def write_token_page(path: Path, key: str, data: dict[str, Any]) -> None:
     Raises:
         ProspectError: `path` is there and is no such page.
     """
-    if path.is_dir() or (path.exists() and beginning(path, len(PAGE_START)) != PAGE_START):
-        raise ProspectError(f"--html {path}: is there already, and no page; name another file")
+    if path.is_dir() or (path.exists() and f"<title>{TITLE} ".encode() not in beginning(path, BEGINNING)):
+        raise ProspectError(f"--html {path}: is there already, and no page of tokens; name another file")
     about_it = [("tokens", data | {"key": key})]
-    write_atomically(path, "".join(one_file(f"Tokens of {key}", "tokens/main.js", ["tokens.css"], about_it)).encode())
+    write_atomically(path, "".join(one_file(f"{TITLE} {key}", "tokens/main.js", ["tokens.css"], about_it)).encode())
 
 
 def token_view(data: dict[str, Any]) -> Group:

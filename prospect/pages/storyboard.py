@@ -37,8 +37,8 @@ def storyboard(clip: Clip, most: int = MOST_SHOTS) -> list[Shot]:
         if turn.role in LOOKS and turn.end_frame is not None and turn.end_frame >= clip.start_frame:
             events.setdefault(turn.end_frame, []).append(event_of(turn, clip))
     frames = range(clip.start_frame, clip.end_frame + 1)
-    chosen = spread(sorted(events), most)
-    chosen += spread([frame for frame in frames if frame not in events], most - len(chosen))
+    chosen = evenly(sorted(events), most)
+    chosen += evenly([frame for frame in frames if frame not in events], most - len(chosen))
     return [Shot(frame, frame / clip.fps, tuple(events.get(frame, ()))) for frame in sorted(chosen)]
 
 
@@ -52,7 +52,7 @@ def updates_in_words(text: str, names: Mapping[str, str]) -> str:
     return "; ".join(f"{one.step} {one.transition}: {names[one.step]}" for one in parse_updates(text))
 
 
-def spread(places: Sequence[int], most: int) -> list[int]:
+def evenly(places: Sequence[int], most: int) -> list[int]:
     """Take all, or the middle ones of `most` even stretches: of 0..5, two are 1 and 4."""
     if len(places) <= most:
         return list(places)

@@ -33,6 +33,7 @@ from prospect.evaluation.pages.tables import HEADLINES, SPREADS, spread
 from prospect.evaluation.predictions import ClipPrediction
 from prospect.pages.html import one_file
 from prospect.pages.pictures import Shape, data_url, shown_jpeg
+from prospect.pages.storyboard import evenly
 from prospect.runs import run_of
 
 MARK = "PROSPECT evaluation"  # in the title
@@ -197,13 +198,6 @@ def _thumbs(clip: Clip, images: Images, events: Set[int]) -> list[dict[str, Any]
 
 def _thumb_places(count: int, events: Set[int]) -> list[int]:
     """NUM_THUMBS places of `count` at most: events come first in line."""
-    first = _evenly(sorted(events), NUM_THUMBS)
+    first = evenly(sorted(events), NUM_THUMBS)
     others = [place for place in range(count) if place not in events]
-    return sorted([*first, *_evenly(others, NUM_THUMBS - len(first))])
-
-
-def _evenly(places: Sequence[int], most: int) -> list[int]:
-    """All, or the middle ones of `most` even stretches: of 0..5, two are 1 and 4."""
-    if len(places) <= most:
-        return list(places)
-    return [places[(2 * number + 1) * len(places) // (2 * most)] for number in range(most)]
+    return sorted([*first, *evenly(others, NUM_THUMBS - len(first))])

@@ -12,6 +12,7 @@ from pipeline.annotations.clips import ACTIVE_ROLES, Clip
 from pipeline.annotations.edits import Draft, range_of, role_of, steps_of, transitions_of
 from pipeline.errors import ProspectError
 from prospect.pages.pictures import frame_jpeg, shown_jpeg
+from prospect.pages.storyboard import evenly
 from prospect.web.browse.library import KINDS, Library, Samples
 from prospect.web.browse.tokens import TokenViews
 from prospect.web.review.disagreements import Disagreement, disagreements
@@ -102,18 +103,20 @@ class Clips:
         if run not in self._mistakes:
             folder = self.library.predictions[run].folder
             there = (path.stem for path in sorted(folder.glob("*.json")) if path.stem in self.library.places)
-            self._mistakes[run] = {key: _errors(self._compared(key, run)) for key in there}
+            self._mistakes[run] = {
+                key: _errors(self._compared(key, self.library.checked(key)[1], run)) for key in there
+            }
         return self._mistakes[run]
 
     def card(self, key: str) -> dict[str, Any]:
         """Give what a card shows."""
-        draft, _, problems = self.library.checked(key)
+        draft, clip, problems = self.library.checked(key)
         about = self.library.about(key)
         mistakes: dict[str, dict[str, int]] = {}
         broken = []
         for run in self._runs:
             try:
-                found = self._compared(key, run)
+                found = self._compared(key, clip, run)
             except ProspectError as error:
                 broken.append(str(error))
             else:
@@ -175,9 +178,9 @@ class Clips:
         chosen = {tile["frame"] for tile in storyboard(draft, first, last)}
         places = (range_of(draft, number) for number in range(len(draft.items)))
         events = sorted({place[1] for place in places if place and first <= place[1] <= last} - chosen)
-        chosen.update(_evenly(events, most - len(chosen)))
+        chosen.update(evenly(events, most - len(chosen)))
         others = [frame for frame in range(first, last + 1) if frame not in chosen]
-        chosen.update(_evenly(others, most - len(chosen)))
+        chosen.update(evenly(others, most - len(chosen)))
         return sorted(chosen)
 
     @property
@@ -188,12 +191,11 @@ class Clips:
         row = self.library.about(key)
         return self.card(key) | {"text": row["text"], "steps": row["steps"]}
 
-    def _compared(self, key: str, run: str) -> list[Disagreement] | None:
+    def _compared(self, key: str, clip: Clip | None, run: str) -> list[Disagreement] | None:
         """Where a run's prediction of a clip and the clip disagree; None: it has none, or the clip has mistakes."""
         predictions = self.library.predictions[run]
         if not (predictions.folder / f"{key}.json").is_file():
             return None
-        _, clip, _ = self.library.checked(key)
         prediction = predictions.of(clip) if clip else None
         if clip is None or prediction is None:
             return None
@@ -253,9 +255,9 @@ def storyboard(draft: Draft, first: int, last: int) -> list[dict[str, Any]]:
             {"look": "update", "shape": name, "label": f"{step} {name}", "step": step}
             for step, name in transitions_of(item.value)
         ]
-    chosen = _evenly(sorted(events), NUM_TILES)
-    others = [frame for frame in _evenly(range(first, last + 1), NUM_TILES) if frame not in chosen]
-    chosen += _evenly(others, NUM_TILES - len(chosen))
+    chosen = evenly(sorted(events), NUM_TILES)
+    others = [frame for frame in evenly(range(first, last + 1), NUM_TILES) if frame not in chosen]
+    chosen += evenly(others, NUM_TILES - len(chosen))
     return [{"frame": frame, "what": events.get(frame, [])} for frame in sorted(chosen)]
 
 
@@ -280,13 +282,6 @@ def _shown(folder: object) -> str:
     """A folder as one types it here: relative where it lies below."""
     here = Path.cwd()
     return str(folder.relative_to(here) if isinstance(folder, Path) and folder.is_relative_to(here) else folder)
-
-
-def _evenly(places: Sequence[int], most: int) -> list[int]:
-    """All, or the middle ones of `most` even stretches: of 0..5, two are 1 and 4."""
-    if len(places) <= most:
-        return list(places)
-    return [places[(2 * number + 1) * len(places) // (2 * most)] for number in range(most)]
 
 
 def _one_of(what: str, found: str, there: Mapping[str, Any]) -> str:

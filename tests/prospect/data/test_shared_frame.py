@@ -34,6 +34,11 @@ def tell(frames, sender):
             sender.send((one.slice(5, 100).to_dicts(), one.schema, one.height, "(deleted)" in file.read()))
 
 
+@pytest.fixture(autouse=True)
+def shared():
+    shared_frame.share_large_frames()
+
+
 def told(context, frames):
     """What a new process finds in `frames`."""
     start = multiprocessing.get_context(context)

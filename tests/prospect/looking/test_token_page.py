@@ -90,10 +90,10 @@ def test_arrows_choose_a_token_and_tell_of_it(browser, tmp_path, data):
 
 def test_a_file_that_is_no_page_is_left_alone(tmp_path, data):
     path = tmp_path / "mine.html"
-    path.write_text("mine")
-    with pytest.raises(ProspectError, match="is there already, and no page; name another file"):
+    path.write_text("<!doctype html><title>mine</title>")
+    with pytest.raises(ProspectError, match="is there already, and no page of tokens; name another file"):
         write_token_page(path, "key", data)
-    assert path.read_text() == "mine"
+    assert path.read_text() == "<!doctype html><title>mine</title>"
     path.unlink()
     write_token_page(path, "key", data)
     write_token_page(path, "key", data)  # over a page it may write

@@ -9,7 +9,7 @@ from PIL import Image
 from pipeline.annotations.clips import Turn
 from prospect.pages.lettering import Lettering
 from prospect.pages.sheet import FRAME, MARGIN, TILE, draw_sheet
-from prospect.pages.storyboard import Event, Shot, spread, storyboard, updates_in_words
+from prospect.pages.storyboard import Event, Shot, evenly, storyboard, updates_in_words
 from tests.helpers.fakes import make_clip
 
 LONG_ID = "assembly_nusar-2021_action_both_9011-a01_9011_user_id_2021-02-01_153724__HMC_84346135_mono10bit"
@@ -40,7 +40,7 @@ def test_a_storyboard_has_every_event_in_words_and_frames_evenly_between():
 
 def test_updates_are_told_with_the_names_of_their_steps():
     assert updates_in_words("S3->reset", {"S3": "Place it"}) == "S3 reset: Place it"
-    assert spread(range(6), 2) == [1, 4] and spread(range(2), 6) == [0, 1]
+    assert evenly(range(6), 2) == [1, 4] and evenly(range(2), 6) == [0, 1]
 
 
 def circle(side: int, shape: tuple[int, int]) -> bytes:
