@@ -1,4 +1,4 @@
-"""Claim: ten million samples are planned in minutes, and reach two workers as one mapped file, not as a copy for each.
+"""Question: what does it take to plan ten million samples, and to hand them to two workers, mapped or as a copy each?
 
     python benchmarks/scale.py [--samples 10000000] [--packing clip]
 

@@ -24,6 +24,7 @@ def _run(folder, *words):
     "words",
     [
         ("packing.py", "--clips", "4", "--repeat", "1"),
+        ("scale.py", "--samples", "2000", "--clips", "20"),
         ("train.py", "--clips", "2", "--passes", "1", "--repeat", "1"),
         ("stream_inference.py", "--long", "2000"),
         ("side_by_side.py", "--clips", "4", "--streams", "1", "4"),
