@@ -188,13 +188,15 @@ function draw() {
 // --- sources -------------------------------------------------------------------------------------------------------
 
 async function startCamera() {
+  const goesOn = view?.phase === "running";
   loading = "camera";
   draw();
   try {
     await camera.open();
     loading = null;
-    if (view?.phase === "running") camera.run();
-    else begin("camera");
+    if (!goesOn) begin("camera");
+    else if (view?.phase === "running") camera.run();
+    else camera.close();  // the stream ended meanwhile: stopped is not begun again
   } catch (error) {
     camera.close();
     loading = null;

@@ -164,6 +164,28 @@ def test_a_second_tab_watches_and_takes_over_when_the_first_is_gone(camera, sess
             end(second)
 
 
+def test_a_stream_that_is_stopped_while_a_camera_opens_is_not_begun_again(camera, session):
+    with live(session, TASK) as url, camera.open(url) as first:
+        first.wait_for_selector("#start:enabled")
+        with camera.open(url) as second:
+            begin(first)
+            second.wait_for_selector(".stage img:visible")
+            first.goto("about:blank")
+            second.evaluate("""() => {
+                const play = HTMLMediaElement.prototype.play;
+                HTMLMediaElement.prototype.play = function () {
+                    return new Promise(done => { window.opened = () => play.call(this).then(done); });
+                };
+            }""")
+            second.click("text=Take over")
+            second.click("#start:text-is('Go on with this camera')")
+            second.wait_for_selector(".stage video:visible")
+            end(second)
+            second.evaluate("window.opened()")
+            second.wait_for_selector(".stage video", state="hidden")
+            assert session.phase == "ready" and session.log.number == 1
+
+
 def test_text_from_elsewhere_is_text(camera, model, tmp_path):
     """In the checkpoint's name, a step's, the user's line, the model's utterance, and a video's name."""
     session, _ = live_session(plain(with_bias(model, -9, -9)), tmp_path / "out", FPS, HOSTILE)
