@@ -4,9 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import traceback
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -35,9 +35,17 @@ def dies(number: int) -> int:
 
 
 def dies_within_its_result(number: int) -> bytes:
-    """It is killed while its result, larger than any pipe, is half sent."""
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    return bytes(1 << 24)
+    """It is killed when half of its result is sent."""
+    whole = Connection._send
+
+    def half(connection: Connection, part: bytes) -> None:
+        header = len(part) == 4  # that of a large message is sent alone
+        whole(connection, part if header else part[: len(part) // 2])
+        if not header:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Connection._send = half
+    return bytes(1 << 20)
 
 
 def dies_once(marker: Path) -> int:
@@ -107,12 +115,8 @@ def test_a_dead_local_worker_is_a_clear_error():
 
 
 def test_a_worker_that_dies_within_its_result_is_a_clear_error():
-    def tasks():
-        yield from range(2)
-        time.sleep(1.5)  # nobody reads
-
     with pytest.raises(ProspectError, match="a worker process died"), LocalEngine(2) as e:
-        list(e.map(dies_within_its_result, tasks()))
+        list(e.map(dies_within_its_result, range(2)))
 
 
 def test_an_engine_ends_whatever_its_workers_are_sending():
