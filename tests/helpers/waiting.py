@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 120, pause_s: float = 0.05) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 400, pause_s: float = 0.05) -> None:
     """Until `condition()` is true; the seconds are for a test that would wait for ever, on the busiest machine."""
     end = time.monotonic() + seconds
     while not condition():
