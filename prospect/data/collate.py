@@ -5,21 +5,25 @@ B batch, T tokens (longest of the batch), F frames of the batch, S pixels a side
 
 from collections.abc import Sequence
 from itertools import accumulate
+from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import get_worker_info
 
 from pipeline.errors import ProspectError
 from prospect.data.decode import GREY, decode_into
 from prospect.data.reader import Item, named
+from prospect.data.slots import Lent, Slots
 from prospect.layout import IGNORE, Block, TokenSequence, joined
 from prospect.losses import label_places
 
 Batch = dict[str, Any]
+Frames = torch.Tensor | Lent
 PREFETCH = 2  # batches that are asked of each worker ahead
-SLOTS = PREFETCH + 2  # of a worker's shared memory, see Ring
+SLOTS = PREFETCH + 2  # of a worker, most that are lent where what arrives is copied at once (pinned)
 
 
 def collate(
@@ -52,17 +56,17 @@ def stack_items(items: list[Item], pad: int, image_size: int) -> Batch:
     return _stacked(items, pixels, pad)
 
 
-def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Tensor, list[Item | ProspectError]]:
+def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[Frames, list[Item | ProspectError]]:
     """Frames (F, 3, S, S) of all good items, decoded in place; the items, those with a broken image as its error.
 
-    In a worker they are decoded into shared memory: nothing of them is copied before it is in the main process.
+    In a worker they are decoded into the shared memory in which the main process reads them.
     """
     most = sum(len(item.sequence.frames) for item in items if isinstance(item, Item) and item.features is None)
-    if get_worker_info():
-        frames = _shared_ring.next(most * size * size * 3).view(most, size, size, 3)
-    else:
-        frames = torch.from_numpy(np.empty((most, size, size, 3), dtype=np.uint8))  # numpy asks for huge pages
-    pixels, end = frames.numpy(), 0  # (F, S, S, 3)
+    shape = most, size, size, 3
+    slot = _slots.take(prod(shape)) if get_worker_info() and most else None
+    pixels: npt.NDArray[np.uint8]
+    pixels = np.empty(shape, np.uint8) if slot is None else slot.numpy()[: prod(shape)].reshape(shape)
+    end = 0
     decoded: list[Item | ProspectError] = []
     for item in items:
         if isinstance(item, ProspectError) or item.features is not None:
@@ -80,10 +84,12 @@ def _pixels(items: Sequence[Item | ProspectError], size: int) -> tuple[torch.Ten
         else:
             decoded.append(item)
             end += len(here)
-    return frames[:end].permute(0, 3, 1, 2), decoded
+    if slot is not None:
+        return Lent(slot, (end, size, size, 3)), decoded
+    return torch.from_numpy(pixels[:end]).permute(0, 3, 1, 2), decoded
 
 
-def _stacked(items: list[Item], frames: torch.Tensor, pad: int, padding_free: bool = False) -> Batch:
+def _stacked(items: list[Item], frames: Frames, pad: int, padding_free: bool = False) -> Batch:
     """Right-pad and stack, or join. `at_frame` marks decisions at frames (those after an active block are easier).
 
     Masks come from lengths, never from ids: the pad token may be a token that is learned.
@@ -119,7 +125,7 @@ def _stacked(items: list[Item], frames: torch.Tensor, pad: int, padding_free: bo
         **packed,
         "input_ids": stack("ids", pad),
         "attention_mask": mask,
-        "frames": frames,  # (F, 3, S, S) uint8
+        "frames": frames,  # (F, 3, S, S) uint8, once it is where it is used
         "target_kind": target_kind,
         "update_labels": update_labels,
         "speak_labels": stack("speak_labels", IGNORE),
@@ -132,24 +138,4 @@ def _stacked(items: list[Item], frames: torch.Tensor, pad: int, padding_free: bo
     }
 
 
-class Ring:
-    """A worker's shared memory, used again and again: fresh pages cost as much as decoding.
-
-    The main process copies what it gets at once (`Loader`), before it asks for the batch that would write over it: of a
-    worker's batches at most PREFETCH + 1 are asked for and not taken over yet.
-    """
-
-    def __init__(self, slots: int) -> None:
-        self._slots = [torch.empty(0, dtype=torch.uint8)] * slots
-        self._next = 0
-
-    def next(self, size_bytes: int) -> torch.Tensor:
-        """Give `size_bytes` of uint8, of the slot that was used longest ago."""
-        slot, self._next = self._next, (self._next + 1) % len(self._slots)
-        if len(self._slots[slot]) < size_bytes:
-            shared = torch.UntypedStorage._new_shared(size_bytes)
-            self._slots[slot] = torch.empty(0, dtype=torch.uint8).set_(shared)
-        return self._slots[slot][:size_bytes]
-
-
-_shared_ring = Ring(SLOTS)
+_slots = Slots()  # of this worker

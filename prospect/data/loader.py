@@ -53,8 +53,6 @@ class Loader(DataLoader[Any]):
         for batch in _naming_death(batches) if self.num_workers else batches:
             if isinstance(batch, ProspectError):
                 raise batch
-            if self.num_workers and not batch["frames"].is_pinned():  # a worker writes over it, see Ring
-                batch["frames"] = torch.from_numpy(batch["frames"].numpy().copy("K"))  # numpy asks for huge pages
             for error in batch.pop("errors"):
                 in_a_row = in_a_row + 1 if error else 0
                 if error:

@@ -7,6 +7,7 @@ import torch
 
 from prospect.config import Config
 from prospect.data import collate
+from prospect.data.slots import Slots
 from prospect.train import host_memory as module
 from prospect.train.host_memory import HostMemory, host_memory, too_little_shared
 
@@ -31,12 +32,15 @@ def test_host_memory_by_hand():
 
 
 def test_a_workers_shared_memory_is_the_planned_one():
-    ring, batch = collate.Ring(collate.SLOTS), 5000
+    """A GPU's copy is made at once: of the batches asked for and the one that is copied, none is given back later."""
+    slots, batch, lent = Slots(), 5000, []
     for _ in range(9):
-        ring.next(batch)
-    held = {slot.untyped_storage().data_ptr(): slot.numel() for slot in ring._slots}
-    assert sum(held.values()) == host_memory(settings(data={"num_workers": 1}), batch).shared
-    assert all(slot.dtype == torch.uint8 for slot in ring._slots)
+        if len(lent) == collate.PREFETCH + 1:
+            lent.pop(0)[-1] = 0
+        lent.append(slots.take(batch))
+    held = sum(len(slot) for slot in slots._slots)
+    assert 0 < held <= host_memory(settings(data={"num_workers": 1}), batch).shared
+    assert all(slot.dtype == torch.uint8 for slot in slots._slots)
 
 
 def test_a_small_dev_shm_is_told(monkeypatch):
