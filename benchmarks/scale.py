@@ -3,10 +3,11 @@
     python benchmarks/scale.py [--samples 10000000] [--packing clip]
 
 A toy split's index is repeated under the names of more shards, each a link to the one that was built, so that every
-sample of them can be read. Measured: opening the split (its index read and checked), listing its sequences, listing
-them again (cached), an epoch's order, and the first batch of two workers, as it is and with the index sent to each as a
-pickle (the baseline of the last column). Memory: the peak of this process, and what each worker has of its own.
-BENCH_DIR: where it works (some 400 bytes a sample).
+sample of them can be read. Listing takes its time for each sample, once (the list is cached): it is timed on the built
+split, whose list is repeated as well, and the last of the repeats is listed for comparison. Measured: opening the split
+(its index read and checked), reading its list from the cache, an epoch's order, and the first batch of two workers, as
+it is and with the index sent to each as a pickle (the baseline of the last column). Memory: the peak of this process,
+and what each worker has of its own. BENCH_DIR: where it works (some 400 bytes a sample).
 """
 
 import argparse
@@ -23,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,11 +38,11 @@ from pipeline.shards.manifest import INDEX, MANIFEST, SCHEMA
 from pipeline.toyworld.make import DATASET, make_toy
 from prospect.config import DataConfig
 from prospect.data import shared_frame
-from prospect.data.index import read_split
+from prospect.data.index import Split, read_split
 from prospect.data.loader import MicroBatches, make_loader
 from prospect.data.order import Order, make_order
 from prospect.data.reader import SequenceReader
-from prospect.data.sequences import cached_table
+from prospect.data.sequences import cached_table, sequence_table, table_fingerprint
 from prospect.layout import Tokens
 from prospect.model.presets import make_checkpoint
 
@@ -67,6 +69,29 @@ def repeat(folder: Path, samples: int) -> int:
     manifest["index"] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
     write_json(folder / MANIFEST, manifest)
     return int(manifest["num_samples"])
+
+
+def repeat_list(table: pl.DataFrame, built: Split, split: Split, path: Path) -> None:
+    """Write the list of the repeated split, made of that of the one that was built."""
+    shards = [shard.name for shard in built.manifest.shards]
+    repeats = len(split.index) // len(built.index)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pl.concat(
+        table.with_columns(
+            row=pl.col("row") + number * len(built.index),
+            shard=pl.col("shard").replace_strict(
+                {name: f"train-{number * len(shards) + place:06}.tar" for place, name in enumerate(shards)}
+            ),
+        )
+        for number in range(repeats)
+    ).write_parquet(path)
+
+
+def check_last(table: pl.DataFrame, built: Split, split: Split, tokens: Tokens, data: DataConfig) -> None:
+    """Compare the last repeat with the list of its part of the index."""
+    first = len(split.index) - len(built.index)
+    listed = sequence_table(replace(split, index=split.index[first:]), tokens, data)
+    assert table[-len(listed) :].equals(listed.with_columns(row=pl.col("row") + first))
 
 
 class Measured:
@@ -107,20 +132,23 @@ def main() -> None:
         folder = Path(name)
         make_toy(folder / "data", clips=options.clips)
         build_split(folder / "data", DATASET, "train", folder / "shards")
-        texts = read_split(folder / "shards", DATASET, "train", folder / "data").index["target"].drop_nulls()
-        tokenizer = AutoTokenizer.from_pretrained(make_checkpoint("toy", folder / "toy", list(texts), SEED))
-        samples = repeat(folder / "shards" / DATASET / "train", options.samples)
-        measured = Measured(f"{samples} samples, {options.packing} packing, {WORKERS} workers")
+        built = read_split(folder / "shards", DATASET, "train", folder / "data")
+        texts = built.index["target"].drop_nulls()
+        tokens = Tokens(AutoTokenizer.from_pretrained(make_checkpoint("toy", folder / "toy", list(texts), SEED)), 1)
         data = DataConfig(
             dataset=DATASET, root=folder / "data", cache=folder / "cache", max_seq_len=2048, packing=options.packing
         )
-        tokens = Tokens(tokenizer, 1)
+        began = time.process_time()
+        listed = sequence_table(built, tokens, data)
+        each = (time.process_time() - began) / len(built.index)
+        samples = repeat(folder / "shards" / DATASET / "train", options.samples)
+        measured = Measured(f"{samples} samples, {options.packing} packing, {WORKERS} workers")
         with measured.row("open: index read, checked"):
             split = read_split(folder / "shards", DATASET, "train", folder / "data")
-        with measured.row("list sequences"):
-            cached_table(split, tokens, data)
-        with measured.row("list them again, cached"):
+        repeat_list(listed, built, split, data.tables / f"{table_fingerprint(split, tokens, data)[:32]}.parquet")
+        with measured.row("its list, cached"):
             table = cached_table(split, tokens, data)
+        check_last(table, built, split, tokens, data)
         with measured.row("an epoch's order"):
             order = make_order([table], SEED, data.shuffle_window, 16, 8)
             order.epoch(0)
@@ -137,7 +165,9 @@ def main() -> None:
         shared_frame.LARGE, own = large, []
         with measured.row("first batch, mapped", own, sent[0]):
             first_batch(reader, order, own)
-    print()
+    print(
+        f"\nlisting, once: {1e6 * each:.0f} us of CPU a sample, {samples * each:.0f} s for all (of {len(built.index)})"
+    )
     Console(width=110).print(measured.table)
 
 
