@@ -12,6 +12,8 @@ would (each token is predicted and then replaced by the reference's). Printed, a
    the last 1,000 against the first. At real size 10,000 frames take half an hour.
 3. latency p50/p95, apart for silent and acting frames, on the real clip's rate of some 340 generated tokens in 259
    frames.
+4. the same stream with frames and single tokens as forwards of fixed shapes (on a GPU: captured CUDA graphs), against
+   a cache that grows (kernel by kernel): the text's time, without vision.
 
 On a GPU, --preset smolvlm2-2.2b runs it at real size (bf16, 384 px, 4 tokens a frame).
 """
@@ -30,6 +32,7 @@ from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Step, Turn, in_sequen
 from prospect.layout import Tokens, frame_groups
 from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.fixed import FixedCache
 from prospect.model.presets import PRESETS, toy_tokenizer
 from prospect.model.steps import Steps
 from prospect.model.writing import Generated, write
@@ -142,6 +145,7 @@ def main() -> None:
     if options.long:
         long_stream(model, tokenizer, tokens, pixels, options.long)
     latency(streamer, pixels)
+    fixed_against_growing(streamer, pixels)
 
 
 def cache_against_prefix(streamer: Forcing, pixels: torch.Tensor) -> None:
@@ -196,6 +200,35 @@ def latency(streamer: Forcing, pixels: torch.Tensor) -> None:
     Console().print(table)
     rate = 259 / (sum(silent + acting) / 1000)
     print(f"{rate:.1f} frames/s, {rate / 2:.1f} times real time at 2 frames a second")
+
+
+def fixed_against_growing(streamer: Forcing, pixels: torch.Tensor) -> None:
+    """Both ways in turn; the first pass of each, in which graphs are captured, is not counted."""
+    cache = FixedCache(streamer.model, streamer.settings.max_seq_len, streamer.tokens.frame.ids)
+    fixed = streamer.beside(cache.emptied, time.perf_counter)
+    assert isinstance(fixed, Forcing)
+    found: dict[str, list[FrameRecord]] = {"growing": [], "fixed": []}
+    for turn in range(4):
+        for name, way in (("growing", streamer), ("fixed", fixed)):
+            records = [record for record, _ in stream(way, make_clip(259), pixels)]
+            found[name] += records if turn else []
+    times = {
+        name: [[1000 * r.seconds for r in records if bool(r.actions) == acting] for acting in (False, True)]
+        for name, records in found.items()
+    }
+    table = Table("cache", "silent: p50 ms", "p95 ms", "acting: p50 ms", "p95 ms", title="the text of a frame")
+    for name, parts in times.items():
+        table.add_row(name, *(f"{np.quantile(part, q):.2f}" for part in parts for q in (0.5, 0.95)))
+    Console().print(table)
+    ratios = [np.median(growing) / np.median(fixed) for growing, fixed in zip(*times.values(), strict=True)]
+    away = max(abs(a.p_update - b.p_update) for a, b in zip(*found.values(), strict=True))
+    print(
+        f"fixed is {ratios[0]:.2f}x as fast at silent frames, {ratios[1]:.2f}x at acting ones; probabilities differ by"
+    )
+    print(
+        f"{away:.1g} at most; "
+        + ("captured graphs" if streamer.model.device.type == "cuda" else "not captured: no GPU")
+    )
 
 
 def _memory_bytes() -> int:

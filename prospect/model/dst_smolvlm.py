@@ -267,7 +267,12 @@ class DSTSmolVLM(SmolVLMWithFrames):
     @torch.no_grad()
     def decisions(self, hidden: Tensor) -> list[tuple[float, float]]:
         """Give probabilities that a dst_update block and an assistant block come next, of each of `hidden` (N, D)."""
-        return [(update, speak) for update, speak in self._decision_logits(hidden).float().softmax(-1)[..., 1].tolist()]
+        return [(update, speak) for update, speak in self.probabilities(hidden).tolist()]
+
+    @torch.no_grad()
+    def probabilities(self, hidden: Tensor) -> Tensor:
+        """`decisions` as a tensor, float32 (N, 2), for which no GPU is waited for."""
+        return self._decision_logits(hidden).float().softmax(-1)[..., 1]
 
     def decide(self, hidden_last: Tensor) -> tuple[float, float]:
         """Give both probabilities of one position; `hidden_last` is D numbers.

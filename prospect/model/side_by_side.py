@@ -58,12 +58,15 @@ class Slot:
 class Slots:
     """The keys and values of N slots, one tensor of each a layer."""
 
-    def __init__(self, model: DSTSmolVLM, count: int) -> None:
+    def __init__(self, model: DSTSmolVLM, count: int, capacity: int = 0) -> None:
         """
+        Args:
+            capacity: tokens that each slot has room for from the beginning.
+
         Raises:
             ProspectError: a layer of the text model attends in a way of its own.
         """
-        self._model, self.slots = model, [Slot() for _ in range(count)]
+        self._model, self.slots, self.capacity = model, [Slot() for _ in range(count)], capacity
         self._windows = windows(model.model.text_model.config)
         self._kept: list[tuple[Tensor, Tensor]] = []  # a layer: keys, values (N, heads, capacity, width)
         self._rows, self._places, self._longest = slice(0), torch.empty(0), 0  # of the forward under way
@@ -95,13 +98,38 @@ class Slots:
             ids[number - first][: len(wish.ids)] = wish.ids
         frames = [wish.features for wish in wishes.values() if wish.features is not None]
         lengths = [slot.length for slot in self.slots[first:end]]
-        begins = torch.tensor(lengths, device=device)
-        places = begins[:, None] + torch.arange(most, device=device)  # (N, T)
-        self._rows, self._places, self._longest = slice(first, end), places, max(lengths) + most
-        at = torch.arange(self._longest, device=device)  # (L,)
-        seen = at <= places[..., None]  # (N, T, L)
+        hidden = self.run(
+            torch.tensor(ids, device=device),
+            torch.cat(frames) if frames else None,
+            torch.tensor(lengths, device=device),
+            slice(first, end),
+            max(lengths) + most,
+        )
+        rows = torch.tensor([number - first for number in wishes], device=device)
+        last = torch.tensor([len(wish.ids) - 1 for wish in wishes.values()], device=device)
+        for number, wish in wishes.items():
+            self.slots[number].length += len(wish.ids)
         text: Any = model.model.text_model
-        hidden = model.embed_rows(torch.tensor(ids, device=device), torch.cat(frames) if frames else None)  # (N, T, D)
+        return Ends(model, text.norm(hidden[rows, last]))
+
+    @torch.no_grad()
+    def run(self, ids: Tensor, features: Tensor | None, begins: Tensor, rows: slice, longest: int) -> Tensor:
+        """Give the hidden states (N, T, D), before the last norm, of ids (N, T) appended to the slots `rows`.
+
+        Its shapes depend on those of what it is given and on `longest` alone, and the device is not waited for.
+
+        Args:
+            begins: int64 (N,): where the slots end.
+            longest: L: what of the slots is looked at, at least to the end of the longest with what is appended.
+        """
+        if longest > self.capacity:
+            self.capacity = -(-longest // GROWTH) * GROWTH
+        places = begins[:, None] + torch.arange(ids.shape[1], device=ids.device)  # (N, T)
+        self._rows, self._places, self._longest = rows, places, longest
+        at = torch.arange(longest, device=ids.device)  # (L,)
+        seen = at <= places[..., None]  # (N, T, L)
+        text: Any = self._model.model.text_model
+        hidden = self._model.embed_rows(ids, features)  # (N, T, D)
         position_embeddings = text.rotary_emb(hidden, places)
         for layer, window in zip(text.layers, self._windows, strict=True):
             mask = seen if window is None else seen & (at > places[..., None] - window)
@@ -113,11 +141,7 @@ class Slots:
                 use_cache=True,
                 position_embeddings=position_embeddings,
             )
-        rows = torch.tensor([number - first for number in wishes], device=device)
-        last = torch.tensor([len(wish.ids) - 1 for wish in wishes.values()], device=device)
-        for number, wish in wishes.items():
-            self.slots[number].length += len(wish.ids)
-        return Ends(model, text.norm(hidden[rows, last]))
+        return hidden
 
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Take a layer's new keys and values (N, heads, T, width); gives what the forward sees (N, heads, L, width).
@@ -126,7 +150,7 @@ class Slots:
         """
         if layer == len(self._kept):
             self._kept.append((self._room(keys, None), self._room(values, None)))
-        elif self._kept[layer][0].shape[2] < self._longest:
+        elif self._kept[layer][0].shape[2] < self.capacity:
             self._kept[layer] = (self._room(keys, self._kept[layer][0]), self._room(values, self._kept[layer][1]))
         of_slots = tuple(kept[self._rows] for kept in self._kept[layer])
         for kept, new in zip(of_slots, (keys, values), strict=True):
@@ -134,10 +158,9 @@ class Slots:
         return of_slots[0][:, :, : self._longest], of_slots[1][:, :, : self._longest]
 
     def _room(self, like: Tensor, before: Tensor | None) -> Tensor:
-        """`before` with room for the longest slot. Zeros, as what is masked must still be numbers."""
+        """`before` with room for `capacity` tokens. Zeros, as what is masked must still be numbers."""
         _, heads, _, width = like.shape
-        capacity = -(-self._longest // GROWTH) * GROWTH
-        room = like.new_zeros(len(self.slots), heads, capacity, width)
+        room = like.new_zeros(len(self.slots), heads, self.capacity, width)
         if before is not None:
             room[:, :, : before.shape[2]] = before
         return room

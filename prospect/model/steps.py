@@ -4,6 +4,7 @@ model says there. So a stream is written once, and run alone (`alone`) or beside
 N rows of one forward, D hidden, K tokens a frame, V vocabulary.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
@@ -39,13 +40,15 @@ class Append(NamedTuple):
 class Ends:
     """What the model says at the last token of each row of a forward; computed for all once one asks."""
 
-    def __init__(self, model: "DSTSmolVLM", hidden: Tensor) -> None:
-        """`hidden`: (N, D)."""
-        self._model, self.hidden = model, hidden
+    def __init__(self, model: "DSTSmolVLM", hidden: Tensor, probabilities: Tensor | None = None) -> None:
+        """`hidden`: (N, D); `probabilities`: float32 (N, 2), of `DSTSmolVLM.probabilities`, where they are known."""
+        self._model, self.hidden, self._probabilities = model, hidden, probabilities
 
     @cached_property
     def decisions(self) -> list[tuple[float, float]]:
-        return self._model.decisions(self.hidden)
+        if self._probabilities is None:
+            return self._model.decisions(self.hidden)
+        return [(update, speak) for update, speak in self._probabilities.tolist()]
 
     @cached_property
     @torch.no_grad()
@@ -80,16 +83,29 @@ class Seen(NamedTuple):
         return checked(*self.ends.decisions[self.row])
 
 
+class OwnForward(ABC):
+    """A `StreamCache` that has a way of its own through the model."""
+
+    @abstractmethod
+    def append(self, wish: Append) -> Seen:
+        """Append what is wished for; `wish.cache` is this one."""
+
+
 Steps = Generator[Append, Seen, T]
 
 
 def alone(model: "DSTSmolVLM", steps: Steps[T]) -> T:
-    """Run one stream's steps, each wish by itself; gives what they return. Caches are those of `model.new_cache`."""
+    """Run one stream's steps, each wish by itself; gives what they return. Caches are those of `model.new_cache`,
+    or go through the model in their own way."""
     try:
         wish = next(steps)
         while True:
-            hidden = model.extend_embeds(model.embed_block(wish.ids, wish.features), wish.cache)[:, -1]  # (1, D)
-            wish = steps.send(Seen(Ends(model, hidden), 0))
+            if isinstance(wish.cache, OwnForward):
+                seen = wish.cache.append(wish)
+            else:
+                hidden = model.extend_embeds(model.embed_block(wish.ids, wish.features), wish.cache)[:, -1]  # (1, D)
+                seen = Seen(Ends(model, hidden), 0)
+            wish = steps.send(seen)
     except StopIteration as end:
         result: T = end.value
         return result

@@ -1,5 +1,7 @@
 """A checkpoint made ready to stream: model, tokenizer, layout and settings, as the checkpoint remembers them."""
 
+import os
+import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -17,6 +19,7 @@ from pipeline.io.storage import write_json
 from prospect.layout import LAYOUT_VERSION, Tokens
 from prospect.model.checkpoint import load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.fixed import FixedCache
 from prospect.model.hub import checkpoint_folder
 from prospect.runs import THRESHOLDS
 from prospect.stream.context import Policy
@@ -58,6 +61,7 @@ class Overrides:
 
 
 NO_OVERRIDES = Overrides()
+GRAPHS = "PROSPECT_GRAPHS"  # of the environment: 0 never, 1 on a CPU too (uncaptured)
 
 
 def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype: str | None = None) -> Streamer:
@@ -67,7 +71,7 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
         dtype: None: bfloat16 on a GPU, float32 elsewhere.
 
     Raises:
-        ProspectError: no such checkpoint, or a damaged one.
+        ProspectError: no such checkpoint, or a damaged one; or PROSPECT_GRAPHS is neither 0 nor 1.
     """
     checkpoint = checkpoint_folder(checkpoint)
     transformers.logging.set_verbosity_error()
@@ -95,9 +99,29 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
         name: remembered[name] for name in ("max_seq_len", "reserve", "memory", "knowledge") if name in remembered
     }
     settings |= _thresholds(Path(checkpoint)) | overrides.given()
-    return Streamer(
-        model, tokenizer, tokens, replace(StreamSettings(), **settings), _transitions(checkpoint, remembered)
+    return _with_graphs(
+        Streamer(model, tokenizer, tokens, replace(StreamSettings(), **settings), _transitions(checkpoint, remembered))
     )
+
+
+def _with_graphs(streamer: Streamer) -> Streamer:
+    """The streamer, on a GPU with frames as CUDA graphs (`model/fixed.py`), unless the environment has it otherwise.
+
+    Raises:
+        ProspectError: what the environment says is neither 0 nor 1.
+    """
+    wish = os.environ.get(GRAPHS, "")
+    if wish not in ("", "0", "1"):
+        raise ProspectError(f"{GRAPHS}: found {wish!r}, expected 0 (never) or 1 (on a CPU too); or leave it out")
+    model = streamer.model
+    if wish == "0" or (not wish and model.device.type != "cuda"):
+        return streamer
+    try:
+        cache = FixedCache(model, streamer.settings.max_seq_len, streamer.tokens.frame.ids)
+    except ProspectError as error:
+        warnings.warn(f"{error}; frames are run kernel by kernel, slower", stacklevel=3)
+        return streamer
+    return streamer.beside(cache.emptied, time.perf_counter)
 
 
 def _transitions(checkpoint: str, remembered: Mapping[str, Any]) -> list[Transition]:

@@ -3,7 +3,9 @@
 import copy
 import queue
 import threading
+from dataclasses import replace
 
+import pytest
 import torch
 
 from pipeline.annotations.clips import Step, Turn
@@ -29,11 +31,27 @@ TURNS = (
     Turn("dst_update", "S2->complete", 15, 17),
 )
 
+NARROW = {"max_seq_len": 300, "reserve": 80, "max_new_tokens": 5}  # windows that overflow
+
 TASK = Task((Step("S1", "do S1"), Step("S2", "schön 做")), {"S1": "not_started", "S2": "not_started"})
 
 
 def streamer(model, tokens, **settings):
     return Streamer(model, TOKENIZER, tokens, StreamSettings(**settings))
+
+
+def assert_same(found, expected):
+    """Records of each clip, by id: the same, but for rounding of probabilities."""
+    assert found.keys() == expected.keys()
+    for clip, records in expected.items():
+        for one, other in zip(found[clip], records, strict=True):
+            for name in ("p_update", "p_speak", "p_update_last", "p_speak_last"):
+                assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-5), (clip, other.frame)
+            for mine, theirs in zip(one.actions, other.actions, strict=True):
+                assert (mine.p_update, mine.p_speak) == pytest.approx((theirs.p_update, theirs.p_speak), abs=1e-5)
+                assert (mine.role, mine.text) == (theirs.role, theirs.text)
+            told = {"p_update": 0, "p_speak": 0, "p_update_last": 0, "p_speak_last": 0, "actions": (), "seconds": 0}
+            assert replace(one, **told) == replace(other, **told)
 
 
 def one_pass(model, tokens, clip, max_seq_len, reserve, memory="dst"):

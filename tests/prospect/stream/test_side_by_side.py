@@ -1,7 +1,6 @@
 """Streams side by side give what each gives alone."""
 
 import copy
-from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -17,11 +16,10 @@ from prospect.model.vision import SmolVLMWithFrames
 from prospect.model.writing import write_update
 from tests.helpers.fakes import make_clip
 from tests.helpers.models import random_frames
-from tests.helpers.streams import TURNS, streamer, with_bias
+from tests.helpers.streams import NARROW, TURNS, assert_same, streamer, with_bias
 from tests.helpers.waits import HostWaits
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
-NARROW = {"max_seq_len": 300, "reserve": 80, "max_new_tokens": 5}
 CLIPS = [
     make_clip(TURNS, frames=(0, 19)),
     make_clip(TURNS[1:6], frames=(0, 9), clip_id="short"),
@@ -46,19 +44,6 @@ def beside(stream, clips, count, row="model"):
         return clip.id, (yield from steps)
 
     return dict(together(stream.model, [partial(job, clip) for clip in clips], count))
-
-
-def assert_same(found, expected):
-    assert found.keys() == expected.keys()
-    for clip, records in expected.items():
-        for one, other in zip(found[clip], records, strict=True):
-            for name in ("p_update", "p_speak", "p_update_last", "p_speak_last"):
-                assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-5), (clip, other.frame)
-            for mine, theirs in zip(one.actions, other.actions, strict=True):
-                assert (mine.p_update, mine.p_speak) == pytest.approx((theirs.p_update, theirs.p_speak), abs=1e-5)
-                assert (mine.role, mine.text) == (theirs.role, theirs.text)
-            told = {"p_update": 0, "p_speak": 0, "p_update_last": 0, "p_speak_last": 0, "actions": (), "seconds": 0}
-            assert replace(one, **told) == replace(other, **told)
 
 
 @pytest.fixture(scope="module")
