@@ -100,7 +100,7 @@ class FixedCache(OwnForward):
                 first = (str(error).splitlines() or [type(error).__name__])[0]
                 warnings.warn(
                     f"CUDA graphs: found that none can be captured here ({first}); frames are run kernel by kernel, "
-                    "with the same results, slower. PROSPECT_GRAPHS=0 does not try",
+                    "with the same results, slower. Without PROSPECT_GRAPHS none are tried",
                     stacklevel=2,
                 )
                 return None

@@ -61,7 +61,7 @@ class Overrides:
 
 
 NO_OVERRIDES = Overrides()
-GRAPHS = "PROSPECT_GRAPHS"  # of the environment: 0 never, 1 on a CPU too (uncaptured)
+GRAPHS = "PROSPECT_GRAPHS"  # of the environment: 1 with them (on a CPU uncaptured), 0 without
 
 
 def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype: str | None = None) -> Streamer:
@@ -105,19 +105,20 @@ def load_streamer(checkpoint: str, overrides: Overrides = NO_OVERRIDES, *, dtype
 
 
 def _with_graphs(streamer: Streamer) -> Streamer:
-    """The streamer, on a GPU with frames as CUDA graphs (`model/fixed.py`), unless the environment has it otherwise.
+    """The streamer, with frames as CUDA graphs (`model/fixed.py`) where the environment asks for them.
+
+    Not by themselves: none has been captured on a GPU yet.
 
     Raises:
         ProspectError: what the environment says is neither 0 nor 1.
     """
     wish = os.environ.get(GRAPHS, "")
     if wish not in ("", "0", "1"):
-        raise ProspectError(f"{GRAPHS}: found {wish!r}, expected 0 (never) or 1 (on a CPU too); or leave it out")
-    model = streamer.model
-    if wish == "0" or (not wish and model.device.type != "cuda"):
+        raise ProspectError(f"{GRAPHS}: found {wish!r}, expected 1 (frames as CUDA graphs) or 0; or leave it out")
+    if wish != "1":
         return streamer
     try:
-        cache = FixedCache(model, streamer.settings.max_seq_len, streamer.tokens.frame.ids)
+        cache = FixedCache(streamer.model, streamer.settings.max_seq_len, streamer.tokens.frame.ids)
     except ProspectError as error:
         warnings.warn(f"{error}; frames are run kernel by kernel, slower", stacklevel=3)
         return streamer
