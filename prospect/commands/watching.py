@@ -79,7 +79,7 @@ def stream(
     out: Annotated[Path | None, typer.Option(help="JSON lines, one a frame.")] = None,
     video: Annotated[Path | None, typer.Option(help="A film of it (.mp4), state and utterances drawn.")] = None,
     context: Annotated[
-        Literal["state_carry", "drop_middle", "drop_all"] | None,
+        Literal["state_carry", "drop_middle", "drop_all", "slide"] | None,
         typer.Option(help="What is kept when the context is full; default state_carry."),
     ] = None,
     update_threshold: UpdateThreshold = None,
@@ -144,8 +144,8 @@ def evaluate(
         "blind,text_only,oracle_state"
     ),
     context: Annotated[
-        Literal["state_carry", "drop_middle", "drop_all", "all"] | None,
-        typer.Option(help="What is kept when the context is full (default state_carry); all: compare the three."),
+        Literal["state_carry", "drop_middle", "drop_all", "slide", "all"] | None,
+        typer.Option(help="What is kept when the context is full (default state_carry); all: compare the four."),
     ] = None,
     video_ids: VideoIds = None,
     limit: Limit = None,

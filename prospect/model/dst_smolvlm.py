@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, DynamicCache, SmolVLMConfig
+from transformers import Cache, SmolVLMConfig
 from transformers.utils import ModelOutput
 
 from pipeline.annotations.dst import State
@@ -29,6 +29,7 @@ from prospect.model.constrain import UpdateConstraint
 from prospect.model.decisions import binary_logits, checked
 from prospect.model.hub import checkpoint_folder
 from prospect.model.lora import base_of, is_adapter, merged
+from prospect.model.moved import MovableCache
 from prospect.model.steps import alone
 from prospect.model.text import Packed, last_hidden
 from prospect.model.vision import SmolVLMWithFrames
@@ -238,8 +239,8 @@ class DSTSmolVLM(SmolVLMWithFrames):
 
     # Streaming
 
-    def new_cache(self) -> DynamicCache:
-        return DynamicCache()  # of a sliding window all is kept too: the mask ends it, and blocks can be taken back
+    def new_cache(self) -> MovableCache:
+        return MovableCache()  # of a sliding window all is kept too: the mask ends it, and blocks can be taken back
 
     @torch.no_grad()
     def extend(self, input_ids: Tensor, frames: Tensor | None, cache: Cache) -> Tensor:

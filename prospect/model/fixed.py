@@ -25,7 +25,7 @@ from torch import Tensor
 from pipeline.errors import ProspectError
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.side_by_side import Slots
-from prospect.model.steps import Append, Ends, OwnForward, Seen, StreamCache
+from prospect.model.steps import Append, Ends, Layers, OwnForward, Seen, StreamCache
 
 BUCKET = 512  # places by which a step's view of the buffers grows
 WAITING_ROPE = ("dynamic", "longrope")  # positions for which the host looks at how long the context is
@@ -62,6 +62,15 @@ class FixedCache(OwnForward):
 
     def crop(self, max_length: int, /) -> None:
         self._slot.crop(max_length)
+
+    def tail(self, count: int) -> Layers:
+        return self._slot.tail(count)
+
+    def join(self, layers: Layers) -> None:
+        """In place, so graphs stay as they are."""
+        if self._slot.length + layers[0][0].shape[1] > self._slots.capacity:
+            self._forget()
+        self._slot.join(layers)
 
     def append(self, wish: Append) -> Seen:
         if self._slot.length + len(wish.ids) > self._slots.capacity:

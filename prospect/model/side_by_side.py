@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from prospect.model.dst_smolvlm import DSTSmolVLM
-from prospect.model.steps import Append, Ends, Seen, Steps
+from prospect.model.steps import Append, Ends, Layers, Seen, Steps
 from prospect.model.text import windows
 
 T = TypeVar("T")
@@ -27,7 +27,8 @@ SHORT = 8  # tokens: wishes up to this length share a forward
 class Slot:
     """The cache of one stream, and the time that it has taken: its own, and its share of the forwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: "Slots", number: int) -> None:
+        self._slots, self._number = slots, number
         self.length = 0
         self._seconds, self._resumed = 0.0, 0.0
 
@@ -40,6 +41,12 @@ class Slot:
 
     def crop(self, max_length: int, /) -> None:
         self.length += max_length
+
+    def tail(self, count: int) -> Layers:
+        return self._slots.tail(self._number, count)
+
+    def join(self, layers: Layers) -> None:
+        self._slots.join(self._number, layers)
 
     def clock(self) -> float:
         """Give the seconds until now; asked for by the stream itself."""
@@ -66,7 +73,8 @@ class Slots:
         Raises:
             ProspectError: a layer of the text model attends in a way of its own.
         """
-        self._model, self.slots, self.capacity = model, [Slot() for _ in range(count)], capacity
+        self._model, self.capacity = model, capacity
+        self.slots = [Slot(self, number) for number in range(count)]
         self._windows = windows(model.model.text_model.config)
         self._kept: list[tuple[Tensor, Tensor]] = []  # a layer: keys, values (N, heads, capacity, width)
         self._rows, self._places, self._longest = slice(0), torch.empty(0), 0  # of the forward under way
@@ -122,8 +130,7 @@ class Slots:
             begins: int64 (N,): where the slots end.
             longest: L: what of the slots is looked at, at least to the end of the longest with what is appended.
         """
-        if longest > self.capacity:
-            self.capacity = -(-longest // GROWTH) * GROWTH
+        self._make_room(longest)
         places = begins[:, None] + torch.arange(ids.shape[1], device=ids.device)  # (N, T)
         self._rows, self._places, self._longest = rows, places, longest
         at = torch.arange(longest, device=ids.device)  # (L,)
@@ -143,6 +150,22 @@ class Slots:
             )
         return hidden
 
+    def tail(self, number: int, count: int) -> Layers:
+        """Copy the last tokens of a slot, whose place the next forward may write over."""
+        here = slice(self.slots[number].length - count, self.slots[number].length)
+        return [(keys[number, :, here].clone(), values[number, :, here].clone()) for keys, values in self._kept]
+
+    def join(self, number: int, layers: Layers) -> None:
+        """Append tokens to a slot."""
+        begin = self.slots[number].length
+        self.slots[number].length = end = begin + layers[0][0].shape[1]
+        self._make_room(end)
+        for layer, new in enumerate(layers):
+            keys, values = self._kept[layer]
+            if keys.shape[2] < self.capacity:
+                self._kept[layer] = keys, values = self._room(keys, keys), self._room(values, values)
+            keys[number, :, begin:end], values[number, :, begin:end] = new
+
     def update(self, keys: Tensor, values: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Take a layer's new keys and values (N, heads, T, width); gives what the forward sees (N, heads, L, width).
 
@@ -156,6 +179,10 @@ class Slots:
         for kept, new in zip(of_slots, (keys, values), strict=True):
             kept.scatter_(2, self._places[:, None, :, None].expand_as(new), new)
         return of_slots[0][:, :, : self._longest], of_slots[1][:, :, : self._longest]
+
+    def _make_room(self, longest: int) -> None:
+        if longest > self.capacity:
+            self.capacity = -(-longest // GROWTH) * GROWTH
 
     def _room(self, like: Tensor, before: Tensor | None) -> Tensor:
         """`before` with room for `capacity` tokens. Zeros, as what is masked must still be numbers."""

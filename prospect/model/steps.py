@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prospect.model.dst_smolvlm import DSTSmolVLM
 
 T = TypeVar("T")
+Layers = list[tuple[Tensor, Tensor]]  # a layer: keys and values (heads, T, width) of T tokens
 
 
 class StreamCache(Protocol):
@@ -27,6 +28,12 @@ class StreamCache(Protocol):
 
     def crop(self, max_length: int, /) -> None:
         """Remove the last -max_length tokens."""
+
+    def tail(self, count: int) -> Layers:
+        """Give the last `count` tokens, which outlive this cache."""
+
+    def join(self, layers: Layers) -> None:
+        """Append tokens as they were given by `tail`, their keys at the positions that follow (`moved.py`)."""
 
 
 class Append(NamedTuple):

@@ -30,7 +30,7 @@ def last_hidden(text: Any, embeds: Tensor, packed: Packed | None = None) -> Tens
     """
     position_ids = arange(embeds.shape[1], device=embeds.device)[None] if packed is None else packed.position_ids
     kernel = text.config._attn_implementation
-    if kernel == "eager" or _slides(text.config):
+    if kernel == "eager" or slides(text.config):
         hidden: Tensor = text(inputs_embeds=embeds, position_ids=position_ids, use_cache=False)[0]
         return hidden
     mask: Tensor | None = None
@@ -81,7 +81,7 @@ def compile_layers(text: Any, backend: str = "inductor") -> None:
         layer.compile(backend=backend, dynamic=True)
 
 
-def _slides(config: Any) -> bool:
+def slides(config: Any) -> bool:
     """Whether a layer sees a window of the tokens before it alone: said layer by layer, or (Mistral) for all."""
     kinds = getattr(config, "layer_types", None)
     if kinds is None:

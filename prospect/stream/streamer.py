@@ -21,6 +21,7 @@ from prospect.carried import Knowledge, Memory, kept_free
 from prospect.layout import Tokens
 from prospect.model.constrain import UpdateConstraint
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.moved import Mover
 from prospect.model.steps import Steps, StreamCache, alone
 from prospect.model.writing import Generated, write_text, write_update
 from prospect.stream.context import Context, Policy
@@ -63,11 +64,16 @@ class Streamer:
         settings: StreamSettings,
         transitions: Sequence[Transition] = FORWARD,
     ) -> None:
-        """`transitions`: those that the model was trained on, and may write."""
+        """`transitions`: those that the model was trained on, and may write.
+
+        Raises:
+            ProspectError: the context is to slide, and the keys of this model cannot be moved.
+        """
         self.model, self.tokenizer, self.tokens, self.settings = model, tokenizer, tokens, settings
         self.transitions = tuple(transitions)
         self._new_cache: Callable[[], StreamCache] = model.new_cache
         self._clock: Callable[[], float] = time.perf_counter
+        self._mover = Mover(model.model.text_model) if settings.context == "slide" else None
 
     def beside(self, new_cache: Callable[[], StreamCache], clock: Callable[[], float]) -> "Streamer":
         """Give another stream of the same settings, not begun, with a cache and time (in seconds) of its own."""
@@ -118,6 +124,7 @@ class Streamer:
             first = progress or state_in_words({step.id: step.name for step in steps}, state)
         else:
             first = self._told_state()
+        self._first_progress = first
         self._context = Context(
             self._new_cache,
             self.tokens,
@@ -126,6 +133,7 @@ class Streamer:
             turns,
             settings.context,
             settings.max_seq_len,
+            self._mover,
         )
         yield from self._context.run()
 
@@ -185,7 +193,7 @@ class Streamer:
         frame_ids = self.tokens.frame.ids if len(features) else []
         blocks, budget = self._heard(frame, lines, forced)
         is_restart, written_summary = yield from self._make_room(frame, summary)
-        context.next_frame()
+        context.next_frame(self._told_state())
         for ids, is_user_line in blocks:
             context.append(ids, is_user_line=is_user_line)
         if frame_ids:
@@ -254,7 +262,7 @@ class Streamer:
         elif is_restart:
             if settings.memory == "summary" and settings.context == "state_carry":
                 written = yield from self._summarize(summary, room)
-            context.restart(self._told_state() if written is None else written, room)
+            yield from context.restart(self._told_state() if written is None else written, room)
         if context.used > room:
             before = "the prompt and turns before it take" if self._is_first else "the prompt alone takes"
             raise ProspectError(
@@ -282,7 +290,9 @@ class Streamer:
         return text
 
     def _told_state(self) -> str:
-        """The tracked state as the prompt tells it."""
+        """The tracked state as the prompt tells it; of a model that writes summaries, what its stream began with."""
+        if self.settings.memory == "summary":
+            return self._first_progress
         return format_state((step.id for step in self.steps), self.state, touched_only=True)
 
     def _write(

@@ -27,6 +27,7 @@ def _run(folder, *words):
         ("scale.py", "--samples", "2000", "--clips", "20"),
         ("train.py", "--clips", "2", "--passes", "1", "--repeat", "1"),
         ("stream_inference.py", "--long", "2000"),
+        ("slide.py", "--frames", "300", "--max-seq-len", "700"),
         ("side_by_side.py", "--clips", "4", "--streams", "1", "4"),
         ("learning/decide.py", "--out", "out", "--small"),
         ("build.py", "--clips", "40", "--embedded-clips", "4"),

@@ -108,13 +108,13 @@ def test_overflow_policies_are_compared_on_the_same_clips(model, toy):
         toy, "evaluate", "--checkpoint", model, "--limit", 2, "--context", "all", "--max-seq-len", 450, "--out",
         toy / "contexts", *ACTS,
     )  # fmt: skip
-    for name in ("state carry", "drop middle", "drop all", "computed_tokens_per_frame", "num_restarts"):
+    for name in ("state carry", "drop middle", "drop all", "slide", "computed_tokens_per_frame", "num_restarts"):
         assert name in out
     restarts = [
         json.loads((toy / "contexts" / policy / "metrics.json").read_text())["rows"]["model"]["all"]["metrics"][
             "num_restarts"
         ]
-        for policy in ("state_carry", "drop_middle", "drop_all")
+        for policy in ("state_carry", "drop_middle", "drop_all", "slide")
     ]
     assert all(count > 0 for count in restarts)
 

@@ -100,7 +100,7 @@ def test_all_overflow_policies_are_used(world, tmp_path, monkeypatch):
     found = evaluate_contexts(
         str(world.checkpoint), world.places, tmp_path / "out", limit=1, overrides=Overrides(max_new_tokens=4)
     )
-    policies = ["state_carry", "drop_middle", "drop_all"]
+    policies = ["state_carry", "drop_middle", "drop_all", "slide"]
     assert used == policies == list(found)
     for policy in policies:
         assert found[policy] == json.loads((tmp_path / "out" / policy / "metrics.json").read_text())

@@ -62,6 +62,9 @@ def lively(model):
     [
         (2, "model", {}),
         (16, "model", {"context": "drop_middle"}),
+        (2, "model", {"context": "slide"}),
+        (16, "forced", {"context": "slide"}),
+        (3, "text_only", {"context": "slide"}),
         (3, "model", {"memory": "summary", "no_repeat": 2, "max_seq_len": 360}),
         (3, "forced", {"context": "drop_all"}),
         (4, "text_only", {}),

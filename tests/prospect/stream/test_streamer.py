@@ -10,6 +10,7 @@ from pipeline.errors import ProspectError
 from prospect.evaluation.replay import encoded, stream_clip
 from prospect.layout import cut_parts
 from prospect.model.writing import write_text
+from prospect.stream.context import POLICIES
 from prospect.stream.streamer import Streamer, StreamSettings
 from tests.helpers.fakes import make_clip
 from tests.helpers.models import TOKENIZER, random_frames
@@ -110,7 +111,7 @@ def test_every_generated_update_parses_and_legal_ones_replay(model, tokens, clip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", ["state_carry", "drop_all", "drop_middle"])
+@pytest.mark.parametrize("context", POLICIES)
 def test_the_context_never_outgrows_the_window(model, tokens, context):
     """Heads that always fire, user lines now and then, 120 frames in a window of 230 tokens."""
     turns = [Turn("user", "Are we there yet?", f, f) for f in range(0, 120, 7)]
