@@ -7,7 +7,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c co
 # Containers often set it. Packages are installed uncompiled: what is imported is compiled once, not in every process.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo check test fuzz docs bench bench-learning lock format
+.PHONY: setup demo check test fuzz docs bench bench-gpu bench-learning lock format
 
 setup: .venv/.dev
 
@@ -55,7 +55,10 @@ docs: .venv/.dev  # docs/settings.md and the pictures (of the demo's run; chromi
 	$(BIN)/python docs/remake.py
 
 bench: .venv/.dev
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/gpu%,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+bench-gpu: .venv/.dev  # all that is measured on a GPU, in 25 minutes: runs/bench-gpu/gpu.json, and a table
+	$(BIN)/python benchmarks/gpu.py
 
 OUT ?= /tmp/prospect-learning
 bench-learning: .venv/.dev  # what is learned, compared over seeds, under OUT: hours; what is done is not done again

@@ -1,17 +1,22 @@
 """Claim: both 24 GB configs of SmolVLM2-2.2B stay under 24 GB, and `prospect plan` predicts their peak within 10%.
 
-    python benchmarks/gpu_memory.py [--steps 3] [--cpu-check]
+    python benchmarks/gpu_memory.py [--steps 3] [--json FILE]
 
-Needs a CUDA GPU. Random weights (no hub), a full window of 4096 tokens with its frames, as the config has it: the step
-that a run takes (accumulated micro-batches, the run's own optimizer), and torch.cuda.max_memory_allocated after it,
-beside the rehearsal's prediction. Nothing of a run is left out but the loader and the log.
+Needs a CUDA GPU. Random weights (no hub), a full window of 4096 tokens with its frames, as the config has it, with and
+without gradient checkpointing: the step that a run takes (accumulated micro-batches, vision, the run's own optimizer),
+and torch.cuda.max_memory_allocated after it, beside the rehearsal's prediction; tokens/s and MFU (of
+prospect/train/speed.py: what checkpointing computes twice is not counted) of the steps after the first. Nothing of a
+run is left out but the loader and the log. Each setting is a process of its own.
 """
 
 import argparse
-import gc
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from gpu_train import _inputs
@@ -25,17 +30,27 @@ from prospect.layout import Tokens
 from prospect.losses import total_loss
 from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
+from prospect.model.lora import without_adapter
 from prospect.model.presets import PRESETS, toy_tokenizer
 from prospect.setup import prepared
 from prospect.train.arguments import training_arguments
 from prospect.train.memory import Shapes, predict
+from prospect.train.speed import ModelFlops, peak_flops
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NAMES = ("smolvlm2-2.2b-24gb", "smolvlm2-2.2b-24gb-full")
+ACCUMULATED = 2  # micro-batches of a step
 
 
-def measure(config: Config, preset: str, device: str, steps: int) -> tuple[float, float]:
-    """Predicted and measured peak, in bytes."""
+class Result(NamedTuple):
+    predicted: float  # bytes
+    measured: float  # bytes; nan where nothing counts them
+    tokens_s: float
+    flops_s: float  # model FLOPs
+
+
+def measure(config: Config, preset: str, device: str, steps: int) -> Result:
+    """Train a window for some steps; the first warms up."""
     tokenizer = toy_tokenizer(["Well done. Now take the next part."] * 4)
     count = config.model.tokens_per_frame if preset != "toy" else "native"
     model_config = with_tokens(PRESETS[preset](tokenizer), preset, count)
@@ -52,38 +67,61 @@ def measure(config: Config, preset: str, device: str, steps: int) -> tuple[float
     batch["frames"] = torch.randint(0, 256, (frames, 3, size, size), dtype=torch.uint8)
     batch = {name: value.to(device) for name, value in batch.items()}
     autocast = torch.autocast(device, torch.bfloat16) if config.train.bf16 else nullcontext()
-    for _ in range(steps):
-        for _ in range(2):
-            with autocast:
-                output = model(**batch)
-                loss = total_loss(output.sums, 2 * output.counts)
-            loss.backward()
-            del output, loss
-        optimizer.step()
-        optimizer.zero_grad()
-    return predicted, float(torch.cuda.max_memory_allocated()) if device == "cuda" else float("nan")
+
+    def run(steps: int) -> float:
+        torch.cuda.synchronize() if device == "cuda" else None
+        began = time.perf_counter()
+        for _ in range(steps):
+            for _ in range(ACCUMULATED):
+                with autocast:
+                    output = model(**batch)
+                    loss = total_loss(output.sums, ACCUMULATED * output.counts)
+                loss.backward()
+                del output, loss
+            optimizer.step()
+            optimizer.zero_grad()
+        torch.cuda.synchronize() if device == "cuda" else None
+        return (time.perf_counter() - began) / steps
+
+    run(1)
+    seconds = run(steps)
+    measured = float(torch.cuda.max_memory_allocated()) if device == "cuda" else float("nan")
+    flops = ACCUMULATED * ModelFlops.of(without_adapter(model)).step([length], shapes.targets, frames)
+    return Result(predicted, measured, ACCUMULATED * length / seconds, flops / seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--cpu-check", action="store_true", help=argparse.SUPPRESS)  # that the code runs: a toy
+    parser.add_argument("--json", type=Path, help="write the numbers into this file too")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.cpu_check:
         print("benchmarks/gpu_memory.py: needs a CUDA GPU, found none; nothing was measured")
         return
     device, preset = ("cpu", "toy") if options.cpu_check else ("cuda", "smolvlm2-2.2b")
-    table = Table("config", "predicted GB", "measured GB", "predicted / measured")
+    peak = None if options.cpu_check else peak_flops(torch.cuda.get_device_name())
+    table = Table("config", "checkpointing", "predicted GB", "measured GB", "predicted / measured", "tokens/s", "MFU")
+    numbers: dict[str, float] = {}
     for name in NAMES:
-        small = ["data.max_seq_len=512"] if options.cpu_check else []
-        config = load_config(CONFIGS / f"{name}.yaml", small)
-        gc.collect()  # of the config before: modules and their hooks refer to one another
-        if device == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
-        predicted, measured = measure(config, preset, device, options.steps)
-        table.add_row(name, f"{predicted / 1e9:.2f}", f"{measured / 1e9:.2f}", f"{predicted / measured:.3f}")
+        for checkpointing in ("false", "true"):
+            small = ["data.max_seq_len=512"] if options.cpu_check else []
+            config = load_config(CONFIGS / f"{name}.yaml", [*small, f"train.gradient_checkpointing={checkpointing}"])
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                try:
+                    found = process.submit(measure, config, preset, device, options.steps).result()
+                except (RuntimeError, ImportError) as error:  # out of memory, the process died, a package is missing
+                    table.add_row(name, checkpointing, str(error).partition(".")[0])
+                    continue
+            ratio, mfu = found.predicted / found.measured, found.flops_s / peak if peak else float("nan")
+            sizes = (f"{found.predicted / 1e9:.2f}", f"{found.measured / 1e9:.2f}", f"{ratio:.3f}")
+            table.add_row(name, checkpointing, *sizes, f"{found.tokens_s:.0f}", f"{mfu:.2f}")
+            values = {"predicted GB": found.predicted / 1e9, "measured GB": found.measured / 1e9}
+            values |= {"predicted / measured": ratio, "tokens/s": found.tokens_s, "MFU": mfu}
+            numbers |= {f"{name}, checkpointing {checkpointing}: {what}": value for what, value in values.items()}
     Console(width=120).print(table)
+    if options.json:
+        options.json.write_text(json.dumps(numbers))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Claim: text fine-tuning of SmolVLM2 at real size runs near the GPU's speed, far from the stock recipe's.
 
-    python benchmarks/gpu_train.py [--size smolvlm2-2.2b] [--steps 10] [--batch 2] [--weights bfloat16]
+    python benchmarks/gpu_train.py [--size smolvlm2-2.2b] [--steps 10] [--batch 2] [--weights bfloat16] [--json FILE]
 
 Needs a CUDA GPU. SmolVLM2-256M, -500M and -2.2B with random weights (no hub); sequences of 4096 tokens in the layout of
 `clip` packing, made-up events at a real clip's rate; tower frozen, text, connector and heads trained; bf16 weights
@@ -17,9 +17,11 @@ what the labels need counts (full logits beyond them are waste), and nothing is 
 """
 
 import argparse
+import json
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -140,6 +142,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2, help="sequences of a step")
     parser.add_argument("--weights", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--cpu-check", action="store_true", help=argparse.SUPPRESS)  # that the code runs: a toy
+    parser.add_argument("--json", type=Path, help="write the numbers into this file too")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.cpu_check:
         print("benchmarks/gpu_train.py: needs a CUDA GPU, found none; nothing was measured")
@@ -153,6 +156,7 @@ def main() -> None:
     )
     columns = ("tokens a frame", "frames", "targets", "tokens/s", "frames/s", "model TFLOP/s", "MFU", "peak GB")
     table = Table("size", "", *columns, title=title)
+    numbers: dict[str, float] = {}
     for size in sizes:
         for way in WAYS:
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
@@ -165,7 +169,19 @@ def main() -> None:
             mfu = f"{found.flops_s / peak:.2f}" if peak else ""
             rates = (f"{found.tokens_s:.0f}", f"{found.frames_s:.0f}", f"{found.flops_s / 1e12:.3g}", mfu)
             table.add_row(size, way, *map(str, found[:3]), *rates, f"{found.peak_bytes / 1e9:.1f}")
+            values = {"tokens/s": found.tokens_s, "frames/s": found.frames_s, "peak GB": found.peak_bytes / 1e9}
+            values |= {"MFU": found.flops_s / peak} if peak else {}
+            numbers |= {f"{size}, {way}: {what}": value for what, value in values.items()}
+        for who in ("ours", "stock"):
+            kinds = [numbers.get(f"{size}, {who}, {kind}: tokens/s") for kind in ("features", "vision")]
+            if kinds[0] and kinds[1]:
+                numbers[f"{size}, {who}: share of vision in a step's time"] = 1 - kinds[1] / kinds[0]
+        both = [numbers.get(f"{size}, {who}, vision: frames/s") for who in ("ours", "stock")]
+        if both[0] and both[1]:
+            numbers[f"{size}: frames/s of ours over stock, vision"] = both[0] / both[1]
     Console(width=140).print(table)
+    if options.json:
+        options.json.write_text(json.dumps(numbers))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Claims: a cached stream is many times faster than re-running the prefix at every frame, its time and memory a frame
 stay flat however long it lasts, and silent frames are cheap.
 
-    python benchmarks/stream_inference.py [--preset toy] [--long 10000]
+    python benchmarks/stream_inference.py [--preset toy] [--long 10000] [--json FILE]
 
 The model has random weights, which may never act; so the reference's blocks are written, token by token, as generation
 would (each token is predicted and then replaced by the reference's). Printed, all in one run:
@@ -19,9 +19,11 @@ On a GPU, --preset smolvlm2-2.2b runs it at real size (bf16, 384 px, 4 tokens a 
 """
 
 import argparse
+import json
 import resource
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -124,6 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=list(PRESETS), default="toy")
     parser.add_argument("--long", type=int, default=0, metavar="FRAMES", help="the second part, of so many frames")
+    parser.add_argument("--json", type=Path, help="write the numbers of 3 and 4 into this file too")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     clip = make_clip(900)
@@ -144,8 +147,9 @@ def main() -> None:
     cache_against_prefix(streamer, pixels)
     if options.long:
         long_stream(model, tokenizer, tokens, pixels, options.long)
-    latency(streamer, pixels)
-    fixed_against_growing(streamer, pixels)
+    numbers = latency(streamer, pixels) | fixed_against_growing(streamer, pixels)
+    if options.json:
+        options.json.write_text(json.dumps({f"{options.preset}, {what}": number for what, number in numbers.items()}))
 
 
 def cache_against_prefix(streamer: Forcing, pixels: torch.Tensor) -> None:
@@ -187,7 +191,7 @@ def long_stream(model: DSTSmolVLM, tokenizer: object, tokens: Tokens, pixels: to
     Console().print(table)
 
 
-def latency(streamer: Forcing, pixels: torch.Tensor) -> None:
+def latency(streamer: Forcing, pixels: torch.Tensor) -> dict[str, float]:
     clip = make_clip(259)
     silent, acting, generated = list[float](), list[float](), 0
     for record, spent in stream(streamer, clip, pixels):
@@ -195,14 +199,18 @@ def latency(streamer: Forcing, pixels: torch.Tensor) -> None:
     for turn in clip.turns:
         generated += len(streamer.tokens.turn(turn).ids) if turn.role in ACTIVE_ROLES else 0
     table = Table("frames", "count", "p50 ms", "p95 ms", title=f"259 frames, {generated} generated tokens")
-    for name, times in (("silent", silent), ("acting", acting), ("all", silent + acting)):
-        table.add_row(name, str(len(times)), f"{np.quantile(times, 0.5):.1f}", f"{np.quantile(times, 0.95):.1f}")
-    Console().print(table)
     rate = 259 / (sum(silent + acting) / 1000)
+    numbers = {"frames/s": rate}
+    for name, times in (("silent", silent), ("acting", acting), ("all", silent + acting)):
+        p50, p95 = (float(np.quantile(times, share)) for share in (0.5, 0.95))
+        numbers |= {f"{name} frames: p50 ms": p50, f"{name} frames: p95 ms": p95}
+        table.add_row(name, str(len(times)), f"{p50:.1f}", f"{p95:.1f}")
+    Console().print(table)
     print(f"{rate:.1f} frames/s, {rate / 2:.1f} times real time at 2 frames a second")
+    return numbers
 
 
-def fixed_against_growing(streamer: Forcing, pixels: torch.Tensor) -> None:
+def fixed_against_growing(streamer: Forcing, pixels: torch.Tensor) -> dict[str, float]:
     """Both ways in turn; the first pass of each, in which graphs are captured, is not counted."""
     cache = FixedCache(streamer.model, streamer.settings.max_seq_len, streamer.tokens.frame.ids)
     fixed = streamer.beside(cache.emptied, time.perf_counter)
@@ -229,6 +237,11 @@ def fixed_against_growing(streamer: Forcing, pixels: torch.Tensor) -> None:
         f"{away:.1g} at most; "
         + ("captured graphs" if streamer.model.device.type == "cuda" else "not captured: no GPU")
     )
+    return {
+        "fixed over growing, silent": float(ratios[0]),
+        "fixed over growing, acting": float(ratios[1]),
+        "fixed and growing, difference of p_update": away,
+    }
 
 
 def _memory_bytes() -> int:

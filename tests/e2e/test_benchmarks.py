@@ -7,6 +7,7 @@ import sys
 from zipfile import ZipFile
 
 import pytest
+import torch
 
 from tests.helpers.places import ROOT
 from tests.helpers.prepared import prepared
@@ -82,6 +83,28 @@ def test_the_benchmark_of_real_weights_runs_with_a_stand_in_and_does_nothing_twi
     assert table.splitlines()[:-1] == second.stdout.splitlines()[:-1]  # the last line says the command
     wrong = _run(tmp_path, *command[:-1], "no.jsonl")
     assert wrong.returncode == 1 and wrong.stderr.strip().splitlines()[-1].startswith("error: no.jsonl: ")
+
+
+@pytest.mark.slow
+def test_the_benchmarks_of_a_gpu_keep_what_was_measured_and_name_what_failed(tmp_path):
+    command = ("gpu.py", "--cpu-check", "--out", "out", "--only", "memory,features")
+    first = _run(tmp_path, *command)
+    assert first.returncode == 0, first.stdout + first.stderr
+    file = tmp_path / "out" / "gpu.json"
+    parts = json.loads(file.read_text())["parts"]
+    assert [record["status"] for record in parts.values()] == ["done", "done"]
+    assert parts["features"]["numbers"]["toy: frames/s"] > 0
+    assert sum("tokens/s" in name for name in parts["memory"]["numbers"]) >= 2  # 8-bit AdamW needs torchao
+    parts["features"] |= {"status": "failed (exit code 1)", "last words": ["no [/] memory"]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"parts": parts}))
+    assert "no [/] memory" in _run(tmp_path, "gpu.py", "--table", "--out", "out").stdout
+    second = _run(tmp_path, *command)
+    assert "== features" in second.stdout and "== memory" not in second.stdout, "what is there is kept"
+    wrong = _run(tmp_path, *command[:-1], "speed")
+    assert wrong.returncode == 1 and wrong.stderr.startswith("error: speed: found no such part, expected train,memory")
+    if not torch.cuda.is_available():
+        none = _run(tmp_path, "gpu.py", "--out", "none")
+        assert none.returncode == 1 and none.stderr.startswith("error: needs a CUDA GPU, found none; nothing was")
 
 
 def _chance(clips):
