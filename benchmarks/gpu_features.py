@@ -29,7 +29,7 @@ def main() -> None:
     options = parser.parse_args()
     done: list[tuple[float, int]] = []  # after each file: seconds, and frames until then
 
-    def watch(what: str, count: int, total: int) -> None:
+    def watch(what: str, count: int, total: int | None) -> None:
         done.append((time.perf_counter(), count))
 
     with tempfile.TemporaryDirectory() as name:
