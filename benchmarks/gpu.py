@@ -4,8 +4,9 @@
     python benchmarks/gpu.py --table                             # of what is there
 
 Each part is one of the scripts beside this one, in a process of its own, with a time limit of its own: what fails or
-takes too long is a line of the table, with the last words of its log, and the next part runs. OUT/gpu.json is written
-after each; another call runs the parts that are not there yet or failed, and --again others once more.
+takes too long is a line of the table, with the last words of its log, and the next part runs; what was measured until
+then is kept. OUT/gpu.json is written after each; another call runs the parts that are not there yet or failed, and
+--again others once more. None takes ten minutes: where a command may not take longer, run them one by one (--only).
 
 - train: tokens/s and MFU of 256M, 500M and 2.2B beside the stock recipe, with and without vision (gpu_train.py)
 - memory: both 24 GB configs at 2.2B, LoRA and full with 8-bit AdamW, with and without gradient checkpointing: peak
@@ -19,9 +20,12 @@ after each; another call runs the parts that are not there yet or failed, and --
 import argparse
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,11 +53,11 @@ class Part:
 
 
 PARTS = (
-    Part("train", ("gpu_train.py", "--steps", "5"), ("gpu_train.py", "--cpu-check", "--steps", "1"), 8),
-    Part("memory", ("gpu_memory.py",), ("gpu_memory.py", "--cpu-check", "--steps", "1"), 4),
+    Part("train", ("gpu_train.py", "--steps", "5"), ("gpu_train.py", "--cpu-check", "--steps", "1"), 7),
+    Part("memory", ("gpu_memory.py",), ("gpu_memory.py", "--cpu-check", "--steps", "1"), 6),
     Part("stream", ("stream_inference.py", "--preset", "smolvlm2-2.2b"), ("stream_inference.py",), 4),
     Part("features", ("gpu_features.py",), ("gpu_features.py", "--preset", "toy", "--videos", "2"), 2),
-    Part("hard", ("learning/pretrained.py", "--hard-clips", "2000"), ("learning/pretrained.py", "--small"), 7),
+    Part("hard", ("learning/pretrained.py", "--hard-clips", "1000"), ("learning/pretrained.py", "--small"), 5.5),
 )
 NAMES = ",".join(part.name for part in PARTS)
 
@@ -66,29 +70,45 @@ def run_part(part: Part, out: Path, is_check: bool) -> dict[str, Any]:
     script, *words = part.check if is_check else part.words
     to = ["--out", str(out / part.name)] if part.name == "hard" else ["--json", str(numbers)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")])}
-    began, status = time.monotonic(), "done"
+    began = time.monotonic()
+    command = [sys.executable, str(HERE / script), *words, *to]
     with log.open("w") as file:
-        command = [sys.executable, str(HERE / script), *words, *to]
-        try:
-            done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, env=environment, timeout=60 * minutes)
-            status = "done" if done.returncode == 0 else f"failed (exit code {done.returncode})"
-        except subprocess.TimeoutExpired:
-            status = f"stopped at its limit of {minutes:g} minutes"
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
+        code = ended(process, 60 * minutes)
+    status = {None: f"stopped at its limit of {minutes:g} minutes", 0: "done"}.get(code, f"failed (exit code {code})")
     lines = [line.rstrip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     record = {"status": status, "command": " ".join(command[1:]), "seconds": round(time.monotonic() - began, 1)}
-    record["numbers"] = _learned(out / part.name) if part.name == "hard" else _read(numbers)
+    found = _learned(out / part.name) if part.name == "hard" else _read(numbers)
+    record["numbers"] = {what: value for what, value in found.items() if not isinstance(value, str)}
+    record["not measured"] = {what: why for what, why in found.items() if isinstance(why, str)}
     if status == "done" and not record["numbers"]:
         record["status"] = "failed (no numbers)"
     return record if record["status"] == "done" else record | {"last words": lines[-LAST_WORDS:]}
 
 
-def _read(path: Path) -> dict[str, float]:
+def ended(process: subprocess.Popen[bytes], limit_s: float) -> int | None:
+    """Wait for the leader of a session; gives its exit code, None where it took too long. Its own processes end with
+    it: left alone, one would hold the GPU while the next part is measured."""
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        with suppress(ProcessLookupError):  # nobody is left
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _read(path: Path) -> dict[str, float | str]:
+    """Numbers, and why others are not there."""
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _learned(folder: Path) -> dict[str, float]:
+def _learned(folder: Path) -> dict[str, float | str]:
     """What `pretrained.py` found, of the cells that were finished."""
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float | str] = {}
     for file in sorted((folder / "records").glob("hard-*.json")):
         record = json.loads(file.read_text())
         name = f"{record['text']} text, {'LoRA' if record['lora'] else 'all weights'}, {record['clips']} clips"
@@ -108,6 +128,8 @@ def show(results: dict[str, Any]) -> None:
             table.add_row("", escape(words), "")
         for what, value in record["numbers"].items():
             table.add_row("", what, f"{value:.4g}")
+        for what, why in record.get("not measured", {}).items():
+            table.add_row("", escape(what), escape(why))
     Console(width=140).print(table)
 
 
@@ -151,6 +173,8 @@ def main() -> None:
         record = results["parts"].get(part.name)
         if part.name not in only or (record and record["status"] == "done" and part.name not in again):
             continue
+        if part.name in again or not record:
+            shutil.rmtree(options.out / part.name, ignore_errors=True)  # what "hard" finished is not run once more
         print(f"== {part.name}: {' '.join(part.words)}, at most {part.minutes:g} minutes", flush=True)
         results["parts"][part.name] = run_part(part, options.out, options.cpu_check)
         write_json(file, results)

@@ -10,7 +10,7 @@ run is left out but the loader and the log. Each setting is a process of its own
 """
 
 import argparse
-import json
+import math
 import time
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from gpu_train import _inputs
+from gpu_train import _inputs, keep, reason
 from rich.console import Console
 from rich.table import Table
 from transformers import Trainer
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--cpu-check", action="store_true", help=argparse.SUPPRESS)  # that the code runs: a toy
-    parser.add_argument("--json", type=Path, help="write the numbers into this file too")
+    parser.add_argument("--json", type=Path, help="write the numbers into this file too, after each")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.cpu_check:
         print("benchmarks/gpu_memory.py: needs a CUDA GPU, found none; nothing was measured")
@@ -102,7 +102,7 @@ def main() -> None:
     device, preset = ("cpu", "toy") if options.cpu_check else ("cuda", "smolvlm2-2.2b")
     peak = None if options.cpu_check else peak_flops(torch.cuda.get_device_name())
     table = Table("config", "checkpointing", "predicted GB", "measured GB", "predicted / measured", "tokens/s", "MFU")
-    numbers: dict[str, float] = {}
+    numbers: dict[str, float | str] = {}
     for name in NAMES:
         for checkpointing in ("false", "true"):
             small = ["data.max_seq_len=512"] if options.cpu_check else []
@@ -110,18 +110,20 @@ def main() -> None:
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
                 try:
                     found = process.submit(measure, config, preset, device, options.steps).result()
-                except (RuntimeError, ImportError) as error:  # out of memory, the process died, a package is missing
-                    table.add_row(name, checkpointing, str(error).partition(".")[0])
+                except Exception as error:  # out of memory, the process died, a package is missing
+                    numbers[f"{name}, checkpointing {checkpointing}"] = why = reason(error)
+                    table.add_row(name, checkpointing, why)
+                    keep(options.json, numbers)
                     continue
             ratio, mfu = found.predicted / found.measured, found.flops_s / peak if peak else float("nan")
             sizes = (f"{found.predicted / 1e9:.2f}", f"{found.measured / 1e9:.2f}", f"{ratio:.3f}")
             table.add_row(name, checkpointing, *sizes, f"{found.tokens_s:.0f}", f"{mfu:.2f}")
             values = {"predicted GB": found.predicted / 1e9, "measured GB": found.measured / 1e9}
             values |= {"predicted / measured": ratio, "tokens/s": found.tokens_s, "MFU": mfu}
-            numbers |= {f"{name}, checkpointing {checkpointing}: {what}": value for what, value in values.items()}
+            known = {what: value for what, value in values.items() if not math.isnan(value)}
+            numbers |= {f"{name}, checkpointing {checkpointing}: {what}": value for what, value in known.items()}
+            keep(options.json, numbers)
     Console(width=120).print(table)
-    if options.json:
-        options.json.write_text(json.dumps(numbers))
 
 
 if __name__ == "__main__":

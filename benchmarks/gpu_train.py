@@ -17,12 +17,12 @@ what the labels need counts (full logits beyond them are waste), and nothing is 
 """
 
 import argparse
-import json
 import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.annotations.clips import prompt_text
+from pipeline.io.storage import write_json
 from prospect.layout import IGNORE, Part, Tokens, clip_sequence
 from prospect.losses import label_places, total_loss
 from prospect.model.checkpoint import native_tokens, with_tokens
@@ -135,6 +136,17 @@ def _inputs(tokens: Tokens, length: int, batch: int) -> tuple[dict[str, Tensor],
     return inputs | dict(zip(("target_places", "decision_places"), places, strict=True)), frames * batch
 
 
+def reason(error: Exception) -> str:
+    """Why something could not be measured, in a line."""
+    return f"{type(error).__name__}: {str(error).partition('. ')[0].partition(chr(10))[0]}"
+
+
+def keep(path: Path | None, numbers: Mapping[str, float | str]) -> None:
+    """Write what is known so far: a script may be stopped."""
+    if path:
+        write_json(path, numbers)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, help="one size alone")
@@ -142,7 +154,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2, help="sequences of a step")
     parser.add_argument("--weights", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--cpu-check", action="store_true", help=argparse.SUPPRESS)  # that the code runs: a toy
-    parser.add_argument("--json", type=Path, help="write the numbers into this file too")
+    parser.add_argument("--json", type=Path, help="write the numbers into this file too, after each")
     options = parser.parse_args()
     if not torch.cuda.is_available() and not options.cpu_check:
         print("benchmarks/gpu_train.py: needs a CUDA GPU, found none; nothing was measured")
@@ -156,15 +168,17 @@ def main() -> None:
     )
     columns = ("tokens a frame", "frames", "targets", "tokens/s", "frames/s", "model TFLOP/s", "MFU", "peak GB")
     table = Table("size", "", *columns, title=title)
-    numbers: dict[str, float] = {}
+    numbers: dict[str, Any] = {}
     for size in sizes:
         for way in WAYS:
             with ProcessPoolExecutor(1, get_context("spawn")) as process:
                 try:
                     settings = (options.weights, options.batch, length, options.steps)
                     found = process.submit(measure, size, way, device, *settings).result()
-                except RuntimeError as error:  # out of memory, or the process died
-                    table.add_row(size, way, *[""] * len(columns[:-1]), str(error).partition(".")[0])
+                except Exception as error:  # out of memory, the process died, another version of a package
+                    numbers[f"{size}, {way}"] = why = reason(error)
+                    table.add_row(size, way, *[""] * len(columns[:-1]), why)
+                    keep(options.json, numbers)
                     continue
             mfu = f"{found.flops_s / peak:.2f}" if peak else ""
             rates = (f"{found.tokens_s:.0f}", f"{found.frames_s:.0f}", f"{found.flops_s / 1e12:.3g}", mfu)
@@ -172,6 +186,7 @@ def main() -> None:
             values = {"tokens/s": found.tokens_s, "frames/s": found.frames_s, "peak GB": found.peak_bytes / 1e9}
             values |= {"MFU": found.flops_s / peak} if peak else {}
             numbers |= {f"{size}, {way}: {what}": value for what, value in values.items()}
+            keep(options.json, numbers)
         for who in ("ours", "stock"):
             kinds = [numbers.get(f"{size}, {who}, {kind}: tokens/s") for kind in ("features", "vision")]
             if kinds[0] and kinds[1]:
@@ -179,9 +194,8 @@ def main() -> None:
         both = [numbers.get(f"{size}, {who}, vision: frames/s") for who in ("ours", "stock")]
         if both[0] and both[1]:
             numbers[f"{size}: frames/s of ours over stock, vision"] = both[0] / both[1]
+        keep(options.json, numbers)
     Console(width=140).print(table)
-    if options.json:
-        options.json.write_text(json.dumps(numbers))
 
 
 if __name__ == "__main__":

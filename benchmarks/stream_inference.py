@@ -6,20 +6,19 @@ stay flat however long it lasts, and silent frames are cheap.
 The model has random weights, which may never act; so the reference's blocks are written, token by token, as generation
 would (each token is predicted and then replaced by the reference's). Printed, all in one run:
 
-1. frames/s with the cache, against running the text of the prefix again at every frame (features kept), and against
-   running the frames through the vision tower again as well; clips of 90 and 900 frames.
-2. with --long, a stream of so many frames in a window that overflows, for each context policy: time a frame and memory,
-   the last 1,000 against the first. At real size 10,000 frames take half an hour.
-3. latency p50/p95, apart for silent and acting frames, on the real clip's rate of some 340 generated tokens in 259
+1. latency p50/p95, apart for silent and acting frames, on the real clip's rate of some 340 generated tokens in 259
    frames.
-4. the same stream with frames and single tokens as forwards of fixed shapes (on a GPU: captured CUDA graphs), against
+2. the same stream with frames and single tokens as forwards of fixed shapes (on a GPU: captured CUDA graphs), against
    a cache that grows (kernel by kernel): the text's time, without vision.
+3. frames/s with the cache, against running the text of the prefix again at every frame (features kept), and against
+   running the frames through the vision tower again as well; clips of 90 and 900 frames.
+4. with --long, a stream of so many frames in a window that overflows, for each context policy: time a frame and memory,
+   the last 1,000 against the first. At real size 10,000 frames take half an hour.
 
 On a GPU, --preset smolvlm2-2.2b runs it at real size (bf16, 384 px, 4 tokens a frame).
 """
 
 import argparse
-import json
 import resource
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.annotations.clips import ACTIVE_ROLES, Clip, Step, Turn, in_sequence_order, prompt_text
+from pipeline.io.storage import write_json
 from prospect.layout import Tokens, frame_groups
 from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM
@@ -126,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=list(PRESETS), default="toy")
     parser.add_argument("--long", type=int, default=0, metavar="FRAMES", help="the second part, of so many frames")
-    parser.add_argument("--json", type=Path, help="write the numbers of 3 and 4 into this file too")
+    parser.add_argument("--json", type=Path, help="write the numbers of 1 and 2 into this file too, after each")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     clip = make_clip(900)
@@ -144,12 +144,14 @@ def main() -> None:
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     print(f"{options.preset}, {parameters:.1f} million parameters, {device}, {torch.get_num_threads()} threads")
     list(stream(streamer, make_clip(90), pixels))  # warm-up
+    numbers: dict[str, float] = {}
+    for part in (latency, fixed_against_growing):
+        numbers |= {f"{options.preset}, {what}": number for what, number in part(streamer, pixels).items()}
+        if options.json:
+            write_json(options.json, numbers)
     cache_against_prefix(streamer, pixels)
     if options.long:
         long_stream(model, tokenizer, tokens, pixels, options.long)
-    numbers = latency(streamer, pixels) | fixed_against_growing(streamer, pixels)
-    if options.json:
-        options.json.write_text(json.dumps({f"{options.preset}, {what}": number for what, number in numbers.items()}))
 
 
 def cache_against_prefix(streamer: Forcing, pixels: torch.Tensor) -> None:
@@ -225,19 +227,22 @@ def fixed_against_growing(streamer: Forcing, pixels: torch.Tensor) -> dict[str, 
         for name, records in found.items()
     }
     table = Table("cache", "silent: p50 ms", "p95 ms", "acting: p50 ms", "p95 ms", title="the text of a frame")
+    numbers: dict[str, float] = {}
     for name, parts in times.items():
-        table.add_row(name, *(f"{np.quantile(part, q):.2f}" for part in parts for q in (0.5, 0.95)))
+        found_ms = [float(np.quantile(part, q)) for part in parts for q in (0.5, 0.95)]
+        table.add_row(name, *(f"{ms:.2f}" for ms in found_ms))
+        columns = [f"{name} cache, text of {kind} frames: p{p} ms" for kind in ("silent", "acting") for p in (50, 95)]
+        numbers |= dict(zip(columns, found_ms, strict=True))
     Console().print(table)
     ratios = [np.median(growing) / np.median(fixed) for growing, fixed in zip(*times.values(), strict=True)]
     away = max(abs(a.p_update - b.p_update) for a, b in zip(*found.values(), strict=True))
     print(
         f"fixed is {ratios[0]:.2f}x as fast at silent frames, {ratios[1]:.2f}x at acting ones; probabilities differ by"
     )
-    print(
-        f"{away:.1g} at most; "
-        + ("captured graphs" if streamer.model.device.type == "cuda" else "not captured: no GPU")
-    )
-    return {
+    is_captured = streamer.model.device.type == "cuda" and cache.emptied() is cache  # where refused: another one
+    print(f"{away:.1g} at most; graphs were {'captured' if is_captured else 'not captured'}")
+    return numbers | {
+        "graphs captured": float(is_captured),
         "fixed over growing, silent": float(ratios[0]),
         "fixed over growing, acting": float(ratios[1]),
         "fixed and growing, difference of p_update": away,

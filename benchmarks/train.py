@@ -13,6 +13,10 @@ over the clips is warm-up, the others are timed. All learn each decision and tar
   forward all logits and its loss from labels (-100 elsewhere); the smallest subclass adds both heads at all T of
   output_hidden_states. An example has "this turn's frames" (earlier turns are text: as in `turn` packing), or "every
   frame so far" (the clip's prefix, as ProAssist's: what each label of `clip` packing sees).
+- trl, where it is installed (trl, datasets, num2words): SFTTrainer with SmolVLM's processor, images and text as trl's
+  documentation has them: 8 prompts with this turn's frames a batch, and completions, which alone are learned: the turn
+  with its role, or a token of silence. There are no heads: a completion's first token is its one decision, and a turn's
+  frames before the last teach nothing. Its gradient checkpointing and limit of length are off, as everywhere here.
 
 Printed: what the timed passes learn and read; decisions and target turns (blocks that the LM learns) a second, with the
 ratio to the first stock form; peak resident memory, and what of it came after imports, data and model were in place.
@@ -26,6 +30,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
+from itertools import groupby
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -39,6 +45,7 @@ from rich.table import Table
 from torch import nn
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration, Trainer, TrainerCallback, TrainingArguments
 
+from pipeline.annotations.clips import Role
 from pipeline.shards.build import build_split
 from pipeline.toyworld.make import make_toy
 from prospect.config import Config, DataConfig, ModelConfig, NegativeRate, TrainConfig
@@ -46,13 +53,14 @@ from prospect.data.index import read_split
 from prospect.data.order import Request
 from prospect.data.reader import SequenceReader
 from prospect.data.sequences import sequence_table
-from prospect.layout import IGNORE, Tokens
+from prospect.layout import IGNORE, SILENCE, Tokens
 from prospect.model.checkpoint import load_image_processor, native_tokens
 from prospect.model.presets import make_checkpoint
 from prospect.setup import texts_of
 from prospect.train.run import train
 
 WAYS = ("ours, clip packing", "ours, turn packing", "stock, this turn's frames", "stock, every frame so far")
+TRL, OF_TRL = "trl, this turn's frames", ("trl", "datasets", "num2words")
 THREADS, TURNS_A_BATCH, CLIPS_A_BATCH = 2, 8, 2
 TEXTS = ("input_ids", "attention_mask", "labels", "update_labels", "speak_labels")
 COUNTS = ("decisions", "blocks", "tokens", "frames")
@@ -72,8 +80,9 @@ class Meter(TrainerCallback):
 
     def _count(self, model: Any, args: Any, inputs: dict[str, Any]) -> None:
         learned = inputs["target_kind"] > 0 if "target_kind" in inputs else inputs["labels"] != IGNORE  # (B, T)
-        self._counts["decisions"] += int((inputs["update_labels"] != IGNORE).sum())
-        self._counts["blocks"] += int((learned[:, 1:] & ~learned[:, :-1]).sum())
+        decisions = inputs["update_labels"] != IGNORE if "update_labels" in inputs else learned.any(1)
+        self._counts["decisions"] += int(decisions.sum())
+        self._counts["blocks"] += int((~learned[:, :-2] & learned[:, 1:-1] & learned[:, 2:]).sum())  # silence: a token
         self._counts["tokens"] += int(inputs["attention_mask"].sum())
         self._counts["frames"] += int((inputs["input_ids"] == model.config.image_token_id).sum())  # of a token each
 
@@ -102,7 +111,8 @@ def measure(way: str, folder: Path, passes: int) -> dict[str, float]:
     }
     data = DataConfig(**places, packing=packing, eval_splits=(), negatives=NegativeRate(start=1.0), num_workers=0)
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        (ours if way.startswith("ours") else stock)(data, folder / "model", Path(out), 1 + passes)
+        run = {"ours": ours, "stock": stock, "trl": trl_sft}[way.partition(",")[0]]
+        run(data, folder / "model", Path(out), 1 + passes)
     return meter.result
 
 
@@ -180,6 +190,56 @@ def examples(data: DataConfig, tokens: Tokens) -> Iterator[dict[str, Any]]:
             start = end
 
 
+def trl_sft(data: DataConfig, checkpoint: Path, out: Path, epochs: int) -> None:
+    """trl's SFTTrainer on prompts and completions."""
+    from datasets import Dataset, Features, Image, List, Value
+    from transformers.models.smolvlm import SmolVLMProcessor
+    from trl import SFTConfig, SFTTrainer
+
+    class WithoutVideos(SmolVLMProcessor):
+        """transformers makes none without a video processor, which asks for torchvision; no video is given here."""
+
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> None:
+            pass
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = SmolVLMForConditionalGeneration.from_pretrained(checkpoint)
+    native = native_tokens(model.config)
+    rows = list(completions(data, Tokens(tokenizer, native), tokenizer))
+    columns = Features({"images": List(Image()), "prompt": Value("string"), "completion": Value("string")})
+    processor = WithoutVideos(load_image_processor(checkpoint), tokenizer, None, image_seq_len=native)
+    arguments = SFTConfig(
+        output_dir=str(out), num_train_epochs=epochs, per_device_train_batch_size=TURNS_A_BATCH, optim="adamw_torch",
+        learning_rate=2e-3, logging_steps=10, save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True,
+        bf16=False, gradient_checkpointing=False, max_length=None,
+    )  # fmt: skip
+    dataset = Dataset.from_list(rows, features=columns)
+    trainer = SFTTrainer(model=model, args=arguments, train_dataset=dataset, processing_class=processor)
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train()
+
+
+def completions(data: DataConfig, tokens: Tokens, tokenizer: Any) -> Iterator[dict[str, Any]]:
+    """The rows of `examples` as trl takes them: encoded images, text before, text that is learned."""
+    roles: tuple[Role, ...] = ("assistant", "dst_update")
+    headers = [tokens.header(role) for role in roles]
+
+    def text(ids: list[int]) -> str:
+        runs = ((is_image, list(run)) for is_image, run in groupby(ids, lambda token: token == tokens.image))
+        frames = tokens.tokens_per_frame
+        return "".join("<image>" * (len(run) // frames) if image else tokenizer.decode(run) for image, run in runs)
+
+    for row in examples(data, tokens):
+        ids, learned = row["input_ids"], [label != IGNORE for label in row["labels"]]
+        written, completion = len(ids), SILENCE
+        if any(learned):
+            first = learned.index(True)
+            (header,) = (header for header in headers if ids[first - len(header) : first] == header)
+            written, completion = first - len(header), text(ids[first - len(header) :])
+        images = [{"bytes": bytes(image), "path": None} for image in row["images"]]
+        yield {"images": images, "prompt": text(ids[:written]), "completion": completion}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("--clips", 8), ("--passes", 3), ("--repeat", 2)):
@@ -188,6 +248,10 @@ def main() -> None:
     options = parser.parse_args()
     dataset = "real-shape" if options.real else "toyworld"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # of the processes
+    missing = [name for name in OF_TRL if find_spec(name) is None]
+    if missing:
+        print(f"left out: {TRL}, as not installed: {', '.join(missing)}")
+    ways = WAYS if missing else (*WAYS, TRL)
     best: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as root:
         folder = Path(root)
@@ -200,12 +264,12 @@ def main() -> None:
         split = read_split(folder / "shards", dataset, "train", folder / "data")
         make_checkpoint("toy", folder / "model", texts_of(split.index, DataConfig()), seed=0)
         for _ in range(options.repeat):  # in turn, as machines are noisy
-            for way in WAYS:
+            for way in ways:
                 with ProcessPoolExecutor(1, get_context("spawn")) as process:
                     found = process.submit(measure, way, folder, options.passes).result()
                 best[way] = min(best.get(way, found), found, key=lambda result: result["seconds"])
     table = Table("", *COUNTS, "seconds", "decisions/s", "turns/s", "ratio", "peak MB", "of it training")
-    decisions_s, turns_s = ({way: best[way][name] / best[way]["seconds"] for way in WAYS} for name in COUNTS[:2])
+    decisions_s, turns_s = ({way: best[way][name] / best[way]["seconds"] for way in ways} for name in COUNTS[:2])
     for way, found in best.items():
         rates = f"{decisions_s[way]:.0f}", f"{turns_s[way]:.0f}", f"{decisions_s[way] / decisions_s[WAYS[2]]:.1f}x"
         memory = f"{found['peak']:.0f}", f"{found['peak'] - found['loaded']:.0f}"

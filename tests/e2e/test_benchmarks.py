@@ -1,5 +1,6 @@
 """The benchmarks that need no GPU and little time run to their end, at their smallest; two had stopped unseen."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,8 +15,9 @@ from tests.helpers.prepared import prepared
 from tests.helpers.sources import GENERATED, SESSION
 
 
-def _run(folder, *words):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "BENCH_DIR": str(folder)}
+def _run(folder, *words, modules=()):
+    """`modules`: folders that are looked into first."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*modules, str(ROOT)]), "BENCH_DIR": str(folder)}
     command = [sys.executable, ROOT / "benchmarks" / words[0], *words[1:]]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment, timeout=500)
 
@@ -27,7 +29,7 @@ def _run(folder, *words):
         ("packing.py", "--clips", "4", "--repeat", "1"),
         ("scale.py", "--samples", "2000", "--clips", "20"),
         ("train.py", "--clips", "2", "--passes", "1", "--repeat", "1"),
-        ("stream_inference.py", "--long", "2000"),
+        ("stream_inference.py", "--long", "1200"),
         ("slide.py", "--frames", "300", "--max-seq-len", "700"),
         ("side_by_side.py", "--clips", "4", "--streams", "1", "4"),
         ("learning/decide.py", "--out", "out", "--small"),
@@ -85,21 +87,46 @@ def test_the_benchmark_of_real_weights_runs_with_a_stand_in_and_does_nothing_twi
     assert wrong.returncode == 1 and wrong.stderr.strip().splitlines()[-1].startswith("error: no.jsonl: ")
 
 
+def test_a_part_that_is_stopped_leaves_no_process_behind(monkeypatch):
+    place = ROOT / "benchmarks" / "gpu.py"
+    spec = importlib.util.spec_from_file_location("bench_gpu", place)
+    gpu = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "bench_gpu", gpu)  # dataclasses look it up
+    spec.loader.exec_module(gpu)
+    child = "import signal; print('here', flush=True); signal.pause()"
+    leader = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    command = [sys.executable, "-c", leader]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout.readline() == b"here\n"
+        assert gpu.ended(process, 0) is None
+        assert process.stdout.read() == b"", "ends once nobody holds the other end"
+    assert gpu.ended(subprocess.Popen([sys.executable, "-c", "exit(3)"], start_new_session=True), 300) == 3
+
+
 @pytest.mark.slow
 def test_the_benchmarks_of_a_gpu_keep_what_was_measured_and_name_what_failed(tmp_path):
     command = ("gpu.py", "--cpu-check", "--out", "out", "--only", "memory,features")
+    file = tmp_path / "out" / "gpu.json"
+    without = tmp_path / "without"
+    without.mkdir()
+    (without / "polars.py").write_text("raise ModuleNotFoundError('No module named [/]polars')\n")  # a rich tag
+    failed = _run(tmp_path, *command, modules=[str(without)])
+    assert failed.returncode == 1, failed.stderr
+    for record in json.loads(file.read_text())["parts"].values():
+        assert record["status"] == "failed (exit code 1)" and record["numbers"] == {}
+        assert record["last words"][-1] == "ModuleNotFoundError: No module named [/]polars"
+    assert failed.stdout.count("ModuleNotFoundError: No module named") == 2, "a line for each part"
     first = _run(tmp_path, *command)
     assert first.returncode == 0, first.stdout + first.stderr
-    file = tmp_path / "out" / "gpu.json"
     parts = json.loads(file.read_text())["parts"]
     assert [record["status"] for record in parts.values()] == ["done", "done"]
     assert parts["features"]["numbers"]["toy: frames/s"] > 0
     assert sum("tokens/s" in name for name in parts["memory"]["numbers"]) >= 2  # 8-bit AdamW needs torchao
-    parts["features"] |= {"status": "failed (exit code 1)", "last words": ["no [/] memory"]}
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"parts": parts}))
-    assert "no [/] memory" in _run(tmp_path, "gpu.py", "--table", "--out", "out").stdout
-    second = _run(tmp_path, *command)
+    names = {name.partition(":")[0] for name in parts["memory"]["numbers"]} | {*parts["memory"]["not measured"]}
+    assert len(names) == 4, "what was not measured is said"
+    second = _run(tmp_path, *command, "--again", "features")
     assert "== features" in second.stdout and "== memory" not in second.stdout, "what is there is kept"
+    assert _run(tmp_path, "gpu.py", "--table", "--out", "out").stdout == second.stdout.partition("minutes\n")[2]
     wrong = _run(tmp_path, *command[:-1], "speed")
     assert wrong.returncode == 1 and wrong.stderr.startswith("error: speed: found no such part, expected train,memory")
     if not torch.cuda.is_available():
