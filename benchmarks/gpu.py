@@ -156,6 +156,7 @@ def main() -> None:
             "error: needs a CUDA GPU, found none; nothing was measured. Without one: make bench (the stream, training "
             "steps and streaming of the toy on a CPU)"
         )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # a part would go on without us
     options.out.mkdir(parents=True, exist_ok=True)
     machine = {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu, checked only",
