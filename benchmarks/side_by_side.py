@@ -28,7 +28,14 @@ from pipeline.shards.scan import Options
 from pipeline.toyworld.make import make_toy
 from prospect.data.images import StoredImages
 from prospect.data.index import clips_of
-from prospect.evaluation.predict import EvaluatedClip, clips_to_stream, open_place, stream_clips, stream_record
+from prospect.evaluation.predict import (
+    EvaluatedClip,
+    clips_to_stream,
+    open_place,
+    stream_clips,
+    stream_record,
+    streaming,
+)
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row, encoded
 from prospect.model.presets import make_checkpoint
@@ -93,14 +100,14 @@ def measure(checkpoint: str, clips: Sequence[EvaluatedClip], row: Row, streams: 
 
     def streamed(count: int, out: Path) -> None:
         out.mkdir()
-        stream_clips(streamer, clips, row, out, record, unwatched, streams=count)
+        stream_clips(streaming(streamer, count), clips, row, out, record, unwatched)
 
     def seen() -> None:
         for one in clips:
             for _ in encoded(streamer, one.pixels(size, False), row, model.prospect_settings.vision_chunk):
                 pass
 
-    stream_clips(streamer, clips[:1], row, folder, record, unwatched)  # warm-up
+    stream_clips(streaming(streamer), clips[:1], row, folder, record, unwatched)  # warm-up
     runs, found = [], []
     for number, count in enumerate(streams):
         out = folder / f"run-{number}"

@@ -24,7 +24,8 @@ from rich.table import Table
 from stream_inference import Forcing, make_clip
 
 from pipeline.annotations.clips import prompt_text
-from prospect.evaluation.evaluate import Places, evaluate_contexts
+from prospect.evaluation.evaluate import evaluate_contexts
+from prospect.evaluation.predict import Places
 from prospect.layout import Tokens, frame_groups
 from prospect.model.checkpoint import with_tokens
 from prospect.model.dst_smolvlm import DSTSmolVLM

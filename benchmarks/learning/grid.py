@@ -168,7 +168,8 @@ def _measured(config: Config, limit: int | None) -> dict[str, Any]:
 
     from prospect.data.shard_cache import ShardCache
     from prospect.evaluation.calibrate import calibrate_checkpoint
-    from prospect.evaluation.evaluate import Places, ProspectEvaluator
+    from prospect.evaluation.evaluate import ProspectEvaluator
+    from prospect.evaluation.predict import Places
     from prospect.train.run import train
 
     torch.set_num_threads(1)

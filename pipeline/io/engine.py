@@ -86,7 +86,8 @@ class LocalEngine:
     def _start(self) -> Connection:
         spawn = multiprocessing.get_context("spawn")  # fork would copy pyarrow's threads in an unknown state
         ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=_serve, args=(theirs,), daemon=True)
+        threads = max(1, (os.cpu_count() or 1) // self._size)
+        process = spawn.Process(target=_serve, args=(theirs, threads), daemon=True)
         process.start()
         theirs.close()  # so that ours ends with the process
         self._workers[ours] = process
@@ -138,8 +139,12 @@ class _Answer:
         return self.value
 
 
-def _serve(connection: Connection) -> None:
-    """A worker process. The parent alone answers Ctrl-C; SIGTERM ends it, with no half-written file left."""
+def _serve(connection: Connection, threads: int) -> None:
+    """A worker process. The parent alone answers Ctrl-C; SIGTERM ends it, with no half-written file left.
+
+    `threads`: of torch, where a task imports it, unless the environment says so; workers with all cores each are slow.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(1))
     end_with_parent()

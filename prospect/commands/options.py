@@ -1,7 +1,8 @@
 """Options that several commands have, and what they stand for."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,9 +13,10 @@ from pipeline.io.engine import LocalEngine
 from prospect.runs import CONFIG, find_checkpoint, run_of
 
 if TYPE_CHECKING:
+    from pipeline.io.engine import Engine
     from pipeline.io.ray_engine import RayEngine
     from prospect.config import Config
-    from prospect.evaluation.evaluate import Places
+    from prospect.evaluation.predict import Places
     from prospect.setup import Blueprint
 
 CORES = os.cpu_count() or 1
@@ -72,19 +74,43 @@ Streams = Annotated[int, typer.Option(min=1, help="Clips that each process strea
 Overwrite = Annotated[bool, typer.Option(help="Stream again over another evaluation's predictions.")]
 
 
-def open_engine(name: str, workers: int, ray_address: str | None) -> "LocalEngine | RayEngine":
+def open_engine(name: str, workers: int, ray_address: str | None, *, models: bool = False) -> "LocalEngine | RayEngine":
     """Start the engine that the options name.
+
+    Args:
+        models: its tasks load a model, which a worker keeps; on Ray each worker has a GPU, where there are some.
 
     Raises:
         ProspectError: an address without Ray, or one where nothing answers.
     """
     if name == "ray":
-        from pipeline.io.ray_engine import RayEngine
+        from pipeline.io.ray_engine import RayEngine, RayWorkers
 
-        return RayEngine(workers, ray_address)
+        return (RayWorkers if models else RayEngine)(workers, ray_address)
     if ray_address:
         raise ProspectError("--ray-address: has no effect without --engine ray")
     return LocalEngine(workers)
+
+
+@contextmanager
+def model_engine(name: str, workers: int, ray_address: str | None) -> "Iterator[Engine | None]":
+    """Open the engine of a command that runs a model; None: this process runs it, as one of torchrun's does.
+
+    Raises:
+        ProspectError: as `open_engine`, or torchrun has started several processes.
+    """
+    if name == "local" and workers == 1 and not ray_address:
+        yield None
+        return
+    from prospect.config import world_size
+
+    if (ranks := world_size()) > 1:
+        raise ProspectError(
+            f"--engine {name}, --workers {workers}: torchrun started {ranks} processes, which share the work "
+            "already; leave these options out, or torchrun"
+        )
+    with open_engine(name, workers, ray_address, models=True) as engine:
+        yield engine
 
 
 def read_config(name: str, overrides: Sequence[str] | None) -> "Config":
@@ -119,7 +145,7 @@ def places_of(
     from prospect.config import DataConfig
     from prospect.config_file import load_config
     from prospect.data.shard_cache import ShardCache
-    from prospect.evaluation.evaluate import Places
+    from prospect.evaluation.predict import Places
 
     run = run_of(Path(find_checkpoint(checkpoint)))
     settings = load_config(run / CONFIG).data if run else None

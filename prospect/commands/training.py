@@ -7,7 +7,18 @@ from typing import Annotated
 import typer
 
 from pipeline.errors import ProspectError
-from prospect.commands.options import Checkpoint, ConfigName, Json, Set, SplitName, read_config
+from prospect.commands.options import (
+    Checkpoint,
+    ConfigName,
+    EngineName,
+    Json,
+    RayAddress,
+    Set,
+    SplitName,
+    Workers,
+    model_engine,
+    read_config,
+)
 from prospect.commands.terminal import RunWatcher, clear_errors, console, print_json, progress_bar, tell
 from prospect.runs import finished_runs
 
@@ -163,7 +174,13 @@ def train(
 
 
 @app.command()
-def cache_features(config: ConfigName, set_: Set = None) -> None:
+def cache_features(
+    config: ConfigName,
+    set_: Set = None,
+    engine: EngineName = "local",
+    workers: Workers = 1,
+    ray_address: RayAddress = None,
+) -> None:
     """Encode each frame once, for a frozen tower.
 
     With vision tower and connector frozen; training then decodes no image.
@@ -172,8 +189,8 @@ def cache_features(config: ConfigName, set_: Set = None) -> None:
         settings = read_config(config, set_)
         from prospect.train.cache_features import run_cache_features
 
-        with progress_bar() as show:
-            store, made, kept = run_cache_features(settings, show)
+        with model_engine(engine, workers, ray_address) as running, progress_bar() as show:
+            store, made, kept = run_cache_features(settings, show, running)
         size = (made + kept) * store.row_bytes / 1e9
         tell(f"{store.folder}: {made} frames encoded, {kept} there already; {size:.2f} GB, {store.row_bytes} B a frame")
 

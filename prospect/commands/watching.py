@@ -12,6 +12,7 @@ from pipeline.errors import ProspectError
 from prospect.commands.judging import print_judge
 from prospect.commands.options import (
     Checkpoint,
+    EngineName,
     FramesRoot,
     Json,
     LeastGap,
@@ -21,6 +22,7 @@ from prospect.commands.options import (
     MaxNewTokens,
     NoRepeat,
     Overwrite,
+    RayAddress,
     RunDataRoot,
     ShardFolders,
     SpeakThreshold,
@@ -28,6 +30,8 @@ from prospect.commands.options import (
     Streams,
     UpdateThreshold,
     VideoIds,
+    Workers,
+    model_engine,
     places_of,
 )  # fmt: skip
 from prospect.commands.terminal import clear_errors, console, print_json, progress_bar, show_live, tell
@@ -164,6 +168,9 @@ def evaluate(
         str | None, typer.Option(help="Sentence embedding model; all-minilm is the packaged one.")
     ] = None,
     streams: Streams = 1,
+    engine: EngineName = "local",
+    workers: Workers = 1,
+    ray_address: RayAddress = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -181,10 +188,11 @@ def evaluate(
             max_new_tokens=max_new_tokens, least_gap_s=least_gap, no_repeat=no_repeat, max_seq_len=max_seq_len,
             context=None if context == "all" else context,
         )  # fmt: skip
-        with progress_bar() as show:
+        with model_engine(engine, workers, ray_address) as running, progress_bar() as show:
             common: dict[str, Any] = {
                 "video_ids": video_ids, "limit": limit, "scorer": scorer, "embedding": embedding,
-                "overwrite": overwrite, "streams": streams, "tell": tell, "progress": show, "overrides": overrides,
+                "overwrite": overwrite, "streams": streams, "engine": running, "tell": tell, "progress": show,
+                "overrides": overrides,
             }  # fmt: skip
             if context == "all":
                 compared = evaluate_contexts(checkpoint, places, folder, **common)
@@ -237,6 +245,9 @@ def calibrate(
     limit: Limit = None,
     confirm: Annotated[int, typer.Option(min=1, help="How many of the best pairs are streamed.")] = 5,
     streams: Streams = 1,
+    engine: EngineName = "local",
+    workers: Workers = 1,
+    ray_address: RayAddress = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find the thresholds of both heads on a split.
@@ -247,10 +258,10 @@ def calibrate(
         from prospect.evaluation.calibrate import calibrate_checkpoint, calibration_table
 
         places, folder = places_of(checkpoint, split, data, data_root, frames_root, out, CALIBRATION)
-        with progress_bar() as show:
+        with model_engine(engine, workers, ray_address) as running, progress_bar() as show:
             calibration = calibrate_checkpoint(
                 checkpoint, places, folder, video_ids=video_ids, limit=limit, confirm=confirm, overwrite=overwrite,
-                streams=streams, progress=show, tell=tell,
+                streams=streams, engine=running, progress=show, tell=tell,
             )  # fmt: skip
         console.print(calibration_table(calibration))
         for note in calibration.notes:

@@ -14,11 +14,13 @@ from accelerate import PartialState
 from rich.table import Table
 
 from pipeline.errors import ProspectError
+from pipeline.io.engine import Engine
 from pipeline.io.storage import write_json
 from pipeline.progress import Progress, Tell, untold, unwatched
 from prospect.evaluation.dst_scores import dst_metrics, dst_terms
-from prospect.evaluation.evaluate import Places, ProspectEvaluator, join_ranks, refuse_foreign, sole_writer
+from prospect.evaluation.evaluate import ProspectEvaluator, join_ranks, refuse_foreign, sole_writer
 from prospect.evaluation.pages.reliability import MARK, write_reliability
+from prospect.evaluation.predict import Places
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
 from prospect.evaluation.thresholds import (
@@ -58,6 +60,7 @@ def calibrate_checkpoint(
     confirm: int = 5,
     overwrite: bool = False,
     streams: int = 1,
+    engine: Engine | None = None,
     progress: Progress = unwatched,
     tell: Tell = untold,
 ) -> Calibration:
@@ -66,6 +69,7 @@ def calibrate_checkpoint(
     Args:
         confirm: how many of the best pairs are streamed.
         streams: how many clips each process streams side by side.
+        engine: as `ProspectEvaluator` takes it.
 
     Raises:
         ProspectError: the checkpoint is no folder here, there is no event of any head, or as `ProspectEvaluator`.
@@ -83,7 +87,7 @@ def calibrate_checkpoint(
         overrides = Overrides(update_threshold=update, speak_threshold=speak)
         evaluator = ProspectEvaluator(
             str(folder), places, video_ids, out=out / name, limit=limit, overwrite=overwrite, streams=streams,
-            progress=progress, tell=tell, overrides=overrides,
+            engine=engine, progress=progress, tell=tell, overrides=overrides,
         )  # fmt: skip
         clips = evaluator.clips()
         predictions = evaluator.stream(clips, [row], ranks)

@@ -7,12 +7,12 @@
 3. metrics.json for machines, report.html for people; a judge's scores (`judge.py`) stay where they still fit.
 
 Interrupted, it goes on where it was; a clip whose annotations have changed is streamed again. Under torchrun the clips
-are shared, and the main process measures.
+are shared, and the main process measures; with an engine its workers stream, and this process writes and measures.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -23,24 +23,23 @@ from accelerate.utils import gather_object
 
 from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
+from pipeline.io.engine import Engine
 from pipeline.io.lock import lock_beside, sole_owner
 from pipeline.io.storage import beginning, write_json
 from pipeline.progress import Progress, Tell, untold, unwatched
-from prospect.data.images import StoredImages
-from prospect.data.index import Split
-from prospect.data.shard_cache import ShardCache
 from prospect.evaluation.embeddings import Embedder, load_embedder
 from prospect.evaluation.events import predicted_speech, reference_speech
 from prospect.evaluation.judge import carry_judge, judge_there
 from prospect.evaluation.pages.html import MARK, write_report
 from prospect.evaluation.predict import (
     EvaluatedClip,
-    clips_to_stream,
-    open_place,
+    Places,
+    open_clips,
     prepare_folder,
     remove_folder,
     stream_clips,
     stream_record,
+    streaming,
 )
 from prospect.evaluation.predictions import ClipPrediction, read_prediction
 from prospect.evaluation.replay import Row
@@ -54,6 +53,7 @@ from prospect.evaluation.scores import (
     speech_pairs,
     undefined_notes,
 )
+from prospect.evaluation.spread import Origin, Spread
 from prospect.evaluation.text_scores import MeteorProcess
 from prospect.model.hub import checkpoint_folder, checkpoint_name
 from prospect.model.moved import CannotMove
@@ -67,16 +67,6 @@ ROWS: tuple[Row, ...] = ("model", "blind", "text_only", "oracle_state")
 RANKS_WAIT = timedelta(days=7)  # ranks finish their clips hours apart
 
 Scorer = Literal["prospect", "proassist"]
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where an evaluation finds what it reads."""
-
-    splits: tuple[str, ...]  # split folders of build-shards (or their URLs), OUT/DATASET/SPLIT
-    data_root: Path = Path("data")  # frames files are looked for under it
-    frames_root: Path | None = None  # searched first
-    cache: ShardCache | None = None  # of remote shards
 
 
 class ProspectEvaluator:
@@ -95,6 +85,7 @@ class ProspectEvaluator:
         embedding: str | None = None,
         overwrite: bool = False,
         streams: int = 1,
+        engine: Engine | None = None,
         overrides: Overrides = NO_OVERRIDES,
         progress: Progress = unwatched,
         tell: Tell = untold,
@@ -111,6 +102,7 @@ class ProspectEvaluator:
             embedding: sentence embedding model; None: ProAssist's, or a packaged one where it cannot be had.
             overwrite: stream again over another evaluation's predictions; its results are removed first.
             streams: how many clips each process streams side by side; the results are the same but for rounding.
+            engine: whose workers stream; None: this process, or those that torchrun started.
             overrides: settings of the stream that are not those of the checkpoint.
             tell: takes a line about what was there already, for whoever looks on.
         """
@@ -119,7 +111,7 @@ class ProspectEvaluator:
         self.video_ids, self.limit, self.out, self.overwrite = video_ids, limit, out, overwrite
         self.rows: tuple[Row, ...] = ("model", *(row for row in rows if row != "model"))
         self.scorer, self.embedding, self.streams, self.overrides = scorer, embedding, streams, overrides
-        self.progress, self.tell = progress, tell
+        self.engine, self.progress, self.tell = engine, progress, tell
         self.notes: list[str] = []
 
     def evaluate(self) -> dict[str, Any]:
@@ -157,15 +149,7 @@ class ProspectEvaluator:
         Raises:
             ProspectError: bad shards or ids, the same clip twice, or no clip at all.
         """
-        splits = [open_place(place, self.places.data_root, self.places.cache) for place in self.places.splits]
-
-        def images(split: Split) -> StoredImages:
-            return StoredImages(split, self.places.frames_root, self.places.data_root)
-
-        clips = clips_to_stream(splits, images, self.video_ids, self.limit)
-        if not clips:
-            raise ProspectError(f"{', '.join(self.places.splits)}: found no clips, expected some to evaluate")
-        return clips
+        return open_clips(self.places, self.video_ids, self.limit)
 
     def stream(self, clips: Sequence[EvaluatedClip], rows: Sequence[Row], ranks: PartialState) -> Path:
         """Write prediction files of `rows`, all of them when it returns; gives their folder.
@@ -174,16 +158,23 @@ class ProspectEvaluator:
             ProspectError: bad checkpoint, frames or settings, or a folder that holds other predictions.
         """
         self.checkpoint = checkpoint_folder(self.checkpoint)
-        streamer = load_streamer(self.checkpoint, self.overrides)
-        if streamer.settings.memory == "none" and "oracle_state" in rows:
+        if self.engine is None:
+            streamer = load_streamer(self.checkpoint, self.overrides)
+            record, extra = stream_record(self.checkpoint, streamer), streamer.model.prospect_settings.extra
+            stream = streaming(streamer, self.streams)
+        else:
+            video_ids = None if self.video_ids is None else tuple(self.video_ids)
+            origin = Origin(self.checkpoint, self.overrides, self.places, video_ids, self.limit)
+            spread = Spread(self.engine, origin, self.streams)
+            record, extra, stream = spread.record, spread.extra, spread.stream
+        if record["memory"] == "none" and "oracle_state" in rows:
             self.notes.append(
                 "oracle_state left out: the checkpoint was trained without a memory, and never saw a state"
             )
             self.rows = rows = tuple(row for row in rows if row != "oracle_state")
-        trained = trained_rates(self.checkpoint, streamer.model.prospect_settings.extra)
+        trained = trained_rates(self.checkpoint, extra)
         if note := rate_note([one.clip.fps for one in clips], trained):
             self.notes.append(note)
-        record = stream_record(self.checkpoint, streamer)
         folder = self.out / PREDICTIONS
         refuse_foreign(self.out, {METRICS: FORMAT, REPORT: MARK})
         with ranks.main_process_first():
@@ -196,7 +187,7 @@ class ProspectEvaluator:
         for row in rows:
             (folder / row).mkdir(exist_ok=True)
             rank, count = ranks.process_index, ranks.num_processes
-            again += stream_clips(streamer, clips, row, folder / row, record, self.progress, rank, count, self.streams)
+            again += stream_clips(stream, clips, row, folder / row, record, self.progress, rank, count)
         ranks.wait_for_everyone()
         if (total := sum(gather_object([again]))) and ranks.is_main_process:
             self.tell(f"note: {folder}: predictions of other annotations, which were streamed again: {total}")

@@ -1,6 +1,6 @@
 """Streams the clips of evaluation splits into prediction files: one a clip, complete or absent, so that an interrupted
-evaluation goes on where it was. A file made of other annotations is made again. Several processes share the clips; each
-file is written by one.
+evaluation goes on where it was. A file made of other annotations is made again. Where torchrun started several
+processes, each streams and writes its share; `spread.py` has workers that stream, and one process that writes.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -42,6 +42,16 @@ A_LINK = (
     "found a link, expected a folder, as what it leads to is not this evaluation's; remove it, or pass another --out"
 )
 ENDS_BYTES = 1 << 20  # of a weights file, at either end, that tell it from another
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where an evaluation finds what it reads."""
+
+    splits: tuple[str, ...]  # split folders of build-shards (or their URLs), OUT/DATASET/SPLIT
+    data_root: Path = Path("data")  # frames files are looked for under it
+    frames_root: Path | None = None  # searched first
+    cache: ShardCache | None = None  # of remote shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,27 @@ class EvaluatedClip:
         for frame, data in zip(frames, self.stored(frames), strict=True):
             where = f"clip {self.clip.id!r} ({self.clip.frames_file}) frame {frame}"
             yield torch.from_numpy(decode_frame(data, size, where))
+
+
+Streamed: TypeAlias = Iterator[tuple[EvaluatedClip, tuple[FrameRecord, ...]]]  # in the order in which they end
+Stream: TypeAlias = Callable[[Sequence[EvaluatedClip], Row], Streamed]
+
+
+def open_clips(places: Places, video_ids: Sequence[str] | None, limit: int | None) -> list[EvaluatedClip]:
+    """List the clips of `places`, see `clips_to_stream`.
+
+    Raises:
+        ProspectError: bad shards or ids, the same clip twice, or no clip at all.
+    """
+    splits = [open_place(place, places.data_root, places.cache) for place in places.splits]
+
+    def images(split: Split) -> StoredImages:
+        return StoredImages(split, places.frames_root, places.data_root)
+
+    clips = clips_to_stream(splits, images, video_ids, limit)
+    if not clips:
+        raise ProspectError(f"{', '.join(places.splits)}: found no clips, expected some to evaluate")
+    return clips
 
 
 def open_place(place: str, data_root: Path, cache: ShardCache | None) -> Split:
@@ -172,7 +203,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def stream_clips(
-    streamer: Streamer,
+    stream: Stream,
     clips: Sequence[EvaluatedClip],
     row: Row,
     folder: Path,
@@ -180,60 +211,62 @@ def stream_clips(
     progress: Progress,
     rank: int = 0,
     ranks: int = 1,
-    streams: int = 1,
 ) -> int:
     """Write a prediction file in `folder` for each of this rank's share of `clips`, as they end; gives how many were
     there, of other annotations (or settings), and were made again.
 
-    Args:
-        streams: how many clips are streamed side by side.
-
     Raises:
-        ProspectError: a frame is broken, or a prediction file, or memory is too little for so many streams.
+        ProspectError: as `stream` (see `streaming`), or a prediction file that is there is broken.
     """
     mine = clips[rank::ranks]
-    size: int = streamer.model.config.vision_config.image_size
-    chunk = streamer.model.prospect_settings.vision_chunk
     settings = settings | {"row": row}
-    again = done = 0
-
-    def missing() -> Iterator[EvaluatedClip]:
-        nonlocal again, done
-        for one in mine:
-            path = folder / one.file_name
-            there = read_prediction(path) if path.is_file() else None
-            if there is None or there.clip != one.clip or there.settings != settings:
-                again += there is not None
-                yield one
-            else:
-                done += 1
-
-    def features(one: EvaluatedClip) -> Iterator[torch.Tensor]:
-        return encoded(streamer, one.pixels(size, row == "blind"), row, chunk)
-
-    def beside(one: EvaluatedClip, slot: Slot) -> Steps[tuple[EvaluatedClip, tuple[FrameRecord, ...]]]:
-        stream = streamer.beside(slot.emptied, slot.clock)
-        return one, (yield from clip_steps(stream, one.clip, features(one), row))
-
+    again = 0
+    missing = []
     progress(f"streaming ({row})", 0, len(mine))
-    streamed: Iterator[tuple[EvaluatedClip, tuple[FrameRecord, ...]]]
-    if streams == 1:
-        streamed = ((one, tuple(stream_clip(streamer, one.clip, features(one), row))) for one in missing())
-    else:
-        streamed = together(streamer.model, (partial(beside, one) for one in missing()), min(streams, len(mine)))
-    try:
-        for one, frames in streamed:
-            write_prediction(folder / one.file_name, ClipPrediction(one.clip, frames, settings))
-            done += 1
-            progress(f"streaming ({row})", done, len(mine))
-    except torch.OutOfMemoryError:
-        if streams == 1:
-            raise
-        raise ProspectError(
-            f"--streams {streams}: found too little memory on {streamer.model.device} for so many contexts; pass fewer"
-        ) from None
+    for one in mine:
+        path = folder / one.file_name
+        there = read_prediction(path) if path.is_file() else None
+        if there is None or there.clip != one.clip or there.settings != settings:
+            again += there is not None
+            missing.append(one)
+    done = len(mine) - len(missing)
+    for one, frames in stream(missing, row) if missing else ():
+        write_prediction(folder / one.file_name, ClipPrediction(one.clip, frames, settings))
+        done += 1
+        progress(f"streaming ({row})", done, len(mine))
     progress(f"streaming ({row})", len(mine), len(mine))
     return again
+
+
+def streaming(streamer: Streamer, streams: int = 1) -> Stream:
+    """Give what streams clips in this process, `streams` of them side by side.
+
+    It raises ProspectError where a frame is broken, or memory is too little for so many streams.
+    """
+    size: int = streamer.model.config.vision_config.image_size
+    chunk = streamer.model.prospect_settings.vision_chunk
+
+    def features(one: EvaluatedClip, row: Row) -> Iterator[torch.Tensor]:
+        return encoded(streamer, one.pixels(size, row == "blind"), row, chunk)
+
+    def beside(one: EvaluatedClip, row: Row, slot: Slot) -> Steps[tuple[EvaluatedClip, tuple[FrameRecord, ...]]]:
+        stream = streamer.beside(slot.emptied, slot.clock)
+        return one, (yield from clip_steps(stream, one.clip, features(one, row), row))
+
+    def stream(clips: Sequence[EvaluatedClip], row: Row) -> Streamed:
+        if streams == 1:
+            for one in clips:
+                yield one, tuple(stream_clip(streamer, one.clip, features(one, row), row))
+            return
+        try:
+            yield from together(streamer.model, (partial(beside, one, row) for one in clips), min(streams, len(clips)))
+        except torch.OutOfMemoryError:
+            raise ProspectError(
+                f"--streams {streams}: found too little memory on {streamer.model.device} for so many contexts; pass "
+                "fewer"
+            ) from None
+
+    return stream
 
 
 def stream_record(checkpoint: str, streamer: Streamer) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prospect.evaluation.predictions import read_prediction
-from tests.helpers.command import fail, run, succeed, torchrun
+from tests.helpers.command import TINY, fail, run, succeed, torchrun
 from tests.helpers.fakes import jpeg
 from tests.helpers.videos import video
 
@@ -88,6 +88,18 @@ def test_two_processes_share_the_clips_and_stream_two_at_a_time(model, toy):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("clips, ") == 1, "the main process alone prints"
     assert len(list((toy / "shared" / "predictions" / "model").iterdir())) == 3
+
+
+@pytest.mark.parametrize("command", ["evaluate", "calibrate", "cache-features"])
+def test_workers_that_cannot_be_had_are_told(command, model, toy, monkeypatch):
+    words = (command, *(TINY if command == "cache-features" else ("--checkpoint", model)))
+    message = fail(toy, *words, "--engine", "ray", "--ray-address", "127.0.0.1:1")
+    assert "--ray-address 127.0.0.1:1: cannot connect to Ray" in message and message.count("\n") == 1
+    assert "--ray-address: has no effect without --engine ray" in fail(toy, *words, "--ray-address", "auto")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for options in (("--engine", "ray"), ("--workers", 2)):
+        message = fail(toy, *words, *options)
+        assert "torchrun started 2 processes, which share the work already; leave these options out" in message
 
 
 def test_an_evaluation_for_programs(model, toy):

@@ -137,6 +137,7 @@ def test_features_plan_lora_and_export_from_the_command_line(toy):
     frozen = ["model.freeze_vision=true", "model.freeze_connector=true", "data.features=features"]
     settings = [f"--set={setting}" for setting in ("name=lora", "model.lora.rank=2", "train.max_steps=3", *frozen)]
     assert "frames encoded, 0 there already" in succeed(toy, "cache-features", *TINY, *settings)
+    assert ": 0 frames encoded, " in succeed(toy, "cache-features", *TINY, *settings, "--workers", 2)
     told = succeed(toy, "plan", *TINY, *settings)
     assert "predicted peak" in told and "3, 6 an epoch" in told and "2 x " in told
     assert "the GPU has 1.0: set train.micro_batch_size=1" in fail(toy, "plan", *TINY, *settings, "--gpu-gb", 1)
