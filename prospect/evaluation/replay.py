@@ -6,8 +6,11 @@ all of the reference's blocks (`forced`: the heads' probabilities in the right c
 training).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
+from itertools import islice
 from typing import Literal, NamedTuple
 
 import torch
@@ -17,6 +20,7 @@ from pipeline.annotations.clips import Clip, Turn
 from pipeline.errors import ProspectError
 from prospect.carried import as_learned, summary_before
 from prospect.layout import frame_groups, turns_before_first_frame
+from prospect.model.early import EarlyVision
 from prospect.model.steps import Steps, alone
 from prospect.stream.records import FrameRecord
 from prospect.stream.streamer import ROLES, ActiveRole, Streamer
@@ -94,23 +98,28 @@ def _named(clip: Clip) -> Iterator[None]:
 
 
 def encoded(streamer: Streamer, frames: Iterable[Tensor], row: Row, chunk: int) -> Iterator[Tensor]:
-    """Give features (K, D) of each of `frames` (uint8 (3, S, S)), `chunk` of them in one forward of the tower."""
+    """Give features (K, D) of each of `frames` (uint8 (3, S, S)), `chunk` of them in one forward of the tower.
+
+    While a chunk is used, the next is read, and on a GPU encoded.
+    """
     model = streamer.model
     if row == "text_only":
         empty = torch.empty(0, model.config.text_config.hidden_size, device=model.device)
         yield from (empty for _ in frames)
         return
-    waiting: list[Tensor] = []
-    for frame in frames:
-        waiting.append(frame)
-        if len(waiting) == chunk:
-            yield from _encode(streamer, waiting)
-            waiting = []
-    if waiting:
-        yield from _encode(streamer, waiting)
+    vision, remaining = EarlyVision(model), iter(frames)
+
+    def begin() -> Callable[[], Tensor] | None:
+        read = list(islice(remaining, chunk))
+        return vision.begin(torch.stack(read)) if read else None
+
+    coming = _reader().submit(begin)
+    while take := coming.result():
+        coming = _reader().submit(begin)
+        yield from take().unbind(0)
 
 
-@torch.no_grad()
-def _encode(streamer: Streamer, frames: Sequence[Tensor]) -> Iterator[Tensor]:
-    model = streamer.model
-    yield from model.encode_frames(torch.stack(list(frames)).to(model.device)).unbind(0)
+@cache
+def _reader() -> ThreadPoolExecutor:
+    """One thread, however many streams: files are read by one at a time."""
+    return ThreadPoolExecutor(1)

@@ -19,6 +19,7 @@ import torch
 from pipeline.annotations.clips import Turn
 from pipeline.annotations.dst import State
 from prospect.data.decode import decode_frame
+from prospect.model.early import EarlyVision
 from prospect.stream.lines import Lines
 from prospect.stream.newest import Arrival, newest, paced
 from prospect.stream.records import FrameRecord
@@ -116,21 +117,26 @@ def play(
         ProspectError: the source breaks off, or a frame cannot be decoded.
     """
     size: int = streamer.model.config.vision_config.image_size
+    vision = EarlyVision(streamer.model)
+
+    def begin(frame: SourceFrame) -> Callable[[], torch.Tensor]:
+        pixels = torch.from_numpy(decode_frame(frame.data, size, frame.where))
+        return vision.begin(pixels[None])
+
     before = [turn for turn in task.turns if turn.end_frame is None or turn.end_frame < task.first_frame]
     streamer.start(task.steps, task.state, before, fps=fps, goal=task.goal, progress=task.progress)
     if drop_late:
-        arrivals = _decoded(newest(paced(frames, fps, clock, sleep) if realtime else frames, clock), size)
+        of_now = newest(paced(frames, fps, clock, sleep) if realtime else frames, clock)
+        arrivals: Iterator[Begun] = ((arrival, begin(arrival.item)) for arrival in of_now)
     else:
-        arrivals = _every(frames, size, fps if realtime else None, clock, sleep)
+        arrivals = _every(frames, begin, fps if realtime else None, clock, sleep)
     expected = 0
-    for arrival, pixels in arrivals:
+    for arrival, take in arrivals:
         taken = clock()
         number, frame = arrival.number, task.first_frame + arrival.number
         steered = steer()
         heard = lines.heard(frame, streamer.length, streamer.settings.reserve)
-        with torch.no_grad():
-            features = streamer.model.encode_frames(pixels[None].to(streamer.model.device))[0]
-        record = streamer.step(frame, features, heard.turns)
+        record = streamer.step(frame, take()[0], heard.turns)
         yield Played(
             record=record,
             time_s=number / fps,
@@ -146,24 +152,19 @@ def play(
         expected = number + 1
 
 
-Decoded = tuple[Arrival[SourceFrame], torch.Tensor]  # pixels: uint8 (3, S, S)
-
-
-def _decoded(arrivals: Iterable[Arrival[SourceFrame]], size: int) -> Iterator[Decoded]:
-    for arrival in arrivals:
-        yield arrival, _pixels(arrival.item, size)
+Begun = tuple[Arrival[SourceFrame], Callable[[], torch.Tensor]]  # what gives its features, (1, K, D)
 
 
 def _every(
     frames: Iterable[SourceFrame],
-    size: int,
+    begin: Callable[[SourceFrame], Callable[[], torch.Tensor]],
     pace: float | None,
     clock: Callable[[], float],
     sleep: Callable[[float], None],
-) -> Iterator[Decoded]:
-    """Each frame, decoded ahead; with a `pace` of frames a second no sooner than it is due."""
+) -> Iterator[Begun]:
+    """Each frame, begun ahead; with a `pace` of frames a second no sooner than it is due."""
     began = 0.0
-    for number, (image, pixels) in enumerate(ahead(lambda: ((frame, _pixels(frame, size)) for frame in frames))):
+    for number, (image, take) in enumerate(ahead(lambda: ((frame, begin(frame)) for frame in frames))):
         there = clock()
         if number == 0:
             began = there
@@ -171,11 +172,7 @@ def _every(
             there = began + number / pace
             if (wait := there - clock()) > 0:
                 sleep(wait)
-        yield Arrival(number, image, there), pixels
-
-
-def _pixels(image: SourceFrame, size: int) -> torch.Tensor:
-    return torch.from_numpy(decode_frame(image.data, size, image.where))
+        yield Arrival(number, image, there), take
 
 
 class RunFile:
