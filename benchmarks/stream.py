@@ -1,11 +1,11 @@
 """Claims: the loader streams frames near the speed of JPEG decoding, ahead of its peers, seeks in a time that does not
 grow, and its workers do not grow.
 
-    python benchmarks/stream.py [--clips 24] [--samples 50000] [--without-litdata] [--only speed,resume,memory]
+    python benchmarks/stream.py [--clips 24] [--samples 50000] [--without-peers] [--only speed,resume,memory]
 
 Frames are 384 px JPEGs of some 17 KB (benchmarks/build.py), the model's size is 384 px: decoded whole, not resized. All
-in one run, in turn, best of three (litdata after the others, in an environment of its own); every loader has one worker
-process, and its later passes are timed, without start-up. Peers are shown with both decoders.
+in one run, in turn, best of three (litdata and energon after the others, in an environment of their own); every loader
+has one worker process, and its later passes are timed, without start-up. Peers are shown with both decoders.
 
 1. Frames a second against the floor, a bare loop on one core that decodes (and would resize), and against peers.
 2. Time to the first batch when a run is resumed at 1%, 50% and 99% of an epoch.
@@ -53,6 +53,7 @@ from prospect.model.presets import toy_tokenizer
 from prospect.setup import texts_of
 
 SIZE = 384
+PEERS = {"litdata": "litdata", "energon": "megatron-energon"}  # name: package
 REPEAT = 3
 
 
@@ -60,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=24)
     parser.add_argument("--samples", type=int, default=50_000)
-    parser.add_argument("--without-litdata", action="store_true")
+    parser.add_argument("--without-peers", action="store_true")
     parser.add_argument("--only", default="speed,resume,memory")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as folder:
@@ -70,7 +71,7 @@ def main() -> None:
         for name, embed in (("plain", False), ("embedded", True)):
             build_split(root / "data", "x", "train", root / name, options=Options(embed_frames=embed))
         if "speed" in options.only:
-            speed(root, not options.without_litdata)
+            speed(root, not options.without_peers)
         if "resume" in options.only:
             resume(root)
         if "memory" in options.only:
@@ -85,7 +86,7 @@ def reader(root: Path, shards: str = "plain", size: int = SIZE, rate: float = 1.
     return SequenceReader(split, sequence_table(split, tokens, data), tokens, data, size, sampling)
 
 
-def speed(root: Path, with_litdata: bool) -> None:
+def speed(root: Path, with_peers: bool) -> None:
     ways: dict[str, Callable[[], tuple[int, int]]] = {
         "floor: Pillow": lambda: floor(root, pillow),
         "floor: simplejpeg": lambda: floor(root, simplejpeg.decode_jpeg),
@@ -106,8 +107,8 @@ def speed(root: Path, with_litdata: bool) -> None:
             frames, samples = way()
             seconds = time.perf_counter() - start
             best[name] = max(best.get(name, (0.0, 0.0)), (frames / seconds, samples / seconds))
-    if with_litdata:
-        best |= litdata(root)
+    if with_peers:
+        best |= peers(root)
     fastest = max(rate for name, (rate, _) in best.items() if name.startswith("floor"))
     table = Table("", "frames/s", "of the faster floor", "turn samples/s", title="one worker process each")
     for name, (frames_s, samples_s) in best.items():
@@ -204,62 +205,35 @@ def literal(root: Path) -> Any:
     )
 
 
-LITDATA = """
-import io, sys, time
-from functools import partial
-import numpy as np, pyarrow as pa, simplejpeg, torch
-from PIL import Image
-from litdata import StreamingDataLoader, StreamingDataset, optimize
-
-def images(number):
-    return {"image": column[number % len(column)].as_py()}
-
-def pillow(data):
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-def collate(items, decode):
-    pixels = [decode(item["image"]) for item in items]
-    return torch.from_numpy(np.ascontiguousarray(np.stack(pixels).transpose(0, 3, 1, 2)))
-
-column = pa.ipc.open_stream(pa.OSFile(sys.argv[1], "rb")).read_all()["frame"]
-if __name__ == "__main__":
-    optimize(images, list(range(1500)), sys.argv[2], chunk_bytes="64MB", num_workers=1)
-    dataset = StreamingDataset(sys.argv[2])
-    for name, decode in (("Pillow", pillow), ("simplejpeg", simplejpeg.decode_jpeg)):
-        loader = StreamingDataLoader(
-            dataset, batch_size=64, num_workers=1, collate_fn=partial(collate, decode=decode), persistent_workers=True
-        )
-        for number in range(4):
-            start, frames = time.perf_counter(), 0
-            for batch in loader:
-                frames += len(batch)
-            if number:
-                print("RATE", name, frames / (time.perf_counter() - start))
-"""
-
-
-def litdata(root: Path) -> dict[str, tuple[float, float]]:
-    """litdata in a virtual environment of its own: it streams JPEG bytes, which are decoded as the batch is made."""
+def peers(root: Path) -> dict[str, tuple[float, float]]:
+    """litdata and energon, in a virtual environment of their own; torchcodec's decoder where its wheel finds CUDA."""
     venv.create(root / "venv", with_pip=True)
     python = str(root / "venv" / "bin" / "python")
     constraints = Path(__file__).parents[1] / "constraints.txt"
-    packages = ["torch==2.13.0", "litdata", "numpy", "pillow", "pyarrow", "simplejpeg"]
-    install = [python, "-m", "pip", "install", "-q", "-c", str(constraints), *packages]
-    script = root / "lit.py"
-    script.write_text(LITDATA)
-    try:
-        subprocess.run(install, check=True, capture_output=True, text=True)
-        command = [python, str(script), str(root / "frames.arrow"), str(root / "litdata")]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
-    except subprocess.SubprocessError as error:
-        print(f"litdata: did not run ({error}); {getattr(error, 'stderr', '')[-500:]}", file=sys.stderr)
-        return {}
+    packages = [
+        "torch==2.13.0",
+        *PEERS.values(),
+        "torchcodec",
+        "numpy",
+        "pillow",
+        "pyarrow",
+        "simplejpeg",
+        "webdataset",
+    ]
     rates: dict[str, tuple[float, float]] = {}
-    for line in done.stdout.splitlines():
-        if line.startswith("RATE"):
-            _, decoder, rate = line.split()
-            name = f"litdata + {decoder}"
-            rates[name] = max(rates.get(name, (0.0, 0.0)), (float(rate), 0.0))
+    command = [python, "-m", "pip", "install", "-q", "--no-compile", "-c", str(constraints), *packages]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        for peer in PEERS:
+            script = Path(__file__).parent / "peers" / f"with_{peer}.py"
+            command = [python, str(script), str(root / "frames.arrow"), str(root / peer)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+            for line in done.stdout.splitlines():
+                if line.startswith("RATE"):
+                    _, name, rate = line.split("\t")
+                    rates[name] = max(rates.get(name, (0.0, 0.0)), (float(rate), 0.0))
+    except subprocess.SubprocessError as error:
+        print(f"{command[1]}: did not run ({error}); {(getattr(error, 'stderr', '') or '')[-500:]}", file=sys.stderr)
     return rates
 
 
