@@ -26,6 +26,7 @@ from prospect.data.decode import blind_frames, decode_frame
 from prospect.data.images import StoredImages
 from prospect.data.index import Split, clip_starts, clips_of, read_split
 from prospect.data.shard_cache import ShardCache
+from prospect.evaluation.one_pass import forced_clip
 from prospect.evaluation.predictions import ClipPrediction, read_prediction, write_prediction
 from prospect.evaluation.replay import Row, clip_steps, encoded, stream_clip
 from prospect.layout import LAYOUT_VERSION
@@ -254,6 +255,10 @@ def streaming(streamer: Streamer, streams: int = 1) -> Stream:
         return one, (yield from clip_steps(stream, one.clip, features(one, row), row))
 
     def stream(clips: Sequence[EvaluatedClip], row: Row) -> Streamed:
+        if row == "forced" and streamer.settings.context != "slide":
+            for one in clips:
+                yield one, forced_clip(streamer, one.clip, features(one, row))
+            return
         if streams == 1:
             for one in clips:
                 yield one, tuple(stream_clip(streamer, one.clip, features(one, row), row))

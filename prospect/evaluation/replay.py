@@ -43,7 +43,7 @@ def stream_clip(
     """
     alone(streamer.model, _started(streamer, clip))
     for given in _given(streamer, clip, features, row):
-        with _named(clip):
+        with naming(clip):
             record = streamer.step(*given)
         yield record
 
@@ -55,7 +55,7 @@ def clip_steps(
     records = []
     yield from _started(streamer, clip)
     for given in _given(streamer, clip, features, row):
-        with _named(clip):
+        with naming(clip):
             records.append((yield from streamer.stepping(*given)))
     return tuple(records)
 
@@ -89,7 +89,7 @@ def _given(streamer: Streamer, clip: Clip, features: Iterable[Tensor], row: Row)
 
 
 @contextmanager
-def _named(clip: Clip) -> Iterator[None]:
+def naming(clip: Clip) -> Iterator[None]:
     """Let an error name the clip."""
     try:
         yield
