@@ -27,6 +27,7 @@ def _run(folder, *words, modules=()):
     "words",
     [
         ("packing.py", "--clips", "4", "--repeat", "1"),
+        ("stream.py", "--clips", "2", "--samples", "400", "--without-peers"),
         ("scale.py", "--samples", "2000", "--clips", "20"),
         ("train.py", "--clips", "2", "--passes", "1", "--repeat", "1"),
         ("stream_inference.py", "--long", "1200"),
