@@ -8,11 +8,9 @@ and checksum, and the frames files that went into it.
 import hashlib
 import io
 import json
-import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -142,26 +140,14 @@ def _append(tar: tarfile.TarFile, name: str, data: bytes) -> WrittenMember:
 
 
 class _HashingFile:
-    """The write end that tarfile's stream mode needs; hashes and counts what passes.
-
-    The disk begins with each `STEP` bytes as they are there: left to fsync, a worker would wait for a whole shard.
-    """
-
-    STEP = 8 << 20
+    """The write end that tarfile's stream mode needs; hashes and counts what passes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self.hash = hashlib.sha256()
         self.size = 0
-        self._begun = 0
 
     def write(self, data: bytes) -> int:
         self.hash.update(data)
         self.size += len(data)
-        written = self._file.write(data)
-        if self.size - self._begun >= self.STEP and hasattr(os, "posix_fadvise"):
-            self._file.flush()
-            with suppress(OSError):  # a file system that takes no advice
-                os.posix_fadvise(self._file.fileno(), self._begun, self.size - self._begun, os.POSIX_FADV_DONTNEED)
-            self._begun = self.size
-        return written
+        return self._file.write(data)
