@@ -62,6 +62,7 @@ class _Task:
     settings: tuple[str, ...]  # all that its numbers depend on, with `config`
     places: tuple[str, ...]  # where it reads and writes
     limit: int | None  # clips that are streamed
+    streams: int = 1  # of them side by side
 
     def told(self) -> dict[str, Any]:
         """Tell it apart from any other, in its record."""
@@ -79,6 +80,8 @@ def options(about: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=int, help="clips that are streamed of val and of test (default: all)")
     parser.add_argument("--set", action="append", default=[], help="KEY=VALUE for all runs; may be repeated")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--only", action="append", help="cells with this in their name; may be repeated")
+    parser.add_argument("--streams", type=int, default=1, help="clips that are streamed side by side")
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side")
     parser.add_argument("--small", action="store_true", help="two cells, one seed, two steps: whether it runs at all")
     return parser
@@ -92,6 +95,9 @@ def run_grid(cells: Sequence[Cell], arguments: argparse.Namespace, metrics: Mapp
             (of `prospect train`, on test); `thresholds.0` and `.1` are those of update and speak.
     """
     seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    cells = [cell for cell in cells if not arguments.only or any(part in cell.name for part in arguments.only)]
+    if not cells:
+        raise SystemExit(f"--only: found no cell with {' or '.join(arguments.only)} in its name")
     if arguments.small:
         cells, seeds, arguments.clips = cells[:2], seeds[:1], SMALL_CLIPS
     out: Path = arguments.out.resolve()
@@ -101,7 +107,7 @@ def run_grid(cells: Sequence[Cell], arguments: argparse.Namespace, metrics: Mapp
         common = (*ONE_PROCESS, *arguments.set, *(SMALL if arguments.small else ()))
         limit = SMALL_LIMIT if arguments.small else arguments.limit
         tasks = [
-            _Task(cell.name, seed, arguments.config, (*common, *cell.settings), places, limit)
+            _Task(cell.name, seed, arguments.config, (*common, *cell.settings), places, limit, arguments.streams)
             for seed in seeds  # the first seed of each cell first
             for cell in cells
         ]
@@ -157,13 +163,14 @@ def _run(task: _Task) -> dict[str, Any]:
         started = time.monotonic()
         name = f"{task.name}-s{task.seed}".replace(" ", "_").replace(",", "")
         named = (f"name={name}", f"train.seed={task.seed}")
-        record = _measured(load_config(find_config(task.config), [*task.places, *task.settings, *named]), task.limit)
+        config = load_config(find_config(task.config), [*task.places, *task.settings, *named])
+        record = _measured(config, task.limit, task.streams)
         return record | {"seconds": round(time.monotonic() - started, 1)}
     except Exception as error:
         return {"error": str(error) if isinstance(error, ProspectError) else f"{type(error).__name__}: {error}"}
 
 
-def _measured(config: Config, limit: int | None) -> dict[str, Any]:
+def _measured(config: Config, limit: int | None, streams: int) -> dict[str, Any]:
     import torch
 
     from prospect.data.shard_cache import ShardCache
@@ -182,11 +189,13 @@ def _measured(config: Config, limit: int | None) -> dict[str, Any]:
         return Places(of_datasets, data.root, data.frames_root, ShardCache.of(data))
 
     found = calibrate_checkpoint(
-        str(folder), places("val"), folder / "calibration" / "val", limit=limit, confirm=3, overwrite=True
-    ).tried[0]
+        str(folder), places("val"), folder / "calibration" / "val", limit=limit, confirm=3, overwrite=True,
+        streams=streams,
+    ).tried[0]  # fmt: skip
     evaluator = ProspectEvaluator(
-        str(folder), places("test"), out=folder / "evaluation" / "test", rows=(), limit=limit, overwrite=True
-    )
+        str(folder), places("test"), out=folder / "evaluation" / "test", rows=(), limit=limit, overwrite=True,
+        streams=streams,
+    )  # fmt: skip
     streamed = evaluator.evaluate()["rows"]["model"]["all"]["metrics"]
     for weights in (CHECKPOINTS, INIT):
         shutil.rmtree(folder / weights, ignore_errors=True)
