@@ -11,6 +11,7 @@ policy, writing what it wants.
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from rich.table import Table
 from stream_inference import Forcing, make_clip
 
 from pipeline.annotations.clips import prompt_text
+from pipeline.errors import ProspectError
 from prospect.evaluation.evaluate import evaluate_contexts
 from prospect.evaluation.predict import Places
 from prospect.layout import Tokens, frame_groups
@@ -127,4 +129,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ProspectError as error:  # a window that is too small
+        sys.exit(f"error: {error}")
