@@ -1,4 +1,4 @@
-"""Engines: order, laziness, errors, dead workers. `work` functions stand at module level, as workers import them."""
+"""Engines: order, laziness, errors, dead workers. `work` functions stand at a module's level, as workers import them."""
 
 import os
 import signal
@@ -15,23 +15,13 @@ from pipeline.errors import ProspectError
 from pipeline.io.engine import LocalEngine
 from pipeline.io.ray_engine import RayEngine
 from tests.helpers.places import ROOT
+from tests.helpers.tasks import dies, dies_once, odd_fails
 from tests.helpers.waiting import wait_for
 
 
 def square(number: int) -> int:
     time.sleep(0.02 if number % 3 == 0 else 0)
     return number * number
-
-
-def odd_fails(number: int) -> int:
-    if number % 2:
-        raise ProspectError(f"{number} is odd")
-    return number
-
-
-def dies(number: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return number
 
 
 def dies_within_its_result(number: int) -> bytes:
@@ -46,16 +36,6 @@ def dies_within_its_result(number: int) -> bytes:
 
     Connection._send = half
     return bytes(1 << 20)
-
-
-def dies_once(marker: Path) -> int:
-    """The first worker that gets it dies; it leaves a mark, so that the next lives."""
-    try:
-        marker.touch(exist_ok=False)
-    except FileExistsError:
-        return os.getpid()
-    os.kill(os.getpid(), signal.SIGKILL)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """`RayWorkers`: processes that stay on a Ray with two GPUs, which it only believes to have; else as `test_engine.py`."""
 
 import os
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import ray
 
 from pipeline.errors import ProspectError
 from pipeline.io.ray_engine import RayWorkers
+from tests.helpers.tasks import dies, dies_once, odd_fails
 from tests.helpers.waiting import wait_for
 
 LOADED = []
@@ -29,27 +29,6 @@ def place(marks: Path) -> tuple[int, str, str, int]:
     (marks / str(os.getpid())).touch()
     wait_for(lambda: len(list(marks.iterdir())) == 2)
     return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"], os.getcwd(), len(LOADED)
-
-
-def odd_fails(number: int) -> int:
-    if number % 2:
-        raise ProspectError(f"{number} is odd")
-    return number
-
-
-def dies_once(marker: Path) -> int:
-    """The first process that gets it dies; it leaves a mark, so that the next lives."""
-    try:
-        marker.touch(exist_ok=False)
-    except FileExistsError:
-        return os.getpid()
-    os.kill(os.getpid(), signal.SIGKILL)
-    return 0
-
-
-def dies(number: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return number
 
 
 def test_each_worker_has_a_gpu_and_stays(workers, tmp_path):

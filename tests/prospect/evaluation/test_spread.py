@@ -68,8 +68,8 @@ def model_row(out):
 def test_ray_gives_the_files_and_metrics_of_one_process(world, tmp_path, ray):
     told = []
     here = world.evaluator(tmp_path / "here", rows=("blind",)).evaluate()
-    watch = lambda *step: told.append(step)  # noqa: E731
-    there = world.evaluator(tmp_path / "ray", rows=("blind",), engine=ray, progress=watch).evaluate()
+    by_ray = world.evaluator(tmp_path / "ray", rows=("blind",), engine=ray, progress=lambda *step: told.append(step))
+    there = by_ray.evaluate()
     files = untimed(tmp_path / "here")
     assert len(files) == 6 and any('"role": "assistant"' in text for text in files.values()), "something is said"
     assert untimed(tmp_path / "ray") == files
