@@ -245,7 +245,7 @@ def peers(root: Path) -> dict[str, tuple[float, float]]:
                     _, name, rate = line.split("\t")
                     rates[name] = max(rates.get(name, (0.0, 0.0)), (float(rate), 0.0))
     except subprocess.SubprocessError as error:
-        print(f"{Path(command[-1]).name}: did not run ({error}); {(getattr(error, 'stderr', '') or '')[-500:]}", file=sys.stderr)
+        print(f"{command[1]}: did not run ({error}); {(getattr(error, 'stderr', '') or '')[-500:]}", file=sys.stderr)
     return rates
 
 
