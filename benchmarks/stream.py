@@ -233,20 +233,24 @@ def peers(root: Path) -> dict[str, tuple[float, float]]:
         "webdataset",
     ]
     rates: dict[str, tuple[float, float]] = {}
-    command = [python, "-m", "pip", "install", "-q", "--no-compile", "-c", str(constraints), *packages]
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True)
-        for peer in PEERS:
-            script = Path(__file__).parent / "peers" / f"with_{peer}.py"
-            command = [python, str(script), str(root / "frames.arrow"), str(root / peer)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
-            for line in done.stdout.splitlines():
-                if line.startswith("RATE"):
-                    _, name, rate = line.split("\t")
-                    rates[name] = max(rates.get(name, (0.0, 0.0)), (float(rate), 0.0))
-    except subprocess.SubprocessError as error:
-        print(f"{command[1]}: did not run ({error}); {(getattr(error, 'stderr', '') or '')[-500:]}", file=sys.stderr)
+    if ran([python, "-m", "pip", "install", "-q", "--no-compile", "-c", str(constraints), *packages]) is None:
+        return rates
+    for peer in PEERS:
+        script = Path(__file__).parent / "peers" / f"with_{peer}.py"
+        for line in (ran([python, str(script), str(root / "frames.arrow"), str(root / peer)]) or "").splitlines():
+            if line.startswith("RATE"):
+                _, name, rate = line.split("\t")
+                rates[name] = max(rates.get(name, (0.0, 0.0)), (float(rate), 0.0))
     return rates
+
+
+def ran(command: list[str]) -> str | None:
+    """What a command prints; None, and what went wrong on stderr, where it fails: the others go on."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=900).stdout
+    except subprocess.SubprocessError as error:
+        print(f"{' '.join(command[1:3])}: did not run ({error}); {(getattr(error, 'stderr', '') or '')[-500:]}", file=sys.stderr)
+        return None
 
 
 def resume(root: Path) -> None:

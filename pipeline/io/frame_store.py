@@ -19,7 +19,7 @@ import pyarrow as pa
 from pipeline.errors import ProspectError
 from pipeline.io.arrow_file import ArrowFile
 from pipeline.io.frame_values import column_name, from_base64, image_values, is_text, lengths_of
-from pipeline.io.images import ERRORS, open_image, rgb_pixels
+from pipeline.io.images import ERRORS, check_header, rgb_pixels
 
 SHAPE = (b"frames.height", b"frames.width")  # keys of the schema's metadata (docs/data-formats.md)
 TIME, FPS = "time", b"frames.fps"  # the column of seconds and the rate that `prospect extract-frames` writes
@@ -96,7 +96,7 @@ class FrameFile:
                 if index == first:
                     rgb_pixels(data)
                 else:
-                    open_image(data).close()
+                    check_header(data)
             except ProspectError as error:
                 return index, str(error).removeprefix(f"{self.path} frame {index}: ")
             except ERRORS as error:

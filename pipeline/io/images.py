@@ -56,6 +56,23 @@ def open_image(data: bytes) -> Image.Image:
     return image
 
 
+def check_header(data: bytes) -> None:
+    """Look at what an encoded image's header says, not at its pixels.
+
+    Raises:
+        ERRORS: no such image, or too large.
+    """
+    if data.startswith(JPEG_START):
+        try:
+            height, width, *_ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:  # Pillow reads more kinds of JPEG and says what is wrong
+            pass
+        else:
+            check_size(width, height)
+            return
+    open_image(data).close()
+
+
 def rgb_pixels(data: bytes, least: int = 0, out: Pixels | None = None) -> Pixels:
     """Decode an image to pixels (H, W, 3) as a viewer shows it.
 

@@ -15,7 +15,7 @@ from pipeline.annotations.clips import Clip
 from pipeline.annotations.dst import State
 from pipeline.errors import ProspectError
 from pipeline.io.frame_store import FrameFile, find_frames_file, open_frames, search_roots
-from pipeline.io.images import ERRORS, open_image
+from pipeline.io.images import ERRORS, check_header
 from pipeline.io.storage import LocalFolder, beginning
 from pipeline.shards.manifest import MANIFEST, read_manifest
 from pipeline.shards.reader import ShardFile, read_samples
@@ -158,7 +158,7 @@ def _write_sheet(
     def image_of(index: int) -> bytes:
         data = embedded[index] if embedded else frames.read(index) if frames else b""
         try:
-            open_image(data).close()
+            check_header(data)
         except ERRORS as error:
             raise ProspectError(f"{title} frame {index}: no image that can be decoded ({error})") from None
         return data

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from transformers.image_transforms import convert_to_rgb
 
-from pipeline.io.images import ERRORS, rgb_image, rgb_pixels
+from pipeline.io.images import ERRORS, check_header, rgb_image, rgb_pixels
 
 RED, GREEN, BLUE, GREY = (200, 30, 30), (30, 200, 30), (30, 30, 200), (120, 120, 120)
 CORNERS = (RED, GREEN, BLUE, GREY)  # top left, top right, bottom left, bottom right
@@ -136,3 +136,41 @@ def test_broken_images_raise_what_is_named():
     for data in (b"", b"nonsense", b"\xff\xd8", encoded(quarters(), "JPEG")[:300], encoded(quarters(), "PNG")[:60]):
         with pytest.raises(ERRORS):
             rgb_pixels(data)
+
+
+KINDS = {
+    "grey": encoded(quarters().convert("L"), "JPEG"),
+    "cmyk": encoded(quarters().convert("CMYK"), "JPEG"),
+    "progressive": encoded(quarters(), "JPEG", progressive=True),
+    "turned": encoded(quarters(), "JPEG", exif=orientation(6)),
+    "png": encoded(quarters(), "PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_header_passes_without_its_pixels_and_not_when_it_is_cut(kind):
+    data = KINDS[kind]
+    check_header(data)
+    check_header(data[:-30])
+    with pytest.raises(ERRORS):
+        check_header(data[:20])
+
+
+def test_a_webp_is_whole_or_refused():
+    data = encoded(quarters(), "WEBP")
+    check_header(data)
+    with pytest.raises(ERRORS):
+        check_header(data[:-30])
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_a_header_that_claims_too_many_pixels_is_refused(form):
+    data = encoded(Image.new("L" if form != "WEBP" else "RGB", (9000, 9000)), form)
+    with pytest.raises(ValueError, match="9000 x 9000 pixels, more than 64000000"):
+        check_header(data)
+
+
+def test_a_format_that_frames_do_not_have_is_refused_by_its_header():
+    for form in ("EPS", "GIF"):
+        with pytest.raises(ValueError, match="no JPEG, PNG, WEBP image"):
+            check_header(encoded(quarters(), form))
