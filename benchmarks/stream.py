@@ -249,7 +249,8 @@ def ran(command: list[str]) -> str | None:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True, timeout=900).stdout
     except subprocess.SubprocessError as error:
-        print(f"{' '.join(command[1:3])}: did not run ({error}); {(getattr(error, 'stderr', '') or '')[-500:]}", file=sys.stderr)
+        told = (getattr(error, "stderr", "") or "")[-500:]
+        print(f"{' '.join(command[1:3])}: did not run ({error}); {told}", file=sys.stderr)
         return None
 
 
