@@ -2,7 +2,7 @@
 
 1. A checkpoint of the preset `toy-hard` is drawn, its tokenizer trained from the toy world's texts.
 2. Words: a frame's feature is the mean of its words' embeddings (`pipeline/toyworld/practice.py`). First lists of
-   steps, and which of them is started, until that is learned; then whole clips, their features with noise.
+   steps, and which of them is started, until that is learned; then whole clips.
 3. Pictures: tower and connector learn to give a frame the feature that its words had.
 
 No clip of the data set is used, and none of the combinations of steps that are held out.
@@ -35,7 +35,6 @@ LISTS, CLIPS, PICTURES = 16, 8, 48  # of a step
 RECENT = 50  # steps that a loss is averaged over
 POOL = 192  # pictures that each is drawn from, as one clip's follow each other
 WARMUP, BETAS, TEMPERATURE = 40, (0.9, 0.95), 0.1
-NOISE = 0.6  # of a clip's features, of their own size: a picture's will be near its words', not the same
 Told = Callable[[str, int, int, float], None]
 
 
@@ -45,7 +44,7 @@ class Lengths:
 
     lists: int = 1000  # at most; some 150 are needed
     learned: float = 0.015  # loss a token at which lists are: an id, one token of five, is then found 19 times of 20
-    clips: int = 300
+    clips: int = 200
     pictures: int = 440
 
 
@@ -94,23 +93,17 @@ def _all(
                 f"below {lengths.learned:g}: the lookup was not learned; pass another --seed"
             )
         for step in range(1, lengths.clips + 1):
-            loss = _words(model, tokens, [whole_clip(rng) for _ in range(CLIPS)], update, lengths.lists, NOISE)
+            loss = _words(model, tokens, [whole_clip(rng) for _ in range(CLIPS)], update, lengths.lists)
             yield "clips", step, lengths.clips, loss
     for step, loss in enumerate(_pictures(model, tokens, rng, lengths.pictures), 1):
         yield "pictures", step, lengths.pictures, loss
 
 
 def _words(
-    model: DSTSmolVLM,
-    tokens: Tokens,
-    clips: Sequence[PracticeClip],
-    update: Callable[[Tensor, float], None],
-    step: int,
-    noise: float = 0.0,
+    model: DSTSmolVLM, tokens: Tokens, clips: Sequence[PracticeClip], update: Callable[[Tensor, float], None], step: int
 ) -> float:
     """Learn the text model from a batch; give the loss of its updates, a token."""
-    inputs = batch(model, tokens, clips)
-    output = model(**inputs | {"features": blurred(inputs["features"], noise)})
+    output = model(**batch(model, tokens, clips))
     update(total_loss(output.sums, output.counts), min(1, step / WARMUP))
     return float(output.sums[1].detach() / output.counts[1])
 
@@ -169,12 +162,6 @@ def batch(model: DSTSmolVLM, tokens: Tokens, clips: Sequence[PracticeClip]) -> d
         "speak_labels": padded("speak_labels", -100),
         "features": features[:, None],  # (F, 1, D)
     }
-
-
-def blurred(features: Tensor, noise: float) -> Tensor:
-    """Add noise to features (..., D): a share of each one's root mean square."""
-    size = features.detach().square().mean(-1, keepdim=True).sqrt()
-    return features + noise * size * torch.randn_like(features)
 
 
 def sequence(tokens: Tokens, one: PracticeClip) -> TokenSequence:

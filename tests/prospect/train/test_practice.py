@@ -15,7 +15,7 @@ from prospect.layout import Part, Tokens, clip_sequence, cut_parts
 from prospect.model.checkpoint import load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
-from prospect.train.practice import Lengths, batch, blurred, practise, sequence
+from prospect.train.practice import Lengths, batch, practise, sequence
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +49,6 @@ def test_a_whole_clip_is_laid_out_as_one_from_shards_would_be(drawn):
     one = whole_clip(np.random.default_rng(2))
     (part,) = cut_parts(tokens, one.clip, 2048, 256)
     assert sequence(tokens, one) == clip_sequence(tokens, one.clip, part)
-
-
-def test_noise_is_a_share_of_each_features_own_size():
-    torch.manual_seed(0)
-    features = torch.ones(2, 1, 4096) * torch.tensor([3.0, 0.1])[:, None, None]
-    features.requires_grad_()
-    noise = blurred(features, 0.6) - features
-    assert noise.square().mean(-1).sqrt().flatten().tolist() == pytest.approx([1.8, 0.06], rel=0.05)
-    assert torch.equal(blurred(features, 0.0), features)
-    (gradient,) = torch.autograd.grad(blurred(features, 0.6).sum(), features)
-    assert torch.equal(gradient, torch.ones_like(features)), "the size is told, not learned"
 
 
 def test_every_word_of_the_toy_is_one_token(drawn):
