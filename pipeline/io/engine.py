@@ -24,7 +24,7 @@ from pipeline.errors import ProspectError
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 TASKS_AHEAD = 2  # for each worker: one at work, one whose result waits for its turn
-SECONDS_TO_END = 30  # for a worker to remove what it has half-written; a stalled machine took more than 5
+SECONDS_TO_END = 5  # for a worker to remove what it has half-written
 _PIPE_ENDED = (EOFError, OSError)  # OSError: within a message, or while one is sent
 
 

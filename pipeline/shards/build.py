@@ -34,6 +34,7 @@ from pipeline.shards import manifest as m
 from pipeline.shards import sample as s
 from pipeline.shards.inputs import FramesSource, Source, SourceHashes
 from pipeline.shards.places import (
+    clear_stopped,
     folders_there,
     is_shard,
     refuse_other,
@@ -117,7 +118,11 @@ def build_split(
         if is_new:
             remove_build(folder, split)  # --force; not before the input is known to be good
             write_bytes(work, "fingerprint", job.fingerprint.encode())
-        shards, index = _write_shards(job, scan, spool, engine, partial(progress, "writing shards"))
+        try:
+            shards, index = _write_shards(job, scan, spool, engine, partial(progress, "writing shards"))
+        except BaseException:
+            clear_stopped(folder, work)
+            raise
         manifest = _finish(job, scan, shards, index)
         work.remove()
     return Build(folder, manifest, up_to_date=False)

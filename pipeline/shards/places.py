@@ -48,6 +48,13 @@ def start_build(folder: Folder, work: Folder, fingerprint: str, force: bool) -> 
     return True
 
 
+def clear_stopped(folder: Folder, work: Folder) -> None:
+    """Remove what workers left half-written that were killed before they had removed it themselves."""
+    for place in (folder, work):
+        if isinstance(place, LocalFolder):
+            place.remove_abandoned()
+
+
 def refuse_other(folder: Folder, found: str, expected: str) -> None:
     if found != expected:
         raise ProspectError(

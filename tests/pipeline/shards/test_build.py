@@ -16,6 +16,7 @@ import pytest
 import webdataset
 
 from pipeline.errors import InvalidInput, ProspectError
+from pipeline.io.engine import LocalEngine
 from pipeline.io.frame_store import open_frames
 from pipeline.shards import build as build_module
 from pipeline.shards import sample as sample_module
@@ -657,3 +658,28 @@ def test_what_can_be_wrong_with_one_clip_is_skipped_and_the_others_are_built(roo
         (7, ["clip_idx"]),
     ]
     assert json.dumps(manifest["skipped"]).isascii()
+
+
+class Killed(LocalEngine):
+    """Its worker is killed within its second shard, before it can remove what it has half-written."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def map(self, work, tasks):
+        for number, result in enumerate(super().map(work, tasks)):
+            if isinstance(result, shard_writer.ShardInfo) and number:
+                (self.folder / "train-000002.tar.999999.partial").write_bytes(b"half")
+                raise ProspectError("a worker process died")
+            yield result
+
+
+def test_a_build_that_stops_leaves_nothing_of_a_worker_that_was_killed(root, tmp_path):
+    """A full disk left a .partial now and then: its worker was killed on a stalled machine."""
+    folder = tmp_path / "out" / "x" / "train"
+    with pytest.raises(ProspectError, match="a worker process died"):
+        build(root, tmp_path / "out", engine=Killed(folder))
+    assert sorted(path.name for path in folder.iterdir()) == ["train-000000.tar", "train-000001.tar"]
+    build(root, tmp_path / "out")
+    assert digests(tmp_path / "out") == digests(build(root, tmp_path / "whole").folder.path.parents[1])
