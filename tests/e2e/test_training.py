@@ -164,11 +164,11 @@ def test_compare_puts_runs_beside_the_baselines(trained, toy):
     assert "expected the folder of a finished run" in fail(toy, "compare", toy / "data")
 
 
-def test_a_start_that_came_to_nothing_is_replaced_without_asking(toy):
+def test_a_start_that_came_to_nothing_is_replaced_without_asking(trained, toy):
     """Killed before its first checkpoint, or while it was set up; what is no run's folder is left alone."""
     begun = toy / "runs" / "begun"
     (begun / "init").mkdir(parents=True)
-    (begun / "config.yaml").write_text((toy / "runs" / "tiny" / "config.yaml").read_text())
+    (begun / "config.yaml").write_text((trained / "config.yaml").read_text())
     (begun / "metrics.jsonl").write_text('{"step": 0, "split": "val"}\n')
     settings = ["--set=name=begun", "--set=train.max_steps=3", "--set=train.seed=3"]
     assert "step 3 test: loss" in succeed(toy, "train", *TINY, *settings)
