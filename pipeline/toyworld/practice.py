@@ -3,9 +3,10 @@
 In place of each frame's picture stand two words: what the hand holds, or that it holds nothing. Combinations of steps
 are those of the training split alone.
 
-`list_clip` is only the lookup: a list of steps, and a frame for each step that is started, in any order. Nothing is
-said or completed, and ids are digits in any order (S7, S2, ...): where they are always S1, S2, S3 there is no need to
-read them, and a model that does not read them is not rewarded for looking at the right line.
+`list_clip` is only the lookup: a list of steps, and a frame for each step that is started, in any order; there the one
+before is completed, so that a start is also learned where the frame is further back. Nothing is said, and ids are
+digits in any order (S7, S2, ...): where they are always S1, S2, S3 there is no need to read them, and a model that does
+not read them is not rewarded for looking at the right line.
 `whole_clip` is a clip as `make.py` writes it, every frame of it. `captioned` gives frames of such clips as pictures,
 with their words: what a published vision tower has learned from captions.
 """
@@ -43,6 +44,11 @@ def list_clip(rng: np.random.Generator) -> PracticeClip:
     ids = [f"S{number + 1}" for number in rng.permutation(MOST_IDS)[: len(colours)]]
     steps = [Step(i, f"{v} the {c} {s}") for i, v, c, s in zip(ids, verbs, colours, shapes, strict=True)]
     order = rng.permutation(len(steps))
+    turns: list[Turn] = []
+    for frame, part in enumerate(order):
+        if frame:
+            turns.append(Turn("dst_update", f"{ids[order[frame - 1]]}->complete", frame, frame))
+        turns.append(Turn("dst_update", f"{ids[part]}->start", frame, frame))
     clip = Clip(
         id="practice",
         dataset=DATASET,
@@ -54,7 +60,7 @@ def list_clip(rng: np.random.Generator) -> PracticeClip:
         frames_file="none",
         steps=tuple(steps),
         initial_state=tuple(STATES[0] for _ in steps),
-        turns=tuple(Turn("dst_update", f"{ids[part]}->start", f, f) for f, part in enumerate(order)),
+        turns=tuple(turns),
     )
     return PracticeClip(clip, tuple((colours[part], shapes[part]) for part in order))
 
@@ -97,7 +103,6 @@ def texts(rng: np.random.Generator, clips: int = 300) -> Iterator[str]:
         yield f"System: {prompt_text(clip.steps, clip.state)}"
         for turn in clip.turns:
             yield f"DST: {turn.text}"
-            yield f"DST: {turn.text.replace('start', 'complete')}"
     yield from (f"System: {line}" for line in SYSTEM)
     for what, wordings in WORDINGS.items():
         role = "User" if what in ("open", "open_quiet", "ask_count", "remark") else "Assistant"

@@ -111,6 +111,9 @@ def toy_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
     )
 
 
+LOOKS_BACK = (3, 4, 11, 4)  # tokens, by heads: from an id to its frame (11: past another update), from a colour to an id
+
+
 def toy_hard_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
     """Give the toy with what a lookup needs: a vocabulary of whole words, two layers, and attention biases."""
     config = toy_config(tokenizer)
@@ -125,14 +128,14 @@ def begin_to_look_up(model: SmolVLMForConditionalGeneration) -> None:
     heads: Olsson et al., arXiv 2209.11895). Without them few seeds began to look up at all (docs/results.md).
 
     1. A token's word is in the first half of its features; the second half is room, a part of it for each head.
-    2. Head n of the first layer looks n tokens back and copies its part of the word there to its part of the room:
-       constant queries and keys, which RoPE turns.
-    3. Head n of the second looks for words like the one that was n tokens back, and copies as its own word the one
-       that was n + 1 tokens back from there: RoPE's slow frequencies, as the place does not matter.
+    2. A head of the first layer looks as many tokens back as LOOKS_BACK says, and copies its part of the word there to
+       its part of the room: constant queries and keys, which RoPE turns.
+    3. The same head of the second looks for words like the one that it copied, and copies as its own word the one that
+       the next head copied there: RoPE's slow frequencies, as the place does not matter.
 
-    No word is known, nor which head is of use; but that one is of use is the layout's doing: a picture stands 3 tokens
-    before the id that it decides, and in the prompt's list an id 4 tokens before its step's colour. All else that
-    attention and MLP write starts small, so that the words are not drowned.
+    No word is known. The distances are the layout's: a picture stands 3 tokens before the id that it decides, or 11
+    where another update of its frame stands between, and in the prompt's list an id 4 tokens before its step's colour.
+    All else that attention and MLP write starts small, so that the words are not drowned.
     """
     text = model.model.text_model
     heads, width, half = text.config.num_attention_heads, text.config.head_dim, text.config.hidden_size // 2
@@ -153,8 +156,8 @@ def begin_to_look_up(model: SmolVLMForConditionalGeneration) -> None:
             at, word, next_word = head * width, head * part + each, (head + 1) % heads * part + each
             query, key = torch.zeros(2, width)
             key[: len(fast)] = 5.0
-            query[: len(fast)] = 5 * torch.cos((head + 1) * fast)
-            query[pairs : pairs + len(fast)] = -5 * torch.sin((head + 1) * fast)
+            query[: len(fast)] = 5 * torch.cos(LOOKS_BACK[head] * fast)
+            query[pairs : pairs + len(fast)] = -5 * torch.sin(LOOKS_BACK[head] * fast)
             first.q_proj.bias[at : at + width], first.k_proj.bias[at : at + width] = query, key
             first.v_proj.weight[at + each, word] = 1
             first.o_proj.weight[half + word, at + each] = 0.035  # as large as a word: embeddings are normed before

@@ -42,8 +42,8 @@ Told = Callable[[str, int, int, float], None]
 class Lengths:
     """How long is practised, in steps."""
 
-    lists: int = 1000  # at most; some 150 are needed
-    learned: float = 0.015  # loss a token at which lists are: an id, one token of five, is then found 19 times of 20
+    lists: int = 1000  # at most; some 250 are needed
+    learned: float = 0.01  # loss a token at which lists are: of ids of starts, one token of nine, 18 of 20 are then found
     clips: int = 200
     pictures: int = 440
 

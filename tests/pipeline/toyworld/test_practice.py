@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from pipeline.annotations.dst import parse_updates
+from pipeline.annotations.dst import Update, parse_updates
 from pipeline.toyworld.practice import CAPTIONS, EMPTY, OPEN, captioned, list_clip, texts, whole_clip
 from pipeline.toyworld.world import COLOURS, SHAPES, split_of
 
@@ -23,14 +23,18 @@ def test_no_list_has_a_combination_of_steps_that_is_held_out(draw):
     assert len(combinations) == 21, "all those of the training split"
 
 
-def test_each_frame_starts_the_step_that_its_words_name_and_each_step_once():
+def test_each_frame_completes_the_step_before_and_starts_the_one_that_its_words_name_each_once():
     for one in drawn(50):
         names = {step.id: step.name for step in one.clip.steps}
-        starts = [update for turn in one.clip.turns for update in parse_updates(turn.text)]
-        assert [turn.end_frame for turn in one.clip.turns] == list(range(len(names)))
-        assert {update.step for update in starts} == names.keys() and {u.transition for u in starts} == {"start"}
-        for update, (colour, shape) in zip(starts, one.words, strict=True):
-            assert colour in COLOURS and shape in SHAPES and names[update.step].endswith(f"the {colour} {shape}")
+        updates = [[] for _ in one.words]
+        for turn in one.clip.turns:
+            updates[turn.end_frame] += parse_updates(turn.text)
+        started = [of_frame[-1].step for of_frame in updates]
+        assert sorted(started) == sorted(names)
+        for frame, (of_frame, (colour, shape)) in enumerate(zip(updates, one.words, strict=True)):
+            before = [Update(started[frame - 1], "complete")] if frame else []
+            assert of_frame == [*before, Update(started[frame], "start")]
+            assert colour in COLOURS and shape in SHAPES and names[started[frame]].endswith(f"the {colour} {shape}")
 
 
 def test_neither_the_id_nor_the_place_in_the_list_tells_the_step():

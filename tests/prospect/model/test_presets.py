@@ -159,20 +159,21 @@ def random_words(rng):
     return [int(word) for word in 7 + rng.permutation(256)[:WORDS]]
 
 
-def test_at_the_start_the_first_layers_heads_look_1_2_3_4_tokens_back(begun):
+def test_at_the_start_the_first_layers_heads_look_as_far_back_as_they_are_to(begun):
     rng = np.random.default_rng(0)
     for _ in range(20):
         first = attention_at_the_end(begun, random_words(rng))[0]
-        assert [int(head.argmax()) for head in first] == [WORDS - 2, WORDS - 3, WORDS - 4, WORDS - 5]
+        assert [WORDS - 1 - int(head.argmax()) for head in first] == [3, 4, 11, 4]
         assert first.amax(1).min() > 0.75
 
 
-def test_at_the_start_a_head_of_the_second_finds_the_word_it_looks_for_among_many(begun):
-    """The word 3 tokens back is at one of four places before: which of them? A guess is right once in four."""
+@pytest.mark.parametrize(("head", "back"), [(0, 3), (2, 11)])
+def test_at_the_start_a_head_of_the_second_finds_the_word_it_looks_for_among_many(begun, head, back):
+    """The word `back` tokens back is at one of four places before: which of them? A guess is right once in four."""
     rng, right = np.random.default_rng(1), 0
     for _ in range(200):
         ids, places = random_words(rng), [6, 13, 20, 27]
         wanted = places[rng.integers(4)]
-        ids[-4] = ids[wanted]
-        right += places[int(attention_at_the_end(begun, ids)[1, 2, places].argmax())] == wanted
+        ids[-1 - back] = ids[wanted]
+        right += places[int(attention_at_the_end(begun, ids)[1, head, places].argmax())] == wanted
     assert right > 180

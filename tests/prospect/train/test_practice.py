@@ -37,7 +37,10 @@ def test_a_practice_sequence_is_a_clips_layout(drawn):
     one = list_clip(np.random.default_rng(5))
     laid_out = sequence(tokens, one)
     assert laid_out == clip_sequence(tokens, one.clip, Part(0, one.clip.end_frame, one.clip.initial_state, 0))
-    updates = "".join(f"<image>DST: {turn.text}<end_of_utterance>\n" for turn in one.clip.turns)
+    updates = "".join(
+        f"{'' if 'complete' in before else '<image>'}DST: {turn.text}<end_of_utterance>\n"
+        for before, turn in zip(["", *(turn.text for turn in one.clip.turns)], one.clip.turns, strict=False)
+    )
     prompt = f"<|im_start|>System: {prompt_text(one.clip.steps, one.clip.state)}<end_of_utterance>\n"
     assert tokenizer.decode(laid_out.ids) == prompt + updates
     learned = [i for i, kind in zip(laid_out.ids, laid_out.target_kind, strict=True) if kind]
@@ -67,11 +70,9 @@ def test_a_frames_feature_is_the_mean_of_its_words(drawn):
     colour, shape = (tokens.encode(f" {word}")[0] for word in clips[0].words[0])
     table = model.get_input_embeddings().weight
     torch.testing.assert_close(inputs["features"][0, 0], (table[colour] + table[shape]) / 2)
-    assert model(**inputs).counts[:4].tolist() == [
-        0,
-        sum(5 * len(one.words) for one in clips),
-        *[len([turn for one in clips for turn in one.clip.turns])] * 2,
-    ]
+    updates, frames = sum(len(one.clip.turns) for one in clips), sum(len(one.words) for one in clips)
+    assert updates == 2 * frames - len(clips)
+    assert model(**inputs).counts[:4].tolist() == [0, 5 * updates, updates, frames], "after a start nothing follows"
 
 
 def test_practice_is_learned_from_and_repeats_to_the_bit(tmp_path):
