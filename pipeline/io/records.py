@@ -76,6 +76,13 @@ def read_whole(path: Path, fix: str, most: int = MOST_BYTES) -> bytes:
     return data
 
 
+def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List what of `now` is otherwise in `there`: `name: 1 there, 2 now`."""
+    return [
+        f"{name}: {there.get(name)!r} there, {value!r} now" for name, value in now.items() if there.get(name) != value
+    ]
+
+
 def problems_of(error: ValidationError) -> list[str]:
     """List what is wrong: `field: found X, expected Y`, the first few."""
     details = error.errors(include_url=False)

@@ -111,12 +111,13 @@ def practise(
     frames show, as a published model has. Held-out combinations of steps do not occur.
     """
     with clear_errors():
-        if out.exists():
-            tell(f"nothing to do: {out} is there already (remove it to make it again)")
-            return
         tell("loading torch ...")
+        from prospect.train.practice import is_practised
         from prospect.train.practice import practise as run_practice
 
+        if is_practised(out, seed=seed):
+            tell(f"nothing to do: {out} is there already (remove it to make it again)")
+            return
         with progress_bar() as show:
 
             def on_step(what: str, step: int, most: int, loss: float) -> None:

@@ -19,6 +19,7 @@ import torch
 
 from pipeline.annotations.clips import Clip
 from pipeline.errors import ProspectError
+from pipeline.io.records import differences
 from pipeline.io.storage import LocalFolder, is_url, write_json
 from pipeline.progress import Progress
 from pipeline.shards.sample import clip_key
@@ -168,12 +169,7 @@ def prepare_folder(folder: Path, settings: dict[str, Any]) -> None:
         there = _settings(path)
         if there is None:
             raise ProspectError(f"{folder}: {NOT_OURS}")
-        other = [
-            f"{name}: {there.get(name)!r} there, {value!r} now"
-            for name, value in settings.items()
-            if there.get(name) != value
-        ]
-        if other:
+        if other := differences(there, settings):
             raise ProspectError(
                 f"{folder}: holds predictions made otherwise ({'; '.join(other)}); pass --overwrite, or another --out"
             )

@@ -2,7 +2,7 @@
 
 1. A checkpoint of the preset `toy-hard` is drawn, its tokenizer trained from the toy world's texts.
 2. Words: a frame's feature is the mean of its words' embeddings (`pipeline/toyworld/practice.py`). First lists of
-   steps, and which of them is started, until that is learned; then whole clips.
+   steps, and which of them is started, until that is learned; then whole clips, likewise.
 3. Pictures: tower and connector learn to give a frame the feature that its words had.
 
 No clip of the data set is used, and none of the combinations of steps that are held out.
@@ -12,10 +12,11 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ProspectError
+from pipeline.io.records import RECORD, differences, read_record
+from pipeline.io.storage import write_json
 from pipeline.toyworld.practice import CAPTIONS, PracticeClip, captioned, list_clip, texts, whole_clip
 from prospect.data.decode import decode_frame
 from prospect.layout import Part, Tokens, TokenSequence, clip_sequence
@@ -35,6 +38,7 @@ LISTS, CLIPS, PICTURES = 16, 8, 48  # of a step
 RECENT = 50  # steps that a loss is averaged over
 POOL = 192  # pictures that each is drawn from, as one clip's follow each other
 WARMUP, BETAS, TEMPERATURE = 40, (0.9, 0.95), 0.1
+ABOUT = "practice.json"  # of a checkpoint folder
 Told = Callable[[str, int, int, float], None]
 
 
@@ -42,13 +46,44 @@ Told = Callable[[str, int, int, float], None]
 class Lengths:
     """How long is practised, in steps."""
 
+    __pydantic_config__ = RECORD
     lists: int = 1000  # at most; some 250 are needed
-    learned: float = 0.01  # loss a token at which lists are: of ids of starts, one token of nine, 18 of 20 are then found
-    clips: int = 200
-    pictures: int = 440
+    lists_learned: float = 0.01  # loss of a token; ids of starts, one of nine, are then found 18 times of 20
+    clips: int = 600  # at most; some 150 are needed
+    clips_learned: float = 0.02  # it is .13 where the lookup was lost
+    pictures: int = 300
 
 
 DEFAULT = Lengths()
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What a checkpoint's weights came from."""
+
+    __pydantic_config__ = RECORD
+    seed: int
+    lengths: Lengths
+    format: Literal["prospect.practice/1"] = "prospect.practice/1"  # another number where the same lengths give others
+
+
+def is_practised(out: Path, *, lengths: Lengths = DEFAULT, seed: int = 0) -> bool:
+    """Tell whether `out` holds what `practise` would write with the same arguments.
+
+    Raises:
+        ProspectError: it holds something else.
+    """
+    if not out.exists():
+        return False
+    fix = "remove it, or pass another --out"
+    there = read_record(out / ABOUT, _About, f"{out} is no checkpoint of today's practice: {fix}")
+    if other := differences(_flat(there), _flat(_About(seed, lengths))):
+        raise ProspectError(f"{out}: holds a checkpoint practised otherwise ({'; '.join(other)}); {fix}")
+    return True
+
+
+def _flat(about: _About) -> dict[str, float]:
+    return {"seed": about.seed, **asdict(about.lengths)}
 
 
 def practise(out: Path, *, lengths: Lengths = DEFAULT, seed: int = 0, on_step: Told) -> Path:
@@ -58,7 +93,7 @@ def practise(out: Path, *, lengths: Lengths = DEFAULT, seed: int = 0, on_step: T
         on_step: is told what is practised, the steps made of it and how many there are at most, and its loss.
 
     Raises:
-        ProspectError: `out` is there already, or cannot be written; or lists were not learned.
+        ProspectError: `out` is there already, or cannot be written; or lists or clips were not learned.
     """
     if out.exists():
         raise ProspectError(f"{out}: is there already, expected a new folder; remove it, or pass another --out")
@@ -72,6 +107,7 @@ def practise(out: Path, *, lengths: Lengths = DEFAULT, seed: int = 0, on_step: T
         for what, step, most, loss in _all(model, tokens, rng, lengths):
             on_step(what, step, most, loss)
         model.save_pretrained(drawn)
+        write_json(drawn / ABOUT, asdict(_About(seed, lengths)))
         drawn.rename(out)
     return out
 
@@ -80,21 +116,22 @@ def _all(
     model: DSTSmolVLM, tokens: Tokens, rng: np.random.Generator, lengths: Lengths
 ) -> Iterator[tuple[str, int, int, float]]:
     """Practise lists, clips and pictures; give what each step was, its number and the most there are, and its loss."""
-    recent: deque[float] = deque(maxlen=RECENT)
     with _learning(list(model.parameters()), 1.5e-3) as update:
-        for step in range(1, lengths.lists + 1):
-            recent.append(_words(model, tokens, [list_clip(rng) for _ in range(LISTS)], update, step))
-            yield "lists", step, lengths.lists, recent[-1]
-            if len(recent) == RECENT and fmean(recent) < lengths.learned:
-                break
-        if not fmean(recent) < lengths.learned:
-            raise ProspectError(
-                f"practice: after {lengths.lists} steps on lists of steps the loss is {fmean(recent):.3f}, expected "
-                f"below {lengths.learned:g}: the lookup was not learned; pass another --seed"
-            )
-        for step in range(1, lengths.clips + 1):
-            loss = _words(model, tokens, [whole_clip(rng) for _ in range(CLIPS)], update, lengths.lists)
-            yield "clips", step, lengths.clips, loss
+        for what, most, learned, count, draw in (
+            ("lists", lengths.lists, lengths.lists_learned, LISTS, list_clip),
+            ("clips", lengths.clips, lengths.clips_learned, CLIPS, whole_clip),
+        ):
+            recent: deque[float] = deque(maxlen=RECENT)
+            for step in range(1, most + 1):
+                recent.append(_words(model, tokens, [draw(rng) for _ in range(count)], update, step))
+                yield what, step, most, recent[-1]
+                if len(recent) == RECENT and fmean(recent) < learned:
+                    break
+            if not fmean(recent) < learned:
+                raise ProspectError(
+                    f"practice: after {most} steps on {what} the loss is {fmean(recent):.3f}, expected below "
+                    f"{learned:g}: the lookup was not learned; pass another --seed"
+                )
     for step, loss in enumerate(_pictures(model, tokens, rng, lengths.pictures), 1):
         yield "pictures", step, lengths.pictures, loss
 

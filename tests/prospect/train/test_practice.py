@@ -1,6 +1,5 @@
 """Practising the hard toy's lookup in words: a clip's layout, words for pictures, one seed one checkpoint."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +14,7 @@ from prospect.layout import Part, Tokens, clip_sequence, cut_parts
 from prospect.model.checkpoint import load_tokenizer
 from prospect.model.dst_smolvlm import DSTSmolVLM
 from prospect.model.presets import make_checkpoint
-from prospect.train.practice import Lengths, batch, practise, sequence
+from prospect.train.practice import Lengths, batch, is_practised, practise, sequence
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def drawn(tmp_path_factory):
     return make_checkpoint("toy-hard", folder, texts(np.random.default_rng(0)), seed=0)
 
 
-SHORT = Lengths(lists=28, learned=math.inf, clips=12, pictures=8)
+SHORT = Lengths(lists=28, lists_learned=100.0, clips=12, clips_learned=100.0, pictures=8)
 
 
 def quiet(what, step, most, loss):
@@ -102,15 +101,40 @@ def test_a_folder_that_is_there_is_refused_and_a_stop_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_lists_are_practised_until_they_are_learned_and_no_longer(tmp_path):
+def test_what_was_practised_is_known_and_another_seeds_is_not_taken_for_it(tmp_path):
+    out = tmp_path / "out"
+    assert not is_practised(out, lengths=SHORT)
+    practise(out, lengths=SHORT, on_step=quiet)
+    assert is_practised(out, lengths=SHORT)
+    with pytest.raises(
+        ProspectError, match=r"practised otherwise \(seed: 0 there, 2 now\); remove it, or pass another"
+    ):
+        is_practised(out, lengths=SHORT, seed=2)
+    with pytest.raises(ProspectError, match="clips: 12 there, 13 now"):
+        is_practised(out, lengths=replace(SHORT, clips=13))
+    for text in ('{"seed": 0}', "{", '{"seed": true, "lengths": {}, "format": "prospect.practice/1"}'):
+        (out / "practice.json").write_text(text)
+        with pytest.raises(
+            ProspectError, match="is no checkpoint of today's practice: remove it, or pass another --out"
+        ):
+            is_practised(out, lengths=SHORT)
+    (out / "practice.json").unlink()
+    with pytest.raises(ProspectError, match=r"practice.json: cannot be read .* is no checkpoint of today's practice"):
+        is_practised(out, lengths=SHORT)
+
+
+@pytest.mark.parametrize("what", ["lists", "clips"])
+def test_lists_and_clips_are_practised_until_they_are_learned_and_no_longer(tmp_path, what):
     """A fixed number of steps left one seed of three without the lookup."""
     made = []
-    lengths = replace(SHORT, lists=200, learned=2.0)
-    practise(tmp_path / "out", lengths=lengths, on_step=lambda what, step, most, loss: made.append((what, loss)))
-    lists = [loss for what, loss in made if what == "lists"]
-    assert 50 <= len(lists) < 200 and sum(lists[-50:]) / 50 < 2.0
-    with pytest.raises(
-        ProspectError, match=r"after 28 steps on lists of steps the loss is \d.*, expected below 0.01: the"
-    ):
-        practise(tmp_path / "none", lengths=replace(SHORT, learned=0.01), on_step=quiet)
+
+    def on_step(of_what, step, most, loss):
+        if of_what == what:
+            made.append(loss)
+
+    practise(tmp_path / "out", lengths=replace(SHORT, **{what: 200, f"{what}_learned": 2.0}), on_step=on_step)
+    assert 50 <= len(made) < 200 and sum(made[-50:]) / 50 < 2.0
+    match = rf"after 10 steps on {what} the loss is \d.*, expected below 0.01: the"
+    with pytest.raises(ProspectError, match=match):
+        practise(tmp_path / "none", lengths=replace(SHORT, **{what: 10, f"{what}_learned": 0.01}), on_step=quiet)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
