@@ -7,7 +7,8 @@ are those of the training split alone.
 before is completed, so that a start is also learned where the frame is further back. Nothing is said, and ids are
 digits in any order (S7, S2, ...): where they are always S1, S2, S3 there is no need to read them, and a model that does
 not read them is not rewarded for looking at the right line.
-`whole_clip` is a clip as `make.py` writes it, every frame of it. `captioned` gives frames of such clips as pictures,
+`whole_clip` is a clip as `make.py` writes it, every frame of it, but with more steps that follow one another at once:
+the start of such a one is the rare case that a model forgets again. `captioned` gives frames of such clips as pictures,
 with their words: what a published vision tower has learned from captions.
 """
 
@@ -26,6 +27,7 @@ from pipeline.toyworld.wording import GOALS, SYSTEM, VERBS, WORDINGS
 from pipeline.toyworld.world import COLOURS, SHAPES, Episode, draw_combination, draw_episode
 
 MOST_IDS = 9  # S1 to S9
+AT_ONCE = 0.4  # of a whole clip's steps begin where the one before ends; .1 of a clip of the data set
 EMPTY, OPEN = ("a", "moment"), ("in", "place")  # what a hand that holds nothing is told by
 CAPTIONS = (EMPTY, OPEN, *product(COLOURS, SHAPES))  # all the words that a frame can have
 
@@ -66,8 +68,8 @@ def list_clip(rng: np.random.Generator) -> PracticeClip:
 
 
 def whole_clip(rng: np.random.Generator) -> PracticeClip:
-    """Draw a clip of the training split."""
-    episode, _ = draw_episode(rng, "train", hard=True, two_parts=False)
+    """Draw a clip of the training split; frames with two updates are more frequent."""
+    episode, _ = draw_episode(rng, "train", hard=True, two_parts=False, at_once=AT_ONCE)
     last = len(episode.scenes) - 1
     raw = Conversation(rng, episode, hard=True).clip("practice", 0, 0, last)
     clip, problems = check_clip(raw, index=0, file="practice", dataset=DATASET, open_frames=None)

@@ -15,6 +15,7 @@ COLOURS = ("red", "green", "blue", "yellow", "purple", "orange")
 SHAPES = ("wheel", "block", "wedge", "rod")
 LEAD = 2  # frames of an event's range before the frame it stands at
 MIN_FRAMES, MAX_FRAMES = 40, 90  # of a clip
+AT_ONCE = 0.1  # of parts are taken as the one before is let go of: two updates of one frame
 EventKind = Literal["start", "complete"]
 Point = tuple[float, float]
 
@@ -72,13 +73,15 @@ def split_of(colours: frozenset[str]) -> str:
     return _SPLIT_OF[colours]
 
 
-def draw_episode(rng: np.random.Generator, split: str, *, hard: bool, two_parts: bool) -> tuple[Episode, list[int]]:
+def draw_episode(
+    rng: np.random.Generator, split: str, *, hard: bool, two_parts: bool, at_once: float = AT_ONCE
+) -> tuple[Episode, list[int]]:
     """Draw an episode of `split` and the first frames of its clips ([0], or [0, cut]).
 
     `hard` lists the steps in any order; otherwise by colour. The order of execution is never that of the list.
     """
     while True:
-        episode = _draw(rng, split, hard)
+        episode = _draw(rng, split, hard, at_once)
         count = len(episode.scenes)
         if not two_parts and MIN_FRAMES <= count <= MAX_FRAMES:
             return episode, [0]
@@ -97,7 +100,7 @@ def draw_combination(rng: np.random.Generator, split: str, *, hard: bool = True)
     return [chosen[i] for i in rng.permutation(len(chosen))] if hard else chosen
 
 
-def _draw(rng: np.random.Generator, split: str, hard: bool) -> Episode:
+def _draw(rng: np.random.Generator, split: str, hard: bool, at_once: float) -> Episode:
     chosen = draw_combination(rng, split, hard=hard)
     order = np.arange(len(chosen))
     while (order == np.arange(len(chosen))).all():
@@ -108,7 +111,7 @@ def _draw(rng: np.random.Generator, split: str, hard: bool) -> Episode:
     parts = tuple(
         Part(colour, SHAPES[rng.integers(len(SHAPES))], int(slots[i])) for i, colour in enumerate(chosen + extra)
     )
-    return _Player(rng, parts).play([int(i) for i in order], len(chosen))
+    return _Player(rng, parts, at_once).play([int(i) for i in order], len(chosen))
 
 
 def tray(part: Part) -> Point:
@@ -124,8 +127,8 @@ def slot_in_assembly(place: int) -> Point:
 class _Player:
     """Plays an episode forward; each method appends frames."""
 
-    def __init__(self, rng: np.random.Generator, parts: tuple[Part, ...]) -> None:
-        self.rng, self.parts = rng, parts
+    def __init__(self, rng: np.random.Generator, parts: tuple[Part, ...], at_once: float) -> None:
+        self.rng, self.parts, self.at_once = rng, parts, at_once
         self.scenes: list[Scene] = []
         self.events: list[Event] = []
         self.placed: list[int] = []
@@ -141,7 +144,7 @@ class _Player:
                 self.event("start", part)
             self.carry(part, 1 + LEAD + self.wait(0))
             self.placed.append(part)
-            at_once = position + 1 < len(order) and self.rng.random() < 0.1
+            at_once = position + 1 < len(order) and self.rng.random() < self.at_once
             self.event("complete", part)
             carried = order[position + 1] if at_once else None
             if carried is not None:

@@ -70,6 +70,17 @@ def test_a_whole_clip_tells_of_each_frame_what_the_hand_holds():
         assert one.words[0] == EMPTY, "nothing is held before the first start"
 
 
+def test_in_whole_clips_of_practice_more_steps_begin_where_the_one_before_ends():
+    """A model forgot the start of such a one, where they were as rare as in the data set."""
+    frames = [
+        Counter(t.end_frame for t in one.clip.turns if t.role == "dst_update") for one in drawn(60, draw=whole_clip)
+    ]
+    twice = sum(count == 2 for one in frames for count in one.values())
+    following = sum(len(one.clip.steps) - 1 for one in drawn(60, draw=whole_clip))
+    assert {count for one in frames for count in one.values()} == {1, 2}
+    assert 0.3 < twice / following < 0.5
+
+
 @pytest.mark.parametrize("draw", [list_clip, whole_clip])
 def test_the_same_seed_draws_the_same_clips(draw):
     assert drawn(5, draw=draw) == drawn(5, draw=draw) != drawn(5, seed=1, draw=draw)
