@@ -2,7 +2,8 @@
 
 1. A checkpoint of the preset `toy-hard` is drawn, its tokenizer trained from the toy world's texts.
 2. Words: a frame's feature is the mean of its words' embeddings (`pipeline/toyworld/practice.py`). First lists of
-   steps, and which of them is started, until that is learned; then whole clips, likewise.
+   steps, and which of them is started, until that is learned; then whole clips with lists beside them, likewise: their
+   new words undid the lookup otherwise.
 3. Pictures: tower and connector learn to give a frame the feature that its words had.
 
 No clip of the data set is used, and none of the combinations of steps that are held out.
@@ -47,10 +48,10 @@ class Lengths:
     """How long is practised, in steps."""
 
     __pydantic_config__ = RECORD
-    lists: int = 1000  # at most; some 250 are needed
-    lists_learned: float = 0.01  # loss of a token; ids of starts, one of nine, are then found 18 times of 20
-    clips: int = 600  # at most; some 150 are needed
-    clips_learned: float = 0.01  # it is .13 where the lookup was lost
+    lists: int = 1000  # at most; some 200 are needed
+    lists_learned: float = 0.02  # loss of a token; ids of starts, one of nine, are then found 17 times of 20
+    clips: int = 1000  # at most; some 200 are needed
+    clips_learned: float = 0.015  # it is .13 where the lookup was lost
     pictures: int = 300
 
 
@@ -117,13 +118,14 @@ def _all(
 ) -> Iterator[tuple[str, int, int, float]]:
     """Practise lists, clips and pictures; give what each step was, its number and the most there are, and its loss."""
     with _learning(list(model.parameters()), 1.5e-3) as update:
-        for what, most, learned, count, draw in (
-            ("lists", lengths.lists, lengths.lists_learned, LISTS, list_clip),
-            ("clips", lengths.clips, lengths.clips_learned, CLIPS, whole_clip),
+        for what, most, learned, drawn in (
+            ("lists", lengths.lists, lengths.lists_learned, [(LISTS, list_clip)]),
+            ("clips", lengths.clips, lengths.clips_learned, [(CLIPS, whole_clip), (LISTS, list_clip)]),
         ):
             recent: deque[float] = deque(maxlen=RECENT)
             for step in range(1, most + 1):
-                recent.append(_words(model, tokens, [draw(rng) for _ in range(count)], update, step))
+                batches = [[draw(rng) for _ in range(count)] for count, draw in drawn]
+                recent.append(_words(model, tokens, batches, update, step))
                 yield what, step, most, recent[-1]
                 if len(recent) == RECENT and fmean(recent) < learned:
                     break
@@ -137,12 +139,16 @@ def _all(
 
 
 def _words(
-    model: DSTSmolVLM, tokens: Tokens, clips: Sequence[PracticeClip], update: Callable[[Tensor, float], None], step: int
+    model: DSTSmolVLM,
+    tokens: Tokens,
+    batches: Sequence[Sequence[PracticeClip]],
+    update: Callable[[Tensor, float], None],
+    step: int,
 ) -> float:
-    """Learn the text model from a batch; give the loss of its updates, a token."""
-    output = model(**batch(model, tokens, clips))
-    update(total_loss(output.sums, output.counts), min(1, step / WARMUP))
-    return float(output.sums[1].detach() / output.counts[1])
+    """Learn the text model from batches, each as much; give the loss of the first one's updates, a token."""
+    outputs = [model(**batch(model, tokens, clips)) for clips in batches]
+    update(torch.stack([total_loss(one.sums, one.counts) for one in outputs]).sum(), min(1, step / WARMUP))
+    return float(outputs[0].sums[1].detach() / outputs[0].counts[1])
 
 
 def _pictures(model: DSTSmolVLM, tokens: Tokens, rng: np.random.Generator, steps: int) -> Iterator[float]:
