@@ -111,12 +111,8 @@ def toy_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
     )
 
 
-LOOKS_BACK = (
-    3,
-    4,
-    11,
-    4,
-)  # tokens, by heads: from an id to its frame (11: past another update), from a colour to an id
+# Tokens, by heads: from an id to its frame (11: past another update), from a colour to its step's id.
+LOOKS_BACK = (3, 4, 11, 4)
 
 
 def toy_hard_config(tokenizer: PreTrainedTokenizerFast) -> SmolVLMConfig:
