@@ -190,7 +190,7 @@ def _drawn(projection: nn.Linear, norm: nn.LayerNorm, embeddings: nn.Embedding) 
 def _write(model: Any, tokenizer: Any, settings: ProspectSettings, out: Path) -> None:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    with writing(partial, out, "free some space, then run the same command again"):
+    with writing(partial, out):
         partial.mkdir(parents=True)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

@@ -185,7 +185,11 @@ def loading_errors(where: str, expected: str = WHOLE) -> Iterator[None]:
 
 
 @contextmanager
-def writing(folder: Path, place: Path | str, fix: str) -> Iterator[None]:
+def writing(
+    folder: Path,
+    place: Path | str,
+    fix: str = "free some space or choose another folder, then run the same command again",
+) -> Iterator[None]:
     """Remove `folder` where it cannot be written whole, and raise the full disk that torch and safetensors tell each
     their own way as ours; `place`: what it is to become, for the error."""
     try:

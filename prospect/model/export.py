@@ -39,8 +39,8 @@ def export(checkpoint: Path, out: Path, merge: bool) -> str:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model = None if adapted and not merge else DSTSmolVLM.from_checkpoint(checkpoint)
-    partial.mkdir(parents=True)
-    with writing(partial, out, "free some space, then run the same command again"):
+    with writing(partial, out):
+        partial.mkdir(parents=True)
         if model is None:
             for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS, "config.json"):
                 shutil.copyfile(checkpoint / name, partial / name)

@@ -247,11 +247,11 @@ def make_checkpoint(preset: str, out: Path, texts: Iterable[str], seed: int) -> 
     partial = out.with_name(f".{out.name}.partial")
     if partial.exists():
         shutil.rmtree(partial)
-    partial.mkdir(parents=True)
     model = _random_model(config, seed)
     if preset == "toy-hard":
         begin_to_look_up(model)
-    with writing(partial, out, "free some space, then run the same command again"):
+    with writing(partial, out):
+        partial.mkdir(parents=True)
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         image_processor(config.vision_config.image_size).save_pretrained(partial)

@@ -102,7 +102,7 @@ def practise(out: Path, *, lengths: Lengths = DEFAULT, seed: int = 0, on_step: T
     shutil.rmtree(drawn, ignore_errors=True)
     rng = np.random.default_rng((seed, 20261127))
     make_checkpoint("toy-hard", drawn, texts(rng), seed)
-    with writing(drawn, out, "free some space, then run the same command again"), torch.random.fork_rng(devices=[]):
+    with writing(drawn, out), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, tokens = DSTSmolVLM.from_checkpoint(drawn), Tokens(load_tokenizer(drawn), 1)
         for what, step, most, loss in _all(model, tokens, rng, lengths):

@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
+from prospect.train.practice import DEFAULT
 from tests.helpers.clips import ASSEMBLY, clip_in
 from tests.helpers.command import TINY, fail, process, records, run, start, succeed
 from tests.helpers.fakes import write_frames
@@ -179,6 +181,18 @@ def test_a_start_that_came_to_nothing_is_replaced_without_asking(trained, toy):
         message = fail(toy, "train", *TINY, "--set", "name=notes", *more)
         assert "runs/notes: found files there but no config.yaml, so it is no run's folder" in message
     assert (toy / "runs" / "notes" / "todo.txt").read_text() == "mine"
+
+
+def test_practice_is_not_repeated_and_another_seeds_is_not_taken_for_it(tmp_path):
+    about = tmp_path / "words" / "practice.json"
+    about.parent.mkdir()
+    about.write_text(json.dumps({"seed": 3, "lengths": asdict(DEFAULT), "format": "prospect.practice/1"}))
+    assert "nothing to do: words is there already" in succeed(tmp_path, "practise", "--seed", 3, "--out", "words")
+    message = fail(tmp_path, "practise", "--out", "words")
+    assert "words: holds a checkpoint practised otherwise (seed: 3 there, 0 now); remove it, or pass another" in message
+    about.unlink()
+    assert "words is no checkpoint of today's practice" in fail(tmp_path, "practise", "--seed", 3, "--out", "words")
+    assert list(tmp_path.rglob("*")) == [about.parent]
 
 
 def test_plan_and_compare_for_programs(trained, toy):

@@ -142,6 +142,13 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_where_no_folder_can_be_is_told_by_name(tmp_path):
+    (tmp_path / "file").write_text("")
+    match = r"file/out: cannot be written \(.*Not a directory.*\); free some space or choose another folder, then"
+    with pytest.raises(ProspectError, match=match):
+        make_checkpoint("toy", tmp_path / "file" / "out", TEXTS, seed=0)
+
+
 @pytest.fixture(scope="module", params=range(3))
 def begun(request, tmp_path_factory):
     folder = make_checkpoint("toy-hard", tmp_path_factory.mktemp("begun") / "drawn", TEXTS, seed=request.param)
